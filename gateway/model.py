@@ -1,0 +1,167 @@
+"""The words every layer shares: categories, states, ids, and types that hide what must not be shown.
+
+Pure: no clock, no I/O. Nothing here knows Redis, HTTP or SMPP. Stands at the bottom of the layers, above `errors`.
+"""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NewType
+
+MessageId = NewType("MessageId", str)
+"""Our id as the API shows it: a UUIDv7 in its 36-character form. Its rand_a bits 11..4 are the shard number."""
+StoreId = NewType("StoreId", str)
+"""The same 16 bytes as 22 characters of URL-safe base64: how keys and queue entries write it (shorter)."""
+ChannelId = NewType("ChannelId", str)
+SmscId = NewType("SmscId", str)
+"""The id the SMSC gave to one part, as received."""
+
+
+class Category(IntEnum):
+    """What a message is for; the value is its place in the queue's priority order."""
+
+    VERIFICATION = 0
+    NOTIFICATION = 1
+    MARKETING = 2
+
+    @property
+    def label(self) -> str:
+        return CATEGORY_LABELS[self]
+
+
+CATEGORY_LABELS: tuple[str, ...] = ("verification", "notification", "marketing")
+CATEGORY_BY_LABEL: dict[str, Category] = {label: Category(i) for i, label in enumerate(CATEGORY_LABELS)}
+
+
+class State:
+    """State of a message as one character, as the record stores it. Upper case is final."""
+
+    QUEUED = "q"
+    CLAIMED = "c"  # taken by a dispatch worker; an application sees `queued`
+    RETRY = "r"  # waits in `due` for its next attempt; an application sees `queued`
+    HELD = "w"  # set aside by a gate; an application sees `queued`
+    SCHEDULED = "h"
+    DEFERRED = "f"
+    SUBMITTED = "s"
+    UNCERTAIN = "u"
+    DELIVERED = "D"
+    UNDELIVERABLE = "U"
+    REJECTED = "R"
+    EXPIRED = "E"
+    FAILED = "F"
+    CANCELLED = "C"
+    BLOCKED = "B"
+    UNKNOWN = "K"
+
+
+STATE_LABELS: dict[str, str] = {
+    State.QUEUED: "queued",
+    State.CLAIMED: "queued",
+    State.RETRY: "queued",
+    State.HELD: "queued",
+    State.SCHEDULED: "scheduled",
+    State.DEFERRED: "deferred",
+    State.SUBMITTED: "submitted",
+    State.UNCERTAIN: "uncertain",
+    State.DELIVERED: "delivered",
+    State.UNDELIVERABLE: "undeliverable",
+    State.REJECTED: "rejected",
+    State.EXPIRED: "expired",
+    State.FAILED: "failed",
+    State.CANCELLED: "cancelled",
+    State.BLOCKED: "blocked",
+    State.UNKNOWN: "unknown",
+}
+
+
+class Secret(str):
+    """A string that never shows itself: `repr` and `str.format` give a mask. Use `reveal()` where it is needed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret('****')"
+
+    def __str__(self) -> str:
+        return "****"
+
+    def __format__(self, spec: str) -> str:
+        return "****"
+
+    def reveal(self) -> str:
+        """Return the plain value, for the one place that sends or compares it."""
+        return str.__str__(self)
+
+
+def mask_msisdn(digits: str) -> str:
+    """Return a number as logs may show it: `+86138****5678` for `8613812345678` (shorter numbers show less)."""
+    digits = digits.lstrip("+")
+    if len(digits) < 8:
+        return "+" + "*" * len(digits)
+    return f"+{digits[: max(1, len(digits) - 8)]}****{digits[-4:]}"
+
+
+def store_id(message_id: MessageId) -> StoreId:
+    """Return the store's spelling of an API id. Raises ValueError when it is not a UUID in canonical form."""
+    parsed = uuid.UUID(message_id)
+    if str(parsed) != message_id.lower():
+        raise ValueError("not a canonical UUID")
+    return StoreId(base64.urlsafe_b64encode(parsed.bytes)[:22].decode())
+
+
+def message_id(sid: str) -> MessageId:
+    """Return the API spelling of a store id."""
+    return MessageId(str(uuid.UUID(bytes=base64.urlsafe_b64decode(sid + "=="))))
+
+
+def shard_of_id(sid: str) -> int:
+    """Return the shard number a store id carries (rand_a bits 11..4 of the UUIDv7)."""
+    raw = base64.urlsafe_b64decode(sid + "==")
+    return ((raw[6] & 0x0F) << 4) | (raw[7] >> 4)
+
+
+@dataclass(slots=True)
+class NewMessage:
+    """One checked message on its way from intake to the store. Slotted, not frozen: built once a message, never changed.
+
+    `body` is the JSON object that dispatch and queries read (keys in `gateway.store.records`); `dims` the labels that
+    rules and statistics need inside the store's scripts.
+    """
+
+    id: str  # StoreId
+    shard: int
+    account: str
+    category: int
+    route: str
+    carrier: str
+    msisdn: str  # E.164 digits without '+'
+    parts: int
+    body: bytes
+    ttl_ms: int
+    send_at_ms: int  # epoch ms, 0: now
+    not_after_ms: int  # epoch ms, 0: none
+    state: str  # State.QUEUED, SCHEDULED or DEFERRED
+    idem: bytes  # 16 bytes naming account + key + recipient + item, or b""
+    digest: bytes  # 8 bytes over the canonical fields, compared on a replay
+    sender: str
+    template: str
+    campaign: str
+    variant: str
+    gate: str
+    tags: tuple[str, ...]
+    test: bool
+
+
+@dataclass(slots=True)
+class Accepted:
+    """What the store did with one NewMessage."""
+
+    code: str  # accepted | replay | conflict | blocked | capped | expired | full
+    id: str = ""  # StoreId (of the first message, on a replay)
+    accepted_at_ms: int = 0
+    expires_at_ms: int = 0
+    retry_at_ms: int = 0  # capped: when it is allowed again
+    detail: Any = None  # replay: the stored Record if it is still kept
