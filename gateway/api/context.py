@@ -1,0 +1,52 @@
+"""What every endpoint is given: the parts of the worker it may use.
+
+Owns nothing; it only holds them together, so that an endpoint is a plain function of a context and a request.
+Stands between the server, which builds one, and the endpoint files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiohttp.web import BaseRequest
+
+from gateway.api.answer import Answer
+from gateway.api.request import BodyReader
+from gateway.intake import Intake, MessageStore
+from gateway.metrics import Hist
+from gateway.settings import AccountSettings
+from gateway.store.records import Record
+
+
+class QueryStore(MessageStore, Protocol):
+    """The part of the store that the endpoints use."""
+
+    async def find(self, msisdn: str, account: str) -> list[Record]: ...
+    async def find_ref(self, msisdn: str, idem: bytes) -> Record | None: ...
+    async def cancel(self, sid: str, account: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The worker's parts, as the endpoints see them."""
+
+    intake: Intake
+    store: QueryStore
+    bodies: BodyReader
+    durability: str  # as every 202 states it: fsync | replicated | relaxed
+    accept_seconds: Hist
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request that has been let in: who asks, and what the path and the query say."""
+
+    request: BaseRequest
+    account: AccountSettings
+    name: str  # the last part of the path, where it is an id
+    query: str
+
+
+Endpoint = Callable[[Context, Call], Awaitable[Answer]]

@@ -1,0 +1,54 @@
+"""POST /v1/messages/batch: up to 1,000 messages, each of which stands or falls by itself.
+
+Owns the shape of the answer and the one rule about the whole: an error for all only when no item could be
+decided. Stands at the front of the path.
+"""
+
+from __future__ import annotations
+
+import time
+
+from gateway.api.answer import Answer
+from gateway.api.context import Call, Context
+from gateway.api.decode import decode_json
+from gateway.api.problem import refuse
+from gateway.api.request import MAX_BATCH_BYTES, idempotency_key
+from gateway.api.schema import validate_batch
+from gateway.api.views import result_view
+from gateway.errors import Backpressure, GatewayError, StoreUnavailable
+from gateway.intake import ItemResult, Taken
+
+
+async def post_batch(context: Context, call: Call) -> Answer:
+    """Take a batch in. Raises RequestError and Backpressure for what the request itself does wrong."""
+    raw = await context.bodies.read(call.request, MAX_BATCH_BYTES)
+    started = time.perf_counter()
+    key = idempotency_key(call.request)
+    items = await validate_batch(decode_json(raw), time.time_ns() // 1_000_000)
+    results = await context.intake.accept(call.account, items, key)
+    undecided = _undecided(results)
+    if undecided is not None:
+        return refuse(undecided)
+    taken = [result for result in results if result.__class__ is Taken]
+    context.accept_seconds.observe(time.perf_counter() - started, len(taken))
+    body = {
+        "accepted": len(taken),
+        "rejected": len(results) - len(taken),
+        "results": [result_view(result, context.durability) for result in results],
+    }
+    replayed = bool(taken) and all(result.replayed for result in taken)
+    return Answer(202, body, headers=b"Idempotent-Replayed: true\r\n" if replayed else b"")
+
+
+def _undecided(results: list[ItemResult]) -> GatewayError | None:
+    """Return the error for the whole when not one item was taken or refused for its content, else None.
+
+    Where anything may be stored, that is what the caller must hear.
+    """
+    chosen: GatewayError | None = None
+    for result in results:
+        if not isinstance(result, Backpressure | StoreUnavailable):
+            return None
+        if chosen is None or (isinstance(result, StoreUnavailable) and result.outcome == "unknown"):
+            chosen = result
+    return chosen

@@ -1,0 +1,102 @@
+"""Refusals as RFC 9457 problem documents: one shape for every error the API answers.
+
+Owns the shape {type, title, status, code, detail, field?, outcome} and the words of each code. Refuses to
+repeat anything of the request: details are our own sentences. Stands at the end of every failing path, also
+of those on which no request could be read.
+"""
+
+from __future__ import annotations
+
+import math
+from http import HTTPStatus
+from typing import Any, Final
+
+from gateway.api.answer import Answer
+from gateway.errors import Backpressure, GatewayError, RequestError, StoreUnavailable
+
+CONTENT_TYPE: Final = b"application/problem+json"
+
+TITLES: Final[dict[str, str]] = {
+    "bad_request": "The request is not valid HTTP",
+    "blocked_recipient": "The recipient is on a blacklist",
+    "body_too_large": "The body is too large",
+    "category_not_allowed": "The account may not send this category",
+    "draining": "The gateway is stopping",
+    "duplicate_key": "A key stands twice in an object",
+    "expectation_failed": "The expectation cannot be met",
+    "expired": "The message would have expired before it could be sent",
+    "frequency_capped": "The recipient has had enough messages for now",
+    "header_too_large": "The header is too large",
+    "idempotency_mismatch": "The Idempotency-Key was used with other content",
+    "internal": "An error on our side",
+    "invalid_field": "A field has a value that is not allowed",
+    "invalid_idempotency_key": "The Idempotency-Key is not valid",
+    "invalid_json": "The body is not valid JSON",
+    "invalid_number": "The recipient is not a number that can be sent to",
+    "invalid_parameter": "A query parameter is not valid",
+    "key_in_query": "An API key does not belong in a URL",
+    "method_not_allowed": "The method is not allowed here",
+    "missing_field": "A required field is missing",
+    "missing_signature": "The text has no signature",
+    "no_route": "There is no route to the recipient",
+    "not_found": "There is nothing here",
+    "not_supported": "The field is not supported by this version",
+    "overloaded": "The gateway is full",
+    "quota_exceeded": "The account's daily quota is used up",
+    "rate_limited": "Too many requests",
+    "ref_conflict": "The ref was used with other content",
+    "request_timeout": "The request took too long to arrive",
+    "sender_not_allowed": "The account may not use this sender",
+    "store_unavailable": "The store did not answer",
+    "text_too_long": "The text needs more than ten parts",
+    "too_deep": "The body is nested too deeply",
+    "too_late": "The message can no longer be cancelled",
+    "too_many_connections": "Too many connections",
+    "too_many_keys": "An object has too many keys",
+    "unauthorized": "The API key is missing or not known",
+    "unknown_field": "A field is not known",
+    "unsupported_media_type": "The content type is not supported",
+}
+"""Every code the API answers, with its title; the OpenAPI document lists them from here."""
+
+
+def document(
+    status: int, code: str, detail: str, *, field: str | None = None, outcome: str = "not_stored"
+) -> dict[str, Any]:
+    """Return the problem document as a dict (an item's `error` in a batch has the same shape)."""
+    problem: dict[str, Any] = {
+        "type": f"urn:smsgw:problem:{code}",
+        "title": TITLES.get(code) or HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "outcome": outcome,
+    }
+    if field is not None:
+        problem["field"] = field
+    return problem
+
+
+def describe(error: GatewayError) -> dict[str, Any]:
+    """Return the problem document of an error from the tree."""
+    if isinstance(error, RequestError):
+        return document(error.status, error.code, error.detail, field=error.field)
+    if isinstance(error, Backpressure):
+        return document(error.status, error.code, error.detail)
+    if isinstance(error, StoreUnavailable):
+        # The exception's own text is for the log: it may name keys or hosts.
+        said = "nothing was stored" if error.outcome == "not_stored" else "it may have been stored; repeat it"
+        return document(503, "store_unavailable", f"the store did not answer: {said}", outcome=error.outcome)
+    return document(500, "internal", "an error on our side; it may have been stored", outcome="unknown")
+
+
+def refuse(error: GatewayError, *, close: bool = False) -> Answer:
+    """Return the answer to a request that ends with `error`."""
+    problem = describe(error)
+    headers = b""
+    retry_after_s = getattr(error, "retry_after_s", None)
+    if retry_after_s is not None:
+        headers = b"Retry-After: %d\r\n" % max(1, math.ceil(retry_after_s))
+    if problem["status"] == 401:
+        headers += b"WWW-Authenticate: Bearer\r\n"
+    return Answer(problem["status"], problem, headers=headers, content_type=CONTENT_TYPE, close=close)

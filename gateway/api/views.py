@@ -1,0 +1,92 @@
+"""How messages look to an application: accepted ones in a 202, stored ones in a query.
+
+Owns the JSON shapes of answers. Refuses to show a text: it may hold a code, and whoever sent it has it.
+Stands at the end of the endpoints.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from gateway.errors import GatewayError
+from gateway.intake import ItemResult, Taken
+from gateway.model import CATEGORY_LABELS, STATE_LABELS, message_id
+from gateway.api.problem import describe
+from gateway.store.records import Attempt, Record
+
+
+@lru_cache(maxsize=4096)
+def iso(at_ms: int) -> str:
+    """Return epoch milliseconds as ISO 8601 in UTC. Messages of one commit share their times, hence the cache."""
+    at = datetime.fromtimestamp(at_ms // 1000, UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
+
+
+def taken_view(taken: Taken, durability: str) -> dict[str, Any]:
+    """Return what a 202 says of one message."""
+    view: dict[str, Any] = {
+        "id": message_id(taken.id),
+        "state": taken.state,
+        "parts": taken.parts,
+        "encoding": taken.encoding,
+        "route": taken.route,
+        "expires_at": iso(taken.expires_at_ms) if taken.expires_at_ms else None,
+        "durability": durability,
+    }
+    if taken.replayed:
+        view["replayed"] = True
+    return view
+
+
+def result_view(result: ItemResult, durability: str) -> dict[str, Any]:
+    """Return one item of a batch's `results`: an accepted message, or `error` with its problem document."""
+    if isinstance(result, GatewayError):
+        return {"error": describe(result)}
+    return taken_view(result, durability)
+
+
+def record_view(record: Record) -> dict[str, Any]:
+    """Return what a query says of one message."""
+    body = record.body
+    view: dict[str, Any] = {
+        "id": message_id(record.id),
+        "state": STATE_LABELS[record.state],
+        "final": record.final,
+        "to": f"+{record.msisdn}",
+        "category": CATEGORY_LABELS[record.category],
+        "sender": record.sender,
+        "parts": record.parts,
+        "parts_delivered": record.parts_delivered,
+        "encoding": body.get("e", ""),
+        "route": record.route,
+        "carrier": record.carrier,
+        "reason": {"code": record.reason, "carrier_code": record.carrier_code} if record.reason else None,
+        "possible_duplicate": record.possible_duplicate,
+        "late_correction": record.late_correction,
+        "accepted_at": iso(record.accepted_at_ms),
+        "send_at": iso(record.send_at_ms) if record.send_at_ms else None,
+        "expires_at": iso(record.expires_at_ms),
+        "state_at": iso(record.state_at_ms or record.accepted_at_ms),
+        "attempts": [_attempt_view(attempt) for attempt in record.attempts],
+        "tags": list(record.tags),
+        "test": record.test,
+    }
+    for name, key in (("ref", "r"), ("origin", "o"), ("contact", "c"), ("meta", "m"), ("ext", "x")):
+        if key in body:
+            view[name] = body[key]
+    if record.gate:
+        view["gate"] = record.gate
+    return view
+
+
+def _attempt_view(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "channel": attempt.channel,
+        "at": iso(attempt.at_ms),
+        "outcome": attempt.outcome,
+        "command_status": None if attempt.status is None else f"0x{attempt.status:08X}",
+        "smsc_ids": [attempt.smsc_ids[part] for part in sorted(attempt.smsc_ids)],
+    }

@@ -1,0 +1,80 @@
+"""`smsgw check`: everything `load` proves, and what needs the data tables and the machine besides.
+
+Owns the checks that are too slow or too far up for `settings`: that a route's carrier exists in its country's
+number segments, that the tables load, that named programs and folders can be used. Starts nothing and changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.errors import ConfigError, ConfigProblem
+from gateway.routing.loader import build_router
+from gateway.settings import Settings, load
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What a check found; `settings` is None when the files alone are already wrong."""
+
+    settings: Settings | None
+    problems: tuple[ConfigProblem, ...]
+    warnings: tuple[ConfigProblem, ...]
+
+
+def check(config_dir: Path, env: Mapping[str, str] = os.environ) -> CheckReport:
+    """Return every problem and warning of a configuration folder; never raises ConfigError."""
+    try:
+        settings = load(config_dir, env)
+    except ConfigError as exc:
+        return CheckReport(None, tuple(exc.problems), ())
+    problems = _table_problems(settings) + _store_problems(settings)
+    warnings = list(settings.warnings) + _token_warnings(settings)
+    return CheckReport(settings, tuple(problems), tuple(warnings))
+
+
+def require_admin_token(settings: Settings) -> None:
+    """Refuse to serve the admin listener without a token.
+
+    Raises:
+        ConfigError: it is not set.
+    """
+    if settings.admin.token is None:
+        reason = "not set; put it in the environment variable that gateway.toml names (SMSGW_ADMIN_TOKEN)"
+        raise ConfigError([ConfigProblem("gateway.toml", "admin.token", reason)])
+
+
+def _token_warnings(settings: Settings) -> list[ConfigProblem]:
+    if settings.admin.token is not None:
+        return []
+    return [ConfigProblem("gateway.toml", "admin.token", "not set: `smsgw run` will refuse to start")]
+
+
+def _table_problems(settings: Settings) -> list[ConfigProblem]:
+    """Compile the routes with the number segments, as a worker would at its start."""
+    try:
+        build_router(settings)
+    except ConfigError as exc:
+        return list(exc.problems)
+    return []
+
+
+def _store_problems(settings: Settings) -> list[ConfigProblem]:
+    store = settings.store
+    if store.url:
+        return []
+    problems = []
+    if store.binary and shutil.which(store.binary) is None:
+        reason = "no such program, or it may not be executed"
+        problems.append(ConfigProblem("gateway.toml", "store.binary", reason))
+    folder = store.data_dir
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        problems.append(ConfigProblem("gateway.toml", "store.data_dir", "cannot be written to"))
+    return problems

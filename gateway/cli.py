@@ -1,0 +1,272 @@
+"""The `smsgw` command: reads the command line, calls one function, turns errors into exit codes.
+
+Owns words, help and exit codes, nothing else. Imports what a command needs inside it: `smsgw key new` does
+not load a web server. Exit codes: 0 done · 1 done, but not all well · 2 wrong use · 3 the configuration is
+wrong · 4 could not go on.
+"""
+
+# ruff: noqa: PLC0415 - a command imports what it needs when it runs (see above)
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from gateway import __version__
+from gateway.errors import ConfigError, ConfigProblem, GatewayError
+
+EXIT_NOT_WELL, EXIT_CONFIG, EXIT_STOPPED = 1, 3, 4
+
+app = typer.Typer(
+    name="smsgw",
+    help="An SMS gateway: HTTP in, a durable priority queue, SMPP out, receipts on record.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # they would print local variables, keys among them
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(help="The configuration folder.", no_args_is_help=True)
+key_app = typer.Typer(help="API keys.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+app.add_typer(key_app, name="key")
+
+ConfigDir = Annotated[Path, typer.Option("--config", "-c", metavar="DIR", help="Folder of the TOML files.")]
+DEFAULT_CONFIG = Path("config")
+
+
+def main() -> None:
+    """Run the command line; a wrong configuration lists all its problems and exits 3."""
+    try:
+        app()
+    except ConfigError as exc:
+        _print_problems(exc.problems)
+        raise SystemExit(EXIT_CONFIG) from None
+    except GatewayError as exc:
+        _stop(str(exc))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"smsgw {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+# --- The gateway's processes
+
+
+@app.command()
+def run(config: ConfigDir = DEFAULT_CONFIG) -> None:
+    """Run the gateway on this machine: the embedded store and all workers, restarted when one dies."""
+    from gateway import supervisor
+    from gateway.check import require_admin_token
+    from gateway.settings import load
+
+    settings = load(config)
+    require_admin_token(settings)
+    for warning in settings.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    raise typer.Exit(supervisor.run(config))
+
+
+@app.command()
+def api(config: ConfigDir = DEFAULT_CONFIG) -> None:
+    """Run one api worker alone (HTTP for applications)."""
+    _run_worker("api", config)
+
+
+@app.command()
+def dispatch(config: ConfigDir = DEFAULT_CONFIG) -> None:
+    """Run one dispatch worker alone (sessions to the carriers)."""
+    _run_worker("dispatch", config)
+
+
+@app.command()
+def admin(config: ConfigDir = DEFAULT_CONFIG) -> None:
+    """Run the admin worker alone (metrics, health, admin API)."""
+    from gateway.check import require_admin_token
+    from gateway.settings import load
+
+    require_admin_token(load(config))
+    _run_worker("admin", config)
+
+
+def _run_worker(role: str, config: Path) -> NoReturn:
+    from gateway import app as wiring
+
+    raise typer.Exit(wiring.run_worker(role, config))
+
+
+# --- Configuration and keys
+
+
+@app.command()
+def check(config: ConfigDir = DEFAULT_CONFIG) -> None:
+    """Check the configuration; print every problem with file, key and reason. Exit 3 when there is one."""
+    from gateway.check import check as check_config
+
+    report = check_config(config)
+    for warning in report.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if report.problems or report.settings is None:
+        _print_problems(report.problems)
+        raise typer.Exit(EXIT_CONFIG)
+    settings = report.settings
+    typer.echo(
+        f"{config}: sound, revision {settings.revision}: {len(settings.channels)} channels, "
+        f"{len(settings.routes)} routes, {len(settings.accounts)} accounts"
+    )
+
+
+@config_app.command("init")
+def config_init(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder that is empty or does not exist yet.")
+    ],
+) -> None:
+    """Write the shipped configuration to DIR, to be edited there."""
+    from gateway.settings import packaged_config_dir
+
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        _stop(f"{directory} exists and is not an empty folder", code=2)
+    shutil.copytree(
+        packaged_config_dir(), directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    typer.echo(
+        f"Written to {directory}. Next: put your channels and accounts in, then `smsgw check -c {directory}`."
+    )
+
+
+@key_app.command("new")
+def key_new() -> None:
+    """Print a new API key, once, and the line for its account in accounts.toml."""
+    from gateway.apikey import new_key
+
+    key, key_hash = new_key()
+    typer.echo(f"key (give it to the application; it is not kept here): {key}")
+    typer.echo(f'key_hashes = ["{key_hash}"]')
+
+
+# --- Tools around the gateway
+
+
+@app.command()
+def send(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.csv", exists=True, dir_okay=False, help="First line: columns.")
+    ],
+    url: Annotated[str, typer.Option(help="Where the gateway listens.")] = "http://127.0.0.1:8080",
+    key_file: Annotated[
+        Path | None, typer.Option(help="File with the API key; else the environment variable SMSGW_API_KEY.")
+    ] = None,
+    result: Annotated[Path | None, typer.Option(help="Result file. [default: FILE.result.csv]")] = None,
+    category: Annotated[str | None, typer.Option(help="For rows without one.")] = None,
+    text: Annotated[str | None, typer.Option(help="For rows without one.")] = None,
+    sender: Annotated[str | None, typer.Option(help="For rows without one.")] = None,
+    batch: Annotated[int, typer.Option(min=1, max=1000, help="Messages a call.")] = 500,
+    parallel: Annotated[int, typer.Option(min=1, max=64, help="Calls at a time.")] = 4,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds without progress before giving up.")
+    ] = 300.0,
+    run_name: Annotated[
+        str, typer.Option("--run", help="Another name sends the same rows again; the same name never does.")
+    ] = "",
+    retry_refused: Annotated[
+        bool, typer.Option("--retry-refused", help="Try refused rows of earlier runs again.")
+    ] = False,
+) -> None:
+    """Send a CSV file of messages; run the same command again to go on where it stopped.
+
+    Columns: to, category, text, sender, ref, ttl_s, send_at, not_after, tags (parted by ;), contact, gate,
+    ext, meta, test, origin.campaign and further origin.*. Every row is answered for in the result file. A row
+    without a ref gets one from its content, so that no run sends it twice.
+    """
+    from gateway.send import SendOptions, SendStopped, send_file
+
+    given = {"category": category, "text": text, "sender": sender}
+    options = SendOptions(
+        url=url,
+        key=_api_key(key_file),
+        batch=batch,
+        parallel=parallel,
+        patience_s=patience,
+        defaults={name: value for name, value in given.items() if value is not None},
+        run=run_name,
+        retry_refused=retry_refused,
+    )
+    result = result or file.with_name(f"{file.name}.result.csv")
+    try:
+        report = asyncio.run(send_file(file, result, options))
+    except SendStopped as exc:
+        _stop(f"{exc}\nwhat was settled stands in {result}")
+    except KeyboardInterrupt:
+        _stop(f"stopped; run the same command to go on. What was settled stands in {result}")
+    typer.echo(
+        f"{report.rows} rows: {report.accepted} accepted, {report.replayed} were known already, "
+        f"{report.earlier} settled earlier, {report.refused} refused, {report.bad_rows} not readable; "
+        f"see {result}"
+    )
+    if not report.clean:
+        raise typer.Exit(EXIT_NOT_WELL)
+
+
+def _api_key(key_file: Path | None) -> str:
+    """Take the key from a file or the environment; the command line is open to every process."""
+    try:
+        key = key_file.read_text().strip() if key_file else os.environ.get("SMSGW_API_KEY", "")
+    except OSError as exc:
+        _stop(f"{key_file}: {exc.strerror}", code=2)
+    if not key.isascii() or not key.isprintable() or not key:
+        _stop("an API key is wanted: --key-file, or the environment variable SMSGW_API_KEY", code=2)
+    return key
+
+
+@app.command()
+def demo(
+    messages: Annotated[int, typer.Option(min=100, help="How many messages to send.")] = 20_000,
+    serve: Annotated[
+        bool,
+        typer.Option("--serve", help="Send nothing: keep the gateway up for your own curl, data under var/."),
+    ] = False,
+) -> None:
+    """Show the gateway at work: embedded store, simulated carriers, a mixed load, one killed half-way."""
+    from gateway import demo as demonstration
+
+    raise typer.Exit(demonstration.serve() if serve else demonstration.run(messages))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def bench(context: typer.Context) -> None:
+    """Run the load test of a checkout (loadtests/bench.py); all options are passed on."""
+    script = Path(__file__).resolve().parent.parent / "loadtests" / "bench.py"
+    if not script.is_file():
+        _stop("loadtests/bench.py is not here: the load test runs from a checkout", code=2)
+    raise typer.Exit(subprocess.call([sys.executable, str(script), *context.args]))
+
+
+def _print_problems(problems: Iterable[ConfigProblem]) -> None:
+    for problem in problems:
+        typer.echo(str(problem), err=True)
+
+
+def _stop(reason: str, code: int = EXIT_STOPPED) -> NoReturn:
+    typer.echo(f"smsgw: {reason}", err=True)
+    raise SystemExit(code)

@@ -1,0 +1,410 @@
+"""From a checked request to stored messages: whose, to which number, by which route, in how many parts.
+
+Owns the decisions that need the configuration (categories, senders, signature, number, route, limits) and the
+form in which a message goes to the store. Refuses to know HTTP and JSON shapes of answers, and channels: the
+carrier is chosen late. Stands between the api and the store; preparing a message is one plain function of
+7 µs without an await, so a batch is prepared and stored in slices of 100 with the loop running in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import orjson
+
+from gateway.errors import Backpressure, GatewayError, RequestError, StoreUnavailable
+from gateway.metrics import Cell, Metrics
+from gateway.model import CATEGORY_BY_LABEL, STATE_LABELS, Accepted, NewMessage, State, ValidMessage
+from gateway.routing.msisdn import Number, normalise
+from gateway.routing.router import Router
+from gateway.settings import AccountSettings, Settings
+from gateway.smpp.text import plan
+from gateway.store.keys import new_id, shard_of
+from gateway.store.limits import AccountLimiter
+from gateway.store.records import Record
+
+SLICE: Final = 100
+MAX_PARTS: Final = 10
+MAX_ADDRESS_CHARS: Final = 20
+"""Digits of a numeric source address with its sub-number (SMPP 3.4 §5.2.8: 21 octets with the NUL)."""
+FULL_RETRY_S: Final = 5.0
+
+
+class MessageStore(Protocol):
+    """The part of the store that intake writes to and reads back from."""
+
+    shards: int
+
+    def ready(self) -> list[str]: ...
+    async def accept(self, messages: list[NewMessage]) -> list[Accepted | StoreUnavailable]: ...
+    async def get(self, sid: str) -> Record | None: ...
+
+
+@dataclass(slots=True)
+class Taken:
+    """A message that is stored: what the caller is told about it."""
+
+    id: str  # StoreId
+    state: str  # at acceptance
+    parts: int
+    encoding: str
+    route: str
+    expires_at_ms: int  # 0: no longer known (a replay whose record is gone)
+    replayed: bool = False
+
+
+ItemResult = Taken | GatewayError
+"""One item's end: stored, or the error that kept it out."""
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """A message ready for the store, with its place in the request."""
+
+    index: int
+    message: NewMessage
+    encoding: str
+    by_ref: bool
+
+
+class _Terms:
+    """What an account may do, looked up once a request."""
+
+    __slots__ = ("account", "limited", "senders", "ttl_ms")
+
+    def __init__(self, account: AccountSettings, settings: Settings) -> None:
+        self.account = account
+        self.limited = bool(account.max_per_s or account.daily_quota)
+        self.senders = frozenset(account.senders)
+        self.ttl_ms = {
+            label: settings.categories[category].ttl_s * 1000
+            for label, category in CATEGORY_BY_LABEL.items()
+            if category in account.categories
+        }
+
+
+class Intake:
+    """Accepts messages for all accounts of one api worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        router: Router,
+        store: MessageStore,
+        limiter: AccountLimiter,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._router = router
+        self._store = store
+        self._limiter = limiter
+        self._metrics = metrics
+        self._terms: dict[str, _Terms] = {}
+        self._cells: dict[tuple[str, str, str, str], Cell] = {}
+
+    async def accept(
+        self,
+        account: AccountSettings,
+        items: Sequence[ValidMessage | RequestError],
+        idempotency_key: str | None,
+    ) -> list[ItemResult]:
+        """Store what can be stored; one result an item, in order, each decided by itself.
+
+        Nothing is raised for an item: an error stands in its place, one from `items` unchanged.
+        """
+        terms = self._terms.get(account.id)
+        if terms is None or terms.account is not account:
+            terms = self._terms[account.id] = _Terms(account, self._settings)
+        results: list[ItemResult] = list(items)  # type: ignore[arg-type]  # every place is overwritten below
+        if len(items) <= SLICE:
+            await self._accept_slice(terms, items, 0, idempotency_key, results)
+        else:
+            await self._accept_slices(terms, items, idempotency_key, results)
+        self._count(items, results)
+        return results
+
+    async def _accept_slices(
+        self,
+        terms: _Terms,
+        items: Sequence[ValidMessage | RequestError],
+        key: str | None,
+        results: list[ItemResult],
+    ) -> None:
+        # Slices overlap: while the store writes one the next is prepared. A task starts in the next turn of
+        # the loop, so other requests get theirs in between.
+        async with asyncio.TaskGroup() as group:
+            for start in range(0, len(items), SLICE):
+                part = items[start : start + SLICE]
+                group.create_task(self._accept_slice(terms, part, start, key, results))
+                await asyncio.sleep(0)
+
+    async def _accept_slice(
+        self,
+        terms: _Terms,
+        items: Sequence[ValidMessage | RequestError],
+        start: int,
+        key: str | None,
+        results: list[ItemResult],
+    ) -> None:
+        prepared: list[_Prepared] = []
+        now_ms = time.time_ns() // 1_000_000
+        for index, item in enumerate(items, start):
+            if item.__class__ is not ValidMessage:
+                continue
+            try:
+                prepared.append(self._prepare(terms, item, index, key, now_ms))
+            except RequestError as error:
+                results[index] = error
+        if not prepared:
+            return
+        if self._store.ready():
+            _refuse(prepared, results, StoreUnavailable("not ready", outcome="not_stored"))
+            return
+        if terms.limited:
+            prepared = await self._within_limits(terms.account, prepared, results)
+        if prepared:
+            await self._store_prepared(terms, prepared, results)
+
+    def _prepare(
+        self, terms: _Terms, item: ValidMessage, index: int, key: str | None, now_ms: int
+    ) -> _Prepared:
+        """Decide everything about one message that needs no store.
+
+        Raises:
+            RequestError: category_not_allowed, invalid_number, sender_not_allowed, no_route,
+                missing_signature, text_too_long or invalid_field.
+        """
+        account = terms.account
+        label = item.category
+        default_ttl_ms = terms.ttl_ms.get(label)
+        if default_ttl_ms is None:
+            raise RequestError("category_not_allowed", "the account may not send it", field="category")
+        category = _CATEGORY_NUMBERS[label]
+        msisdn, country = normalise(item.to, account.default_country)
+        sender = _sender(terms, item)
+        text = item.text
+        if account.signature and not has_signature(text):
+            detail = "the text must begin or end with a signature in 【】"
+            raise RequestError("missing_signature", detail, field="text")
+        decision = self._router.route(msisdn, country, category, account.id, sender)
+        if decision is None:
+            raise RequestError("no_route", "no configured route takes this message", field="to")
+        route, carrier = decision
+        planned = plan(text, alphabet=route.alphabet, reference_bits=route.reference_bits)
+        if planned.parts > MAX_PARTS:
+            detail = f"the text needs {planned.parts} parts in {planned.encoding}, {MAX_PARTS} are the most"
+            raise RequestError("text_too_long", detail, field="text")
+        idem = digest = b""
+        if item.ref or key is not None:
+            idem = (
+                ref_mark(account.id, item.ref, msisdn)
+                if item.ref
+                else _key_mark(account.id, key, msisdn, index)
+            )
+            digest = _digest(item, msisdn)
+        send_at_ms = item.send_at_ms if item.send_at_ms > now_ms else 0
+        origin = item.origin
+        shard = shard_of(msisdn, self._store.shards)
+        message = NewMessage(
+            new_id(shard),
+            shard,
+            account.id,
+            category,
+            route.id,
+            carrier,
+            msisdn,
+            planned.parts,
+            _body(item, planned.encoding),
+            item.ttl_s * 1000 or default_ttl_ms,
+            send_at_ms,
+            item.not_after_ms,
+            State.SCHEDULED if send_at_ms else State.QUEUED,
+            idem,
+            digest,
+            sender,
+            "",
+            origin.get("campaign", "") if origin else "",
+            origin.get("variant", "") if origin else "",
+            item.gate,
+            tuple(item.tags),
+            item.test,
+        )
+        return _Prepared(index, message, planned.encoding, bool(item.ref))
+
+    async def _within_limits(
+        self, account: AccountSettings, prepared: list[_Prepared], results: list[ItemResult]
+    ) -> list[_Prepared]:
+        """Return the first of `prepared` that the account's rate and quota let through."""
+        if self._limiter.take_now(account, len(prepared)):
+            return prepared
+        try:
+            grant = await self._limiter.take(account, len(prepared))
+        except StoreUnavailable as error:
+            _refuse(prepared, results, error)
+            return []
+        if grant.refusal is not None:
+            _refuse(prepared[grant.granted :], results, grant.refusal)
+        return prepared[: grant.granted]
+
+    async def _store_prepared(
+        self, terms: _Terms, prepared: list[_Prepared], results: list[ItemResult]
+    ) -> None:
+        answers = await self._store.accept([one.message for one in prepared])
+        unspent = 0
+        replays: list[tuple[_Prepared, str]] = []
+        for one, answer in zip(prepared, answers, strict=True):
+            message = one.message
+            if isinstance(answer, StoreUnavailable):
+                results[one.index] = answer
+                unspent += answer.outcome == "not_stored"
+            elif answer.code == "accepted":
+                results[one.index] = Taken(
+                    answer.id,
+                    STATE_LABELS[message.state],
+                    message.parts,
+                    one.encoding,
+                    message.route,
+                    answer.expires_at_ms,
+                )
+            else:
+                unspent += 1
+                if answer.code == "replay":
+                    replays.append((one, answer.id))
+                else:
+                    results[one.index] = _not_taken(one, answer)
+        if unspent and terms.limited:
+            self._limiter.give_back(terms.account, unspent)
+        if replays:
+            taken = await asyncio.gather(*(self._replayed(one, sid) for one, sid in replays))
+            for (one, _), first in zip(replays, taken, strict=True):
+                results[one.index] = first
+
+    async def _replayed(self, one: _Prepared, sid: str) -> Taken:
+        """Return the first answer again; what the record says, if it is still kept, goes first."""
+        message = one.message
+        first = Taken(
+            sid, STATE_LABELS[message.state], message.parts, one.encoding, message.route, 0, replayed=True
+        )
+        try:
+            record = await self._store.get(sid)
+        except StoreUnavailable:
+            return first  # the id is certain, and it is what the caller asked again for
+        if record is not None:
+            first.state = STATE_LABELS[State.SCHEDULED if record.send_at_ms else State.QUEUED]
+            first.parts = record.parts
+            first.encoding = record.body.get("e", one.encoding)
+            first.route = record.route
+            first.expires_at_ms = record.expires_at_ms
+        return first
+
+    def _count(self, items: Sequence[ValidMessage | RequestError], results: list[ItemResult]) -> None:
+        """Count each item once: its state when taken, else `refused` with the code. Replays are not new."""
+        cells = self._cells
+        for item, result in zip(items, results, strict=True):
+            category = item.category if isinstance(item, ValidMessage) else ""
+            if result.__class__ is Taken:
+                if result.replayed:
+                    continue
+                key = (category, result.route, result.state, "")
+            else:
+                key = (category, "", "refused", getattr(result, "code", "store_unavailable"))
+            cell = cells.get(key)
+            if cell is None:
+                labels = dict(zip(("category", "route", "state", "reason"), key, strict=True))
+                cell = cells[key] = self._metrics.counter("messages_total", **labels)
+            cell.n += 1
+
+
+_CATEGORY_NUMBERS: Final = {label: int(category) for label, category in CATEGORY_BY_LABEL.items()}
+
+
+def recipient(account: AccountSettings, raw: str) -> Number:
+    """Return the number `raw` names for this account, as `accept` would read it. Raises RequestError."""
+    return normalise(raw, account.default_country)
+
+
+def has_signature(text: str) -> bool:
+    """Tell whether a text begins or ends with a signature in 【】, as carriers in China require."""
+    if text[0] == "【":
+        return text.find("】") > 1
+    return text[-1] == "】" and -1 < text.rfind("【") < len(text) - 2
+
+
+def ref_mark(account: str, ref: str, msisdn: str) -> bytes:
+    """Return the 16 bytes under which the store remembers a `ref`. A NUL cannot stand inside any of them."""
+    return hashlib.blake2b(f"{account}\0r\0{ref}\0{msisdn}".encode(), digest_size=16).digest()
+
+
+def _key_mark(account: str, key: str | None, msisdn: str, index: int) -> bytes:
+    # The item's number is part of it: one key serves a whole batch, where a number may stand twice.
+    return hashlib.blake2b(f"{account}\0k\0{key}\0{msisdn}\0{index}".encode(), digest_size=16).digest()
+
+
+def _digest(item: ValidMessage, msisdn: str) -> bytes:
+    """Return 8 bytes over what the application asked for, however it ordered or spelled it."""
+    content = item.given
+    content["to"] = msisdn
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()[:8]
+
+
+def _sender(terms: _Terms, item: ValidMessage) -> str:
+    sender = item.sender
+    if not sender:
+        senders = terms.account.senders
+        sender = senders[0] if senders else ""
+    elif sender not in terms.senders:
+        raise RequestError("sender_not_allowed", "not among the account's senders", field="sender")
+    if item.ext and (not sender.isdigit() or len(sender) + len(item.ext) > MAX_ADDRESS_CHARS):
+        detail = f"ext needs a numeric sender, together at most {MAX_ADDRESS_CHARS} digits"
+        raise RequestError("invalid_field", detail, field="ext")
+    return sender
+
+
+def _body(item: ValidMessage, encoding: str) -> bytes:
+    """Return the record's JSON: what dispatch and queries read and the record has no place of its own for."""
+    body: dict[str, Any] = {"t": item.text, "e": encoding}
+    if item.ref:
+        body["r"] = item.ref
+    if item.origin:
+        body["o"] = item.origin
+    if item.contact:
+        body["c"] = item.contact
+    if item.meta:
+        body["m"] = item.meta
+    if item.ext:
+        body["x"] = item.ext
+    return orjson.dumps(body)
+
+
+_REFUSALS: Final[dict[str, tuple[str, str, str]]] = {
+    # the store's answer → code, detail, field
+    "ref_conflict": ("ref_conflict", "the ref was used for other content", "ref"),
+    "conflict": (
+        "idempotency_mismatch",
+        "the Idempotency-Key was used for other content to this recipient",
+        "Idempotency-Key",
+    ),
+    "blocked": ("blocked_recipient", "the recipient is on a blacklist", "to"),
+    "capped": ("frequency_capped", "the recipient has had as many messages as the limits allow", "to"),
+    "expired": ("expired", "not_after is in the past", "not_after"),
+}
+
+
+def _not_taken(one: _Prepared, answer: Accepted) -> GatewayError:
+    """Return the error that stands for the store's refusal."""
+    if answer.code == "full":
+        return Backpressure("overloaded", "the queue is full", retry_after_s=FULL_RETRY_S)
+    verdict = "ref_conflict" if answer.code == "conflict" and one.by_ref else answer.code
+    code, detail, field = _REFUSALS[verdict]
+    wait_s = max(1.0, answer.retry_at_ms / 1000 - time.time()) if answer.retry_at_ms else None
+    return RequestError(code, detail, field=field, retry_after_s=wait_s)
+
+
+def _refuse(prepared: Sequence[_Prepared], results: list[ItemResult], error: GatewayError) -> None:
+    for one in prepared:
+        results[one.index] = error

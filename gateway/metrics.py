@@ -1,0 +1,556 @@
+"""Metrics: every name, label and bucket of the gateway, counted in plain numbers and exposed in one place.
+
+Owns the table of families below, the cells that workers increment, the snapshot each worker writes once a
+second, and the hub that adds the snapshots up for Prometheus. Refuses to know who counts what: callers take a
+cell once, keep it, and add to an attribute; `labels()` plus `observe()` of prometheus-client cost 2 µs a
+call, which eight times a message would be half of the whole budget. Stands beside the path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import resource
+import sys
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import orjson
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+PREFIX: Final = "smsgw_"
+OTHER: Final = "other"
+
+# Seconds. Fine around 100 ms, where the promise for verification lies, up to an hour for queued marketing.
+LATENCY_S: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0,
+)  # fmt: skip
+COMMIT_S: Final = (
+    0.0005,
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+)
+DELAY_S: Final = (
+    0.1,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+    1800.0,
+    3600.0,
+    21600.0,
+    86400.0,
+    259200.0,
+)
+BATCH: Final = (1, 2, 5, 10, 20, 50, 100, 150, 200, 500, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric: what it counts, its labels, and how the workers' values become one."""
+
+    kind: str  # counter | gauge | histogram
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()  # upper bounds, ascending, without +Inf
+    merge: str = "sum"  # gauges: sum | max | min over the living workers
+    max_series: int = 400  # above it a new label set is counted as `other`: a label can never flood the store
+
+
+def _counter(text: str, *labels: str, max_series: int = 400) -> Family:
+    return Family("counter", text, labels, max_series=max_series)
+
+
+def _gauge(text: str, *labels: str, merge: str = "sum", max_series: int = 400) -> Family:
+    return Family("gauge", text, labels, merge=merge, max_series=max_series)
+
+
+def _histogram(text: str, buckets: tuple[float, ...], *labels: str, max_series: int = 60) -> Family:
+    return Family("histogram", text, labels, buckets, max_series=max_series)
+
+
+# Label values come from configured sets only (category, route, channel, account, state, code): never a
+# number, a text, an id, a path with an id or a raw error.
+FAMILIES: Final[dict[str, Family]] = {
+    # --- what happened to messages
+    "messages_total": _counter(
+        "Messages by what became of them: the state at acceptance, each final state, and refused.",
+        "category", "route", "state", "reason", max_series=1500,
+    ),
+    "accept_seconds": _histogram("From the whole request read to its answer.", LATENCY_S),
+    "accept_to_submit_seconds": _histogram(
+        "From the time a message was due to its first submit_sm.", LATENCY_S, "category"
+    ),
+    "possible_duplicates_total": _counter("Copies sent while the first may have arrived.", "cause"),
+    # --- the HTTP side
+    "http_requests_total": _counter("Requests answered.", "endpoint", "status"),
+    "http_connections": _gauge("Open client connections."),
+    "http_connections_closed_total": _counter("Connections closed by our own guards.", "cause"),
+    # --- queues and store (read once, in the admin worker)
+    "queue_depth": _gauge("Queue entries waiting.", "route", "rank", "category", merge="max", max_series=600),
+    "queue_oldest_age_seconds": _gauge(
+        "Age of the oldest waiting entry.", "route", "rank", "category", merge="max", max_series=600
+    ),
+    "parked_receipts": _gauge("Receipts whose message is not known yet.", "channel", merge="max"),
+    "webhook_backlog": _gauge("Events waiting for an account's webhook.", "account", merge="max"),
+    "scheduled_messages": _gauge("Messages waiting for their time.", merge="max"),
+    "live_messages": _gauge("Messages that have no final state.", merge="max"),
+    "store_memory_bytes": _gauge("Memory of the store: used, and the limit.", "kind", merge="max"),
+    "store_ready": _gauge("1 while the store keeps its durability promise.", merge="min"),
+    "store_setting_mismatch": _gauge(
+        "1 for each store setting that is weaker than the promise.", "setting", merge="max"
+    ),
+    "store_restarts_total": _counter("Restarts of the embedded store."),
+    # --- store calls
+    "store_batch_size": _histogram("Items in one call to the store.", BATCH, "move"),
+    "store_commit_seconds": _histogram("Duration of one store call, fsync included.", COMMIT_S, "move"),
+    "store_errors_total": _counter("Calls to the store that failed.", "move", "kind"),
+    # --- channels
+    "submits_total": _counter("submit_sm answered, by command_status.", "channel", "status", max_series=600),
+    "submit_response_seconds": _histogram("From submit_sm to its response.", LATENCY_S, "channel"),
+    "receipts_total": _counter("Receipts by state, and parked, duplicate, quarantined.", "channel", "state"),
+    "receipt_delay_seconds": _histogram("From the submit to its receipt.", DELAY_S, "channel"),
+    "channel_up": _gauge("1 while at least one session can submit.", "channel", merge="max"),
+    "channel_sessions": _gauge("Sessions by state.", "channel", "state"),
+    "channel_window_used": _gauge("Submitted and unanswered PDUs.", "channel"),
+    "channel_tps_limit": _gauge("Rate in force: parts a second.", "channel", merge="max"),
+    "binds_total": _counter("Binds tried, by result.", "channel", "result"),
+    "smpp_faults_total": _counter("Faults of the peer's protocol.", "channel", "kind"),
+    "late_results_total": _counter("Responses after the timer or after the lease.", "channel"),
+    "inbound_total": _counter("Messages from handsets (MO).", "channel"),
+    "failovers_total": _counter("Messages moved to another rank.", "route", "from", "to", "cause"),
+    "dispatch_errors_total": _counter("Faults inside a dispatch worker.", "where"),
+    # --- processes
+    "worker_up": _gauge("1 for each running worker.", "role", "worker"),
+    "worker_ready": _gauge("1 while the worker can do its work.", "role", "worker", merge="min"),
+    "worker_restarts_total": _counter("Workers restarted after an unexpected end.", "role"),
+    "worker_cpu_seconds_total": _counter("CPU time used.", "role", "worker"),
+    "worker_memory_bytes": _gauge("Resident memory.", "role", "worker"),
+    "event_loop_lag_seconds": _gauge("How late the worker's last one-second timer was.", "role", merge="max"),
+    "log_records_total": _counter("Log records written.", "level"),
+    "log_suppressed_total": _counter("Log records dropped by the rate limit of their source.", "source"),
+    # --- configuration
+    "config_reload_success": _gauge("1 when the last reading of the configuration succeeded.", merge="min"),
+    "config_revision_info": _gauge("The configuration in force.", "revision", merge="max"),
+}  # fmt: skip
+
+
+class Cell:
+    """One counter or gauge series. The path adds to `n` and nothing else."""
+
+    __slots__ = ("n",)
+
+    def __init__(self) -> None:
+        self.n: float = 0
+
+
+class Hist:
+    """One histogram series: plain counts by bucket, made cumulative only when exposed."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float, n: int = 1) -> None:
+        """Count `n` observations of `value` (a bound belongs to its bucket, as Prometheus' `le` says)."""
+        self.counts[bisect_left(self.bounds, value)] += n
+        self.sum += value * n
+
+
+class Metrics:
+    """The cells of one worker process.
+
+    `counter`, `gauge` and `histogram` look a series up and are meant for start-up; keep what they return.
+    Names and labels must stand in FAMILIES: an unknown one is a fault of the program (KeyError, ValueError).
+    """
+
+    def __init__(self, role: str, worker: str, incarnation: str = "") -> None:
+        self.role = role
+        self.worker = worker
+        self.incarnation = incarnation or f"{role}-{worker}-{os.getpid()}"
+        self._cells: dict[str, dict[tuple[str, ...], Cell]] = {}
+        self._hists: dict[str, dict[tuple[str, ...], Hist]] = {}
+        self._cpu = self.counter("worker_cpu_seconds_total", role=role, worker=worker)
+        self._memory = self.gauge("worker_memory_bytes", role=role, worker=worker)
+        self.gauge("worker_up", role=role, worker=worker).n = 1
+
+    def counter(self, name: str, **labels: str) -> Cell:
+        """Return the counter series `name{labels}`; add to its `.n`."""
+        return self._cell(name, "counter", labels)
+
+    def gauge(self, name: str, **labels: str) -> Cell:
+        """Return the gauge series `name{labels}`; set its `.n`."""
+        return self._cell(name, "gauge", labels)
+
+    def histogram(self, name: str, **labels: str) -> Hist:
+        """Return the histogram series `name{labels}`; call its `.observe(value, n)`."""
+        family = _family(name, "histogram")
+        return _series(self._hists, name, family, labels, lambda: Hist(family.buckets))
+
+    def _cell(self, name: str, kind: str, labels: Mapping[str, str]) -> Cell:
+        return _series(self._cells, name, _family(name, kind), labels, Cell)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return every series: `cells` [name, labels, n], `hists` [name, labels, counts, sum]."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        self._cpu.n = round(usage.ru_utime + usage.ru_stime, 3)
+        self._memory.n = _resident_bytes()
+        return {
+            "v": 1,
+            "incarnation": self.incarnation,
+            "role": self.role,
+            "worker": self.worker,
+            "pid": os.getpid(),
+            "pid_started": _process_start(os.getpid()),
+            "cells": [[name, labels, c.n] for name, by in self._cells.items() for labels, c in by.items()],
+            "hists": [
+                [name, labels, h.counts[:], h.sum]
+                for name, by in self._hists.items()
+                for labels, h in by.items()
+            ],
+        }
+
+
+_S = TypeVar("_S", Cell, Hist)
+
+
+def _family(name: str, kind: str) -> Family:
+    family = FAMILIES[name]
+    if family.kind != kind:
+        raise ValueError(f"{name} is a {family.kind}, not a {kind}")
+    return family
+
+
+def _series(
+    store: dict[str, dict[tuple[str, ...], _S]],
+    name: str,
+    family: Family,
+    labels: Mapping[str, str],
+    make: Callable[[], _S],
+) -> _S:
+    if labels.keys() != set(family.labels):
+        raise ValueError(f"{name} has the labels {family.labels}, not {tuple(labels)}")
+    key = tuple(str(labels[label]) for label in family.labels)
+    series = store.setdefault(name, {})
+    if key not in series:
+        if len(series) >= family.max_series:
+            key = (OTHER,) * len(key)
+        if key not in series:
+            series[key] = make()
+    return series[key]
+
+
+# --- snapshots on disk
+
+
+def snapshot_dir(data_dir: Path) -> Path:
+    """Return where the workers of one data directory leave their snapshots."""
+    return data_dir / "run" / "metrics"
+
+
+HEARTBEAT_S: Final = 5.0
+"""A snapshot is written when something changed, and at least this often: its age says who is alive."""
+
+
+class SnapshotWriter:
+    """Writes one worker's snapshot to `<directory>/<incarnation>.json`, whole or not at all."""
+
+    def __init__(self, metrics: Metrics, directory: Path) -> None:
+        self._metrics = metrics
+        self._path = directory / f"{metrics.incarnation}.json"
+        self._last: Any = None
+        self._written_at = float("-inf")
+        self._lag = metrics.gauge("event_loop_lag_seconds", role=metrics.role)
+
+    async def run(self, interval_s: float = 1.0) -> None:
+        """Write once a second until cancelled, and a last time then; its lateness is the lag metric."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                due = loop.time() + interval_s
+                await asyncio.sleep(interval_s)
+                self._lag.n = round(max(0.0, loop.time() - due), 3)
+                self.write()
+        finally:
+            self.write(final=True)
+
+    def write(self, *, final: bool = False) -> None:
+        """Write now. A snapshot that only repeats the last one is skipped until its heartbeat is due.
+
+        `final` marks the worker's end: the hub may fold it at once. A full disk must not stop a worker, so an
+        OSError here is only lost resolution: the next second tries again.
+        """
+        snapshot = self._metrics.snapshot()
+        state = (_without_noise(snapshot["cells"]), snapshot["hists"])
+        now = time.monotonic()
+        if not final and state == self._last and now - self._written_at < HEARTBEAT_S:
+            return
+        if final:
+            snapshot["final"] = True
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            _write_atomically(self._path, snapshot)
+            self._last, self._written_at = state, now
+
+
+_NOISE = ("worker_cpu_seconds_total", "worker_memory_bytes", "event_loop_lag_seconds")
+
+
+def _without_noise(cells: list[list[Any]]) -> list[list[Any]]:
+    return [cell for cell in cells if cell[0] not in _NOISE]
+
+
+def _write_atomically(path: Path, value: Any) -> None:
+    # No fsync: these are counters, and the store's fsync on the same disk must not wait for them.
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(orjson.dumps(value))
+    temporary.replace(path)
+
+
+# --- the admin side
+
+_BASE = "base.json"
+_DEAD_AFTER_S = 3 * HEARTBEAT_S
+_Key = tuple[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class GaugeReading:
+    """One value read from the store for a gauge family; `labels` in the family's order."""
+
+    name: str
+    labels: tuple[str, ...]
+    value: float
+
+
+class _Totals:
+    """Sums by series; gauges keep the list of values until their family's merge rule is applied."""
+
+    def __init__(self) -> None:
+        self.counters: dict[_Key, float] = {}
+        self.gauges: dict[_Key, list[float]] = {}
+        self.hists: dict[_Key, tuple[list[int], float]] = {}
+
+    def add(self, snapshot: Mapping[str, Any], *, with_gauges: bool) -> None:
+        for name, labels, n in snapshot.get("cells", ()):
+            family, key = FAMILIES.get(name), (name, tuple(labels))
+            if family is None or len(labels) != len(family.labels):
+                continue  # written by another version
+            if family.kind == "counter":
+                self.counters[key] = self.counters.get(key, 0) + n
+            elif with_gauges:
+                self.gauges.setdefault(key, []).append(n)
+        for name, labels, counts, total in snapshot.get("hists", ()):
+            family, key = FAMILIES.get(name), (name, tuple(labels))
+            if family is None or len(counts) != len(family.buckets) + 1 or len(labels) != len(family.labels):
+                continue
+            have, have_total = self.hists.get(key, ([0] * len(counts), 0.0))
+            self.hists[key] = ([a + b for a, b in zip(have, counts, strict=True)], have_total + total)
+
+    def as_snapshot(self) -> dict[str, Any]:
+        """Return the counters and histograms in the form `add` reads (gauges die with their worker)."""
+        return {
+            "cells": [[name, labels, n] for (name, labels), n in self.counters.items()],
+            "hists": [
+                [name, labels, counts, total] for (name, labels), (counts, total) in self.hists.items()
+            ],
+        }
+
+
+class MetricsHub:
+    """Adds up the snapshots of all workers of a data directory, the living and the dead.
+
+    A dead worker's last snapshot is folded into `base.json` and its file removed, in an order that a crash
+    between the two cannot count twice; so counters never fall, also when the admin worker is restarted.
+    """
+
+    def __init__(self, directory: Path, own: Metrics | None = None) -> None:
+        self._directory = directory
+        self._own = own
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def render(self, readings: Iterable[GaugeReading] = ()) -> bytes:
+        """Return everything in Prometheus' text format; `readings` are the store's gauges."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Collector(self._totals(readings)))
+        return generate_latest(registry)
+
+    def totals(self) -> dict[_Key, float]:
+        """Return the counters by (name, label values): for the bench and tests."""
+        return dict(self._totals(()).counters)
+
+    def workers(self) -> list[dict[str, str]]:
+        """Return role, worker and incarnation of the workers that live, by their snapshots."""
+        return [
+            {field: str(s[field]) for field in ("role", "worker", "incarnation")}
+            for path, s in self._snapshots()
+            if not _is_dead(path, s)
+        ]
+
+    def _totals(self, readings: Iterable[GaugeReading]) -> _Totals:
+        with self._lock() as may_fold:
+            base = _read(self._directory / _BASE) or {"folded": []}
+            folded = list(base.get("folded", ()))
+            base_totals, totals = _Totals(), _Totals()
+            base_totals.add(base, with_gauges=False)
+            gone: list[Path] = []
+            for path, snapshot in self._snapshots():
+                if snapshot["incarnation"] in folded:
+                    gone.append(path)
+                    continue
+                if self._own is not None and snapshot["incarnation"] == self._own.incarnation:
+                    continue  # counted live below
+                if may_fold and _is_dead(path, snapshot):
+                    base_totals.add(snapshot, with_gauges=False)
+                    folded.append(snapshot["incarnation"])
+                    gone.append(path)
+                    continue
+                totals.add(snapshot, with_gauges=not _is_dead(path, snapshot))
+            if may_fold and gone:
+                self._fold(base_totals, folded, gone)
+        totals.add(base_totals.as_snapshot(), with_gauges=False)
+        if self._own is not None:
+            totals.add(self._own.snapshot(), with_gauges=True)
+        for reading in readings:
+            totals.gauges.setdefault((reading.name, reading.labels), []).append(reading.value)
+        return totals
+
+    def _fold(self, base: _Totals, folded: Sequence[str], gone: Iterable[Path]) -> None:
+        try:
+            _write_atomically(self._directory / _BASE, {**base.as_snapshot(), "folded": folded[-256:]})
+        except OSError:
+            return  # disk full: the files stay, the next scrape counts them from there
+        for path in gone:
+            path.unlink(missing_ok=True)
+
+    def _snapshots(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        for path in sorted(self._directory.glob("*.json")):
+            if path.name != _BASE and (snapshot := _read(path)) is not None and "incarnation" in snapshot:
+                yield path, snapshot
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[bool]:
+        """Hold the right to fold: two admin workers on one directory must not add the same file twice."""
+        with (self._directory / "lock").open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                yield False
+            else:
+                yield True
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        value = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _is_dead(path: Path, snapshot: Mapping[str, Any]) -> bool:
+    """Tell whether the writer has ended: it said so, or its process is gone and its file is old.
+
+    Both are asked for: a worker in another container shares the directory but not our process table.
+    """
+    if snapshot.get("final"):
+        return True
+    if _process_start(int(snapshot.get("pid", 0))) == snapshot.get("pid_started"):
+        return False
+    try:
+        return time.time() - path.stat().st_mtime > _DEAD_AFTER_S
+    except OSError:
+        return True
+
+
+def _process_start(pid: int) -> int | None:
+    """Return a process' start time, in clock ticks since boot, which tells a reused pid apart; None: gone."""
+    if sys.platform == "linux":
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
+        except OSError:
+            return None
+        return int(stat.rpartition(b")")[2].split()[19])  # proc(5): field 22, counted after the command's ')'
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return None
+    return 0
+
+
+def _resident_bytes() -> int:
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            return int(Path("/proc/self/statm").read_bytes().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+_MERGE: Final[dict[str, Callable[[list[float]], float]]] = {"sum": sum, "max": max, "min": min}
+
+
+class _Collector:
+    """The one prometheus-client collector: turns totals into metric families, each exactly once."""
+
+    def __init__(self, totals: _Totals) -> None:
+        self._totals = totals
+
+    def collect(self) -> Iterator[Metric]:
+        for name, family in FAMILIES.items():
+            yield getattr(self, f"_{family.kind}")(name, family)
+
+    def _counter(self, name: str, family: Family) -> Metric:
+        metric = CounterMetricFamily(PREFIX + name, family.help, labels=family.labels)
+        for (series, labels), n in self._totals.counters.items():
+            if series == name:
+                metric.add_metric(labels, n)
+        return metric
+
+    def _gauge(self, name: str, family: Family) -> Metric:
+        metric = GaugeMetricFamily(PREFIX + name, family.help, labels=family.labels)
+        for (series, labels), values in self._totals.gauges.items():
+            if series == name:
+                metric.add_metric(labels, _MERGE[family.merge](values))
+        return metric
+
+    def _histogram(self, name: str, family: Family) -> Metric:
+        metric = HistogramMetricFamily(PREFIX + name, family.help, labels=family.labels)
+        for (series, labels), (counts, total) in self._totals.hists.items():
+            if series == name:
+                buckets, below = [], 0
+                for bound, count in zip((*family.buckets, float("inf")), counts, strict=True):
+                    below += count
+                    buckets.append((_le(bound), float(below)))
+                metric.add_metric(labels, buckets, total)
+        return metric
+
+
+def _le(bound: float) -> str:
+    return "+Inf" if bound == float("inf") else str(float(bound))

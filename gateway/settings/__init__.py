@@ -1,0 +1,40 @@
+"""Typed configuration: what the TOML files under `--config` say, checked as a whole and frozen.
+
+`load` reads `gateway.toml`, `channels.toml`, `routes.toml` and `accounts.toml` and answers a `Settings` value
+or raises `ConfigError` with every problem found. The other layers read attributes; nobody else opens a
+configuration file.
+"""
+
+from gateway.settings.loading import load
+from gateway.settings.packaged import packaged_config_dir
+from gateway.settings.values import (
+    AccountSettings,
+    AdminSettings,
+    ApiSettings,
+    CategorySettings,
+    ChannelSettings,
+    DispatchSettings,
+    RankedChannel,
+    RouteMatch,
+    RouteSettings,
+    Settings,
+    StoreSettings,
+    WebhookSettings,
+)
+
+__all__ = [
+    "AccountSettings",
+    "AdminSettings",
+    "ApiSettings",
+    "CategorySettings",
+    "ChannelSettings",
+    "DispatchSettings",
+    "RankedChannel",
+    "RouteMatch",
+    "RouteSettings",
+    "Settings",
+    "StoreSettings",
+    "WebhookSettings",
+    "load",
+    "packaged_config_dir",
+]

@@ -1,0 +1,189 @@
+"""What no single table can tell: names that exist, ranks without gaps, routes that can carry what they match.
+
+Pure: takes `Settings`, answers problems (start-up refuses) and warnings (start-up says them). What needs the
+number segment tables is checked above, by `gateway.check`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from gateway.errors import ConfigProblem
+from gateway.model import Category
+from gateway.settings.values import ChannelSettings, RouteMatch, RouteSettings, Settings
+
+_GATEWAY, _CHANNELS, _ROUTES, _ACCOUNTS = "gateway.toml", "channels.toml", "routes.toml", "accounts.toml"
+_URL_SCHEMES = ("redis://", "rediss://", "unix://")
+_LATER_SCHEMES = ("redis+sentinel://", "redis+cluster://")
+
+
+def cross_check(settings: Settings) -> tuple[list[ConfigProblem], list[ConfigProblem]]:
+    """Return (problems, warnings) that show only when all tables are seen together."""
+    problems: list[ConfigProblem] = []
+    warnings: list[ConfigProblem] = []
+    _check_store(settings, problems, warnings)
+    _check_listeners(settings, problems)
+    _check_categories(settings, problems)
+    _check_channels(settings, problems, warnings)
+    _check_routes(settings, problems, warnings)
+    _check_accounts(settings, problems, warnings)
+    return problems, warnings
+
+
+def _check_store(settings: Settings, problems: list[ConfigProblem], warnings: list[ConfigProblem]) -> None:
+    store = settings.store
+    if store.url.startswith(_LATER_SCHEMES):
+        problems.append(ConfigProblem(_GATEWAY, "store.url", "Sentinel and Cluster are not supported yet"))
+    elif store.url and not store.url.startswith(_URL_SCHEMES):
+        wanted = "empty, redis://, rediss:// or unix:// is wanted"
+        problems.append(ConfigProblem(_GATEWAY, "store.url", wanted))
+    if store.durability == "replicated":
+        reason = "replicated needs Sentinel or Cluster, which are not supported yet"
+        problems.append(ConfigProblem(_GATEWAY, "store.durability", reason))
+    elif store.durability == "relaxed":
+        reason = "relaxed: a power cut may lose about two seconds of accepted messages"
+        warnings.append(ConfigProblem(_GATEWAY, "store.durability", reason))
+    if store.url and store.binary:
+        reason = "names the embedded server's program, but store.url is set; one of the two is meant"
+        problems.append(ConfigProblem(_GATEWAY, "store.binary", reason))
+
+
+def _check_listeners(settings: Settings, problems: list[ConfigProblem]) -> None:
+    api, admin = settings.api, settings.admin
+    if api.port and (api.host, api.port) == (admin.host, admin.port):
+        problems.append(ConfigProblem(_GATEWAY, "admin.listen", "the same address as api.listen"))
+
+
+def _check_categories(settings: Settings, problems: list[ConfigProblem]) -> None:
+    for category, rules in settings.categories.items():
+        if len({window_s for _, window_s in rules.per_number}) < len(rules.per_number):
+            key = f"categories.{category.label}.per_number"
+            problems.append(ConfigProblem(_GATEWAY, key, "two limits over the same duration"))
+    if sum(rules.min_share for rules in settings.categories.values()) >= 1:
+        problems.append(
+            ConfigProblem(_GATEWAY, "categories", "the min_share of all categories must stay below 1")
+        )
+
+
+def _check_channels(settings: Settings, problems: list[ConfigProblem], warnings: list[ConfigProblem]) -> None:
+    problems += _duplicates(_CHANNELS, "channel", (channel.id for channel in settings.channels))
+    used = {ranked.id for route in settings.routes for ranked in route.channels}
+    for channel in settings.channels:
+        key = f"channel[{channel.id}]"
+        password = channel.password.reveal()
+        if len(password) > 8 or not password.isascii():
+            reason = "at most 8 ASCII characters (SMPP 3.4 §5.2.2)"
+            problems.append(ConfigProblem(_CHANNELS, f"{key}.password", reason))
+        if channel.id not in used:
+            warnings.append(ConfigProblem(_CHANNELS, key, "no route uses this channel"))
+
+
+def _check_routes(settings: Settings, problems: list[ConfigProblem], warnings: list[ConfigProblem]) -> None:
+    problems += _duplicates(_ROUTES, "route", (route.id for route in settings.routes))
+    if not settings.routes:
+        warnings.append(ConfigProblem(_ROUTES, "", "no route: every message will be refused as no_route"))
+    channels = {channel.id: channel for channel in settings.channels}
+    accounts = {account.id for account in settings.accounts}
+    seen: dict[RouteMatch, str] = {}
+    for route in settings.routes:
+        key = f"route[{route.id}]"
+        if route.match in seen:
+            reason = f"the same as in route {seen[route.match]}: no message could ever reach this one"
+            problems.append(ConfigProblem(_ROUTES, f"{key}.match", reason))
+        seen.setdefault(route.match, route.id)
+        if route.match.account is not None and route.match.account not in accounts:
+            reason = f"no account {route.match.account} in accounts.toml"
+            problems.append(ConfigProblem(_ROUTES, f"{key}.match.account", reason))
+        problems += _rank_problems(route, f"{key}.channels", channels)
+        if len(route.channels) == 1:
+            reason = "one channel only: while it is down these messages wait"
+            warnings.append(ConfigProblem(_ROUTES, f"{key}.channels", reason))
+    for route in settings.routes:
+        listed = [channels[ranked.id] for ranked in route.channels if ranked.id in channels]
+        problems += _carry_problems(route, listed, set(seen))
+
+
+def _rank_problems(
+    route: RouteSettings, key: str, channels: dict[str, ChannelSettings]
+) -> list[ConfigProblem]:
+    problems = [
+        ConfigProblem(_ROUTES, key, f"no channel {ranked.id} in channels.toml")
+        for ranked in route.channels
+        if ranked.id not in channels
+    ]
+    for name, count in Counter(ranked.id for ranked in route.channels).items():
+        if count > 1:
+            problems.append(ConfigProblem(_ROUTES, key, f"channel {name} is listed {count} times"))
+    ranks = sorted({ranked.rank for ranked in route.channels})
+    if ranks != list(range(len(ranks))):
+        problems.append(
+            ConfigProblem(_ROUTES, key, "ranks must run 0, 1, 2 … without a gap (0 is the primary)")
+        )
+    return problems
+
+
+def _carry_problems(
+    route: RouteSettings, listed: list[ChannelSettings], matches: set[RouteMatch]
+) -> list[ConfigProblem]:
+    """Return what a route matches and a channel of it cannot carry: a queue does not sort again.
+
+    Encoding and number of parts are settled once, at intake, so the channels must agree in what decides them.
+    A category a channel may not carry is fine when a route with the same match and that category stands
+    beside.
+    """
+    key = f"route[{route.id}].channels"
+    problems = []
+    for name in ("alphabet", "reference_bits"):
+        if len({getattr(channel, name) for channel in listed}) > 1:
+            reason = f"these channels differ in {name}, but parts are counted once for all of them"
+            problems.append(ConfigProblem(_ROUTES, key, reason))
+    match = route.match
+    if match.category is not None:
+        wanted = {match.category}
+    else:
+        wanted = {category for category in Category if _with_category(match, category) not in matches}
+    for channel in listed:
+        for category in sorted(wanted - channel.categories):
+            reason = f"channel {channel.id} does not carry {category.label}, which this route matches"
+            problems.append(ConfigProblem(_ROUTES, key, reason))
+    return problems
+
+
+def _with_category(match: RouteMatch, category: Category) -> RouteMatch:
+    return RouteMatch(match.country, match.carrier, category, match.account, match.sender, match.prefix)
+
+
+def _check_accounts(settings: Settings, problems: list[ConfigProblem], warnings: list[ConfigProblem]) -> None:
+    problems += _duplicates(_ACCOUNTS, "account", (account.id for account in settings.accounts))
+    owner: dict[str, str] = {}
+    for account in settings.accounts:
+        key = f"account[{account.id}]"
+        for number, key_hash in enumerate(account.key_hashes, 1):
+            if key_hash in owner:
+                reason = f"hash {number} already stands at account {owner[key_hash]}"
+                problems.append(ConfigProblem(_ACCOUNTS, f"{key}.key_hashes", reason))
+            owner.setdefault(key_hash, account.id)
+        if not account.key_hashes:
+            reason = "no key: this account cannot sign in (`smsgw key new` makes one)"
+            warnings.append(ConfigProblem(_ACCOUNTS, f"{key}.key_hashes", reason))
+        for sender, count in Counter(account.senders).items():
+            if count > 1:
+                problems.append(
+                    ConfigProblem(_ACCOUNTS, f"{key}.senders", f"{sender} is listed {count} times")
+                )
+        if account.webhook is not None:
+            if not account.webhook.secret.reveal():
+                problems.append(ConfigProblem(_ACCOUNTS, f"{key}.webhook.secret", "must not be empty"))
+            reason = "checked and kept, but this version does not call webhooks yet"
+            warnings.append(ConfigProblem(_ACCOUNTS, f"{key}.webhook", reason))
+    if not settings.accounts:
+        warnings.append(ConfigProblem(_ACCOUNTS, "", "no account: nobody can send"))
+
+
+def _duplicates(file: str, table: str, ids: Iterable[str]) -> list[ConfigProblem]:
+    return [
+        ConfigProblem(file, f"{table}[{name}]", f"the id stands {count} times; ids must be unique")
+        for name, count in Counter(ids).items()
+        if count > 1
+    ]

@@ -1,0 +1,286 @@
+"""Read the configuration folder: four TOML files, the number segment tables beside them, their secrets.
+
+Owns the file I/O of the configuration and the turn from `schema` models into `values`. Everything wrong is
+collected and raised at once as `ConfigError`; nothing is half-applied, so a reload that fails leaves the old
+revision whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from gateway.errors import ConfigError, ConfigProblem
+from gateway.model import Category, Secret
+from gateway.settings import schema
+from gateway.settings.crosscheck import cross_check
+from gateway.settings.packaged import packaged_config_dir
+from gateway.settings.references import Resolver
+from gateway.settings.values import (
+    AccountSettings,
+    AdminSettings,
+    ApiSettings,
+    CategorySettings,
+    ChannelSettings,
+    DispatchSettings,
+    RankedChannel,
+    RouteMatch,
+    RouteSettings,
+    Settings,
+    StoreSettings,
+    WebhookSettings,
+    default_categories,
+)
+
+MAX_FILE_BYTES = 1 << 20
+MAX_TABLE_BYTES = 16 << 20
+MAX_DEPTH = 16
+GATEWAY, CHANNELS, ROUTES, ACCOUNTS = "gateway.toml", "channels.toml", "routes.toml", "accounts.toml"
+FILES = (GATEWAY, CHANNELS, ROUTES, ACCOUNTS)
+
+_Model = TypeVar("_Model", bound=schema.Section)
+
+
+def load(config_dir: Path, env: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings that `config_dir` holds, secrets resolved from `env` and files.
+
+    Raises:
+        ConfigError: with all problems found, each with file, key and reason; never with a secret.
+    """
+    return _Loader(Path(config_dir), env).load()
+
+
+class _Loader:
+    """One reading of one folder; gathers problems, warnings and the hash of what was read."""
+
+    def __init__(self, config_dir: Path, env: Mapping[str, str]) -> None:
+        self.config_dir = config_dir
+        self.problems: list[ConfigProblem] = []
+        self.resolver = Resolver(config_dir, env)
+        self.digest = hashlib.sha256()
+
+    def load(self) -> Settings:
+        gateway = self._file(GATEWAY, schema.GatewayFile)
+        channels = self._file(CHANNELS, schema.ChannelsFile)
+        routes = self._file(ROUTES, schema.RoutesFile)
+        accounts = self._file(ACCOUNTS, schema.AccountsFile)
+        segments = self._number_segments()
+        complete = (
+            gateway is not None and channels is not None and routes is not None and accounts is not None
+        )
+        settings = Settings(
+            config_dir=self.config_dir,
+            number_segments_files=segments,
+            channels=tuple(self._channel(entry) for entry in channels.channel) if channels else (),
+            routes=tuple(_route(entry) for entry in routes.route) if routes else (),
+            accounts=tuple(self._account(entry) for entry in accounts.account) if accounts else (),
+        )
+        if gateway is not None:
+            settings = dataclasses.replace(
+                settings,
+                store=self._store(gateway.store),
+                api=_api(gateway.api),
+                admin=self._admin(gateway.admin),
+                dispatch=DispatchSettings(workers=gateway.dispatch.workers),
+                categories=_categories(gateway.categories),
+            )
+        problems, warnings = cross_check(settings) if complete else ([], [])
+        self.problems += self.resolver.problems + problems
+        if self.problems:
+            raise ConfigError(self.problems)
+        return dataclasses.replace(
+            settings,
+            revision=self.digest.hexdigest()[:12],
+            warnings=(*self.resolver.warnings, *warnings),
+        )
+
+    def _file(self, name: str, model: type[_Model]) -> _Model | None:
+        """Return one file as its model, or None after noting why not."""
+        data = self._bytes(self.config_dir / name, name)
+        if data is None:
+            return None
+        try:
+            tree = _parse(data)
+        except ValueError as exc:
+            self._refuse(name, "", str(exc))
+            return None
+        try:
+            return model.model_validate(tree)
+        except ValidationError as exc:
+            for error in exc.errors(include_url=False, include_context=False, include_input=False):
+                self._refuse(name, _key(error["loc"], tree), _reason(error["type"], error["msg"]))
+            return None
+
+    def _bytes(self, path: Path, name: str, most: int = MAX_FILE_BYTES) -> bytes | None:
+        """Return a file's content, counted into the revision, or None after noting why not."""
+        try:
+            with path.open("rb") as stream:
+                data = stream.read(most + 1)
+        except OSError as exc:
+            self._refuse(name, "", f"cannot be read: {exc.strerror or type(exc).__name__}")
+            return None
+        if len(data) > most:
+            self._refuse(name, "", f"larger than {most >> 20} MiB")
+            return None
+        self.digest.update(b"%s\0%d\0" % (name.encode(), len(data)) + data)
+        return data
+
+    def _refuse(self, file: str, key: str, reason: str) -> None:
+        self.problems.append(ConfigProblem(file, key, reason))
+
+    def _number_segments(self) -> dict[str, Path]:
+        """Return country → CSV: the shipped tables, each replaced by the folder's own of the same name."""
+        found: dict[str, Path] = {}
+        for folder in (packaged_config_dir(), self.config_dir):
+            for path in sorted((folder / "number_segments").glob("*.csv")):
+                found[path.stem.upper()] = path
+        for country, path in found.items():
+            name = f"number_segments/{path.name}"
+            if len(country) != 2 or not country.isalpha():
+                self._refuse(name, "", "the name must be a country's two letters, as in cn.csv")
+            else:
+                self._bytes(path, name, MAX_TABLE_BYTES)
+        return found
+
+    def _store(self, raw: schema.StoreSection) -> StoreSettings:
+        return StoreSettings(
+            url=self.resolver.interpolate(GATEWAY, "store.url", raw.url) or "",
+            data_dir=Path(raw.data_dir),
+            shards=raw.shards,
+            durability=raw.durability,
+            binary=raw.binary,
+            max_queued=raw.max_queued,
+        )
+
+    def _admin(self, raw: schema.AdminSection) -> AdminSettings:
+        """An unset token is no error here: `make run` makes one, and `smsgw run` says that it is missing."""
+        token = None
+        if not self.resolver.is_unset(raw.token):
+            token = self.resolver.secret(GATEWAY, "admin.token", raw.token)
+        return AdminSettings(host=raw.listen[0], port=raw.listen[1], token=Secret(token) if token else None)
+
+    def _channel(self, raw: schema.ChannelEntry) -> ChannelSettings:
+        fields = raw.model_dump(exclude={"password", "categories"})
+        password = self.resolver.secret(CHANNELS, f"channel[{raw.id}].password", raw.password)
+        return ChannelSettings(
+            **fields, password=Secret(password or ""), categories=frozenset(raw.categories)
+        )
+
+    def _account(self, raw: schema.AccountEntry) -> AccountSettings:
+        webhook = None
+        if raw.webhook is not None:
+            key = f"account[{raw.id}].webhook.secret"
+            secret = self.resolver.secret(ACCOUNTS, key, raw.webhook.secret)
+            webhook = WebhookSettings(raw.webhook.url, Secret(secret or ""), raw.webhook.allow_insecure)
+        fields = raw.model_dump(exclude={"webhook", "key_hashes", "categories", "senders"})
+        return AccountSettings(
+            **fields,
+            key_hashes=tuple(raw.key_hashes),
+            categories=frozenset(raw.categories),
+            senders=tuple(raw.senders),
+            webhook=webhook,
+        )
+
+
+def _api(raw: schema.ApiSection) -> ApiSettings:
+    host, port = raw.listen
+    return ApiSettings(host=host, port=port, **raw.model_dump(exclude={"listen"}))
+
+
+def _categories(raw: schema.CategoriesSection) -> dict[Category, CategorySettings]:
+    """Lay what the file says over each category's defaults."""
+    result = default_categories()
+    for category in Category:
+        section: schema.CategorySection = getattr(raw, category.label)
+        given: dict[str, Any] = {name: getattr(section, name) for name in section.model_fields_set}
+        if "per_number" in given:
+            given["per_number"] = tuple(given["per_number"])
+        result[category] = dataclasses.replace(result[category], **given)
+    return result
+
+
+def _route(raw: schema.RouteEntry) -> RouteSettings:
+    return RouteSettings(
+        id=raw.id,
+        match=RouteMatch(**raw.match.model_dump()),
+        channels=tuple(RankedChannel(entry.id, entry.rank, entry.weight) for entry in raw.channels),
+    )
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    """Return the TOML tree. Raises ValueError, whose reason quotes nothing of the file but a line."""
+    try:
+        tree = tomllib.loads(data.decode())
+    except tomllib.TOMLDecodeError as exc:
+        raise ValueError(f"not valid TOML: {_without_input(str(exc))}") from None
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise ValueError(f"not UTF-8 text (line {line})") from None
+    except RecursionError:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
+    if _depth(tree) > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    return tree
+
+
+def _depth(tree: Any) -> int:
+    """Return how deep tables and arrays nest, looking no deeper than one past the limit."""
+    level, layer = 0, [tree]
+    while layer and level <= MAX_DEPTH:
+        layer = [item for node in layer for item in (node.values() if isinstance(node, dict) else node)]
+        layer = [item for item in layer if isinstance(item, dict | list)]
+        level += 1
+    return level
+
+
+def _without_input(message: str) -> str:
+    """Cut what a TOML error may quote: only the kind of mistake and its place are told.
+
+    `tomllib` quotes single characters and key names, which may belong to a secret typed without quotes.
+    """
+    reason, at, place = message.rpartition(" (at ")
+    reason = reason.split(":")[0].split("'")[0].strip() or "syntax error"
+    return f"{reason} (at {place}" if at else "syntax error"
+
+
+def _key(loc: tuple[int | str, ...], tree: Any) -> str:
+    """Spell a place as an operator would: `channel[cm-a].port`, with the id where the table has one."""
+    words: list[str] = []
+    node = tree
+    for step in loc:
+        if isinstance(step, int):
+            node = node[step] if isinstance(node, list) and step < len(node) else None
+            name = node.get("id") if isinstance(node, dict) else None
+            label = name if isinstance(name, str) and schema.is_name(name) else str(step + 1)
+            words[-1] = f"{words[-1]}[{label}]"
+        else:
+            node = node.get(step) if isinstance(node, dict) else None
+            words.append(step if schema.is_name(step) else "?")
+    return ".".join(words)
+
+
+_REASONS = {
+    "extra_forbidden": "unknown key",
+    "missing": "missing",
+    "int_type": "a whole number is wanted",
+    "float_type": "a number is wanted",
+    "string_type": "text in quotes is wanted",
+    "bool_type": "true or false is wanted",
+    "list_type": "an array [ … ] is wanted",
+    "model_type": "a table is wanted",
+    "dict_type": "a table is wanted",
+}
+
+
+def _reason(kind: str, message: str) -> str:
+    if kind in _REASONS:
+        return _REASONS[kind]
+    message = message.removeprefix("Value error, ").removeprefix("Input should be ")
+    return message[:1].lower() + message[1:] if kind != "value_error" else message

@@ -1,0 +1,306 @@
+"""The four TOML files as pydantic models: which keys exist, their types, ranges and spellings.
+
+Pure: no file, no environment. Strict (a port written as text is refused) and closed (an unknown key is
+refused). Secrets are still references here (`${env:NAME}`, `file:PATH`); `loading` resolves them and turns
+the models into `values`. Reasons are written for the operator and never repeat a value that could be a
+secret.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from gateway.model import CATEGORY_BY_LABEL, Category
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+_KEY_HASH = re.compile(r"sha256:[0-9a-f]{64}")
+_LIMIT = re.compile(r"([1-9][0-9]{0,4})/([1-9][0-9]{0,7})(s|m|h|d)")
+_HOURS = re.compile(r"([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})")
+_SENDER = re.compile(r"[0-9]{1,20}|[A-Za-z0-9 &._-]{1,11}")
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+MAX_WINDOW_S = 31 * 86_400
+"""Longest window of a per-number limit: the counters of one number stay small and lapse within a month."""
+
+
+class Section(BaseModel):
+    """Base of every table: no unknown keys, no silent conversion, no input in errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+def is_name(value: str) -> bool:
+    """Tell whether `value` may name a channel, route or account (and so may stand in a message)."""
+    return _ID.fullmatch(value) is not None
+
+
+def _name(value: str) -> str:
+    if not is_name(value):
+        raise ValueError("1 to 32 characters of A-Z a-z 0-9 . _ -, the first a letter or digit")
+    return value
+
+
+def _host(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        if not _HOST.fullmatch(value):
+            raise ValueError("neither a host name nor an IP address") from None
+    return value
+
+
+def _listen(value: Any) -> Any:
+    """Split "host:port" (an IPv6 address in brackets) into a pair."""
+    if not isinstance(value, str):
+        return value
+    host, colon, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ValueError('"host:port" is wanted, port 0 to 65535 (0: any free one), as in "127.0.0.1:8080"')
+    return (_host(host), int(port))
+
+
+def _country(value: str) -> str:
+    if not re.fullmatch(r"[A-Z]{2}", value):
+        raise ValueError('two capital letters of ISO 3166 are wanted, as in "CN"')
+    return value
+
+
+def _prefix(value: str) -> str:
+    if not re.fullmatch(r"\+[1-9][0-9]{0,14}", value):
+        raise ValueError('"+" and 1 to 15 digits are wanted, as in "+4420"')
+    return value[1:]
+
+
+def _sender(value: str) -> str:
+    if not _SENDER.fullmatch(value):
+        raise ValueError(
+            "up to 20 digits, or up to 11 letters, digits and spaces (SMPP 3.4 §5.2.8, GSM 03.40 §9.1.2.5)"
+        )
+    return value
+
+
+def _key_hash(value: str) -> str:
+    if not _KEY_HASH.fullmatch(value):
+        raise ValueError(
+            '"sha256:" and 64 lower-case hex digits are wanted (`smsgw key new` prints such a line)'
+        )
+    return value
+
+
+def _limit(value: Any) -> Any:
+    match = _LIMIT.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('"count/duration" is wanted, duration in s, m, h or d, as in "5/3600s" or "1/7d"')
+    window_s = int(match[2]) * _UNIT_S[match[3]]
+    if window_s > MAX_WINDOW_S:
+        raise ValueError("the longest window is 31d")
+    return (int(match[1]), window_s)
+
+
+def _send_hours(value: Any) -> Any:
+    if value == "":
+        return None
+    match = _HOURS.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('"HH:MM-HH:MM" is wanted, as in "08:00-20:00" (empty: at any hour)')
+    hours = [int(part) for part in match.groups()]
+    start, end = hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
+    if hours[1] > 59 or hours[3] > 59 or end > 24 * 60:
+        raise ValueError("no such time of day; the last one is 24:00")
+    if start >= end:
+        raise ValueError("the window must end after it starts, on the same day")
+    return (start, end)
+
+
+def _category(value: Any) -> Any:
+    if isinstance(value, str) and value in CATEGORY_BY_LABEL:
+        return CATEGORY_BY_LABEL[value]
+    raise ValueError("verification, notification or marketing is wanted")
+
+
+def _printable_ascii(limit: int, section: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if len(value) > limit or not value.isascii() or not value.isprintable():
+            raise ValueError(f"at most {limit} printable ASCII characters (SMPP 3.4 §{section})")
+        return value
+
+    return AfterValidator(check)
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Host = Annotated[str, AfterValidator(_host)]
+Listen = Annotated[tuple[str, int], BeforeValidator(_listen)]
+Country = Annotated[str, AfterValidator(_country)]
+CategoryLabel = Annotated[Category, BeforeValidator(_category)]
+PerNumber = Annotated[tuple[int, int], BeforeValidator(_limit)]
+SendHours = Annotated[tuple[int, int] | None, BeforeValidator(_send_hours)]
+Sender = Annotated[str, AfterValidator(_sender)]
+KeyHash = Annotated[str, AfterValidator(_key_hash)]
+Workers = Annotated[int, Field(ge=1, le=64)]
+GuardSeconds = Annotated[float, Field(ge=0.1, le=600)]
+TimerSeconds = Annotated[
+    float, Field(ge=0.05, le=3600)
+]  # tests run with short ones; production: whole seconds
+
+
+class StoreSection(Section):
+    url: str = ""
+    data_dir: Annotated[str, Field(min_length=1)] = "var"
+    shards: Annotated[int, Field(ge=1, le=256)] = 1  # a message id carries its shard in 8 bits
+    durability: Literal["strict", "replicated", "relaxed"] = "strict"
+    binary: str = ""
+    max_queued: Annotated[int, Field(ge=1, le=100_000_000)] = 2_000_000
+
+
+class ApiSection(Section):
+    listen: Listen = ("127.0.0.1", 8080)
+    workers: Workers = 1
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    max_connections_per_ip: Annotated[int, Field(ge=1, le=1_000_000)] = 2048
+    header_timeout_s: GuardSeconds = 10.0
+    body_timeout_s: GuardSeconds = 15.0
+    idle_timeout_s: GuardSeconds = 75.0
+    handler_timeout_s: GuardSeconds = 10.0
+
+
+class AdminSection(Section):
+    listen: Listen = ("127.0.0.1", 8081)
+    token: str = ""
+
+
+class DispatchSection(Section):
+    workers: Workers = 1
+
+
+class CategorySection(Section):
+    """Every key may be left out; a missing one has its category's default (`values.default_categories`)."""
+
+    ttl_s: Annotated[int, Field(ge=1, le=7 * 86_400)] = 0
+    on_uncertain: Literal["resend", "hold", "fail"] = "resend"
+    overflow_after_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
+    max_attempts: Annotated[int, Field(ge=1, le=50)] = 1
+    window_reserve: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    per_number: Annotated[list[PerNumber], Field(max_length=4)] = []
+    redeliver_after_s: Annotated[int, Field(ge=0, le=86_400)] = 0
+    send_hours: SendHours = None
+    dlr_wait_s: Annotated[int, Field(ge=1, le=30 * 86_400)] = 0
+    retention_s: Annotated[int, Field(ge=60, le=366 * 86_400)] = 0
+    min_share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+
+
+class CategoriesSection(Section):
+    verification: CategorySection = CategorySection()
+    notification: CategorySection = CategorySection()
+    marketing: CategorySection = CategorySection()
+
+    @model_validator(mode="after")
+    def _one_reserve(self) -> CategoriesSection:
+        if self.notification.window_reserve or self.marketing.window_reserve:
+            raise ValueError("window_reserve is verification's alone")
+        return self
+
+
+class GatewayFile(Section):
+    store: StoreSection = StoreSection()
+    api: ApiSection = ApiSection()
+    admin: AdminSection = AdminSection()
+    dispatch: DispatchSection = DispatchSection()
+    categories: CategoriesSection = CategoriesSection()
+
+
+class ChannelEntry(Section):
+    id: Name
+    host: Host
+    port: Annotated[int, Field(ge=1, le=65_535)]
+    system_id: Annotated[str, _printable_ascii(15, "5.2.1")]
+    password: str
+    system_type: Annotated[str, _printable_ascii(12, "5.2.3")] = ""
+    bind: Literal["transceiver", "transmitter_receiver"] = "transceiver"
+    binds: Annotated[int, Field(ge=1, le=64)] = 1
+    window: Annotated[int, Field(ge=1, le=10_000)] = 50
+    max_tps: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    price: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    response_timer_s: TimerSeconds = 30.0
+    enquire_link_s: TimerSeconds = 30.0
+    session_init_timer_s: TimerSeconds = 10.0
+    alphabet: Literal["gsm", "latin1", "ascii"] = "gsm"
+    source_ton: Annotated[int, Field(ge=0, le=6)] | None = None
+    source_npi: Annotated[int, Field(ge=0, le=18)] | None = None
+    id_format: Literal["auto", "text", "resp_hex_dlr_dec", "resp_dec_hex"] = "auto"
+    reference_bits: Literal[8, 16] = 8
+    registered_delivery: bool = True
+    categories: Annotated[list[CategoryLabel], Field(min_length=1)] = list(Category)
+
+
+class ChannelsFile(Section):
+    channel: list[ChannelEntry] = []
+
+
+class MatchTable(Section):
+    country: Country | None = None
+    carrier: Name | None = None
+    category: CategoryLabel | None = None
+    account: Name | None = None
+    sender: Sender | None = None
+    prefix: Annotated[str, AfterValidator(_prefix)] | None = None
+
+
+class RankedEntry(Section):
+    id: Name
+    rank: Annotated[int, Field(ge=0, le=15)]
+    weight: Annotated[int, Field(ge=1, le=100)] = 1
+
+
+class RouteEntry(Section):
+    id: Name
+    match: MatchTable
+    channels: Annotated[list[RankedEntry], Field(min_length=1, max_length=32)]
+
+
+class RoutesFile(Section):
+    route: list[RouteEntry] = []
+
+
+class WebhookTable(Section):
+    url: str
+    secret: str
+    allow_insecure: bool = False
+
+    @model_validator(mode="after")
+    def _safe_url(self) -> WebhookTable:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("url: an https URL with a host is wanted")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("url: no user name or password in a URL")
+        if parts.scheme == "http" and not self.allow_insecure:
+            raise ValueError("url: http sends bodies in the clear; use https or set allow_insecure = true")
+        return self
+
+
+class AccountEntry(Section):
+    id: Name
+    key_hashes: Annotated[list[KeyHash], Field(max_length=16)] = []
+    categories: Annotated[list[CategoryLabel], Field(min_length=1)] = list(Category)
+    senders: Annotated[list[Sender], Field(max_length=1000)] = []
+    signature: Annotated[str, Field(max_length=32)] = ""
+    default_country: Country = "CN"
+    max_per_s: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    daily_quota: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    webhook: WebhookTable | None = None
+
+    @model_validator(mode="after")
+    def _clean_signature(self) -> AccountEntry:
+        if self.signature and not self.signature.isprintable():
+            raise ValueError("signature: printable characters only")
+        return self
+
+
+class AccountsFile(Section):
+    account: list[AccountEntry] = []

@@ -1,0 +1,191 @@
+"""The settings as values: frozen dataclasses, units in their names, every default the gateway ships with.
+
+Owns the shape and the defaults; reads no file and checks nothing (see `loading` and `crosscheck`). A test may
+build one directly. Every layer above `model` reads these; nobody changes one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.errors import ConfigProblem
+from gateway.model import Category, Secret
+
+ALL_CATEGORIES: frozenset[Category] = frozenset(Category)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Where records and queues live. `url` may hold a password, so it never shows in a repr."""
+
+    url: str = field(default="", repr=False)  # empty: the embedded server
+    data_dir: Path = Path("var")  # as written: relative to the working directory
+    shards: int = 1
+    durability: str = "strict"  # strict | replicated | relaxed
+    binary: str = ""  # another server executable for the embedded store
+    max_queued: int = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """The application listener and the guards on its connections."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    max_connections: int = 4096  # per api worker
+    max_connections_per_ip: int = 2048  # per api worker
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 15.0
+    idle_timeout_s: float = 75.0
+    handler_timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """The admin listener; without a token nothing but `/livez` and `/readyz` may be served."""
+
+    host: str = "127.0.0.1"
+    port: int = 8081
+    token: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchSettings:
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CategorySettings:
+    """The rules of one category. A number of 0 means: switched off, except where a field says otherwise."""
+
+    ttl_s: int
+    on_uncertain: str  # resend | hold | fail
+    max_attempts: int
+    overflow_after_ms: int = 0
+    window_reserve: float = 0.0  # share of every window; above 0 only for verification
+    per_number: tuple[tuple[int, int], ...] = ()  # (at most, within seconds), per number and account
+    redeliver_after_s: int = 0
+    send_hours: tuple[int, int] | None = None  # minutes after midnight in the recipient's time, [start, end)
+    dlr_wait_s: int = 259_200
+    retention_s: int = 86_400
+    min_share: float = 0.0
+
+
+def default_categories() -> dict[Category, CategorySettings]:
+    """Return the rules that hold where gateway.toml is silent (the same as the shipped file's)."""
+    return {
+        Category.VERIFICATION: CategorySettings(
+            ttl_s=300,
+            on_uncertain="resend",
+            max_attempts=3,
+            overflow_after_ms=2000,
+            window_reserve=0.1,
+            per_number=((1, 60), (5, 3600), (10, 86_400)),
+            dlr_wait_s=86_400,
+        ),
+        Category.NOTIFICATION: CategorySettings(ttl_s=86_400, on_uncertain="resend", max_attempts=6),
+        Category.MARKETING: CategorySettings(
+            ttl_s=172_800,
+            on_uncertain="hold",
+            max_attempts=3,
+            per_number=((1, 604_800),),
+            send_hours=(8 * 60, 20 * 60),
+        ),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSettings:
+    """One configured account at an SMSC."""
+
+    id: str
+    host: str
+    port: int
+    system_id: str
+    password: Secret
+    system_type: str = ""
+    bind: str = "transceiver"  # transceiver | transmitter_receiver
+    binds: int = 1
+    window: int = 50
+    max_tps: int = 0  # submit_sm a second over all binds; 0: no limit
+    price: float = 0.0
+    response_timer_s: float = 30.0
+    enquire_link_s: float = 30.0
+    session_init_timer_s: float = 10.0
+    alphabet: str = "gsm"  # what data_coding 0 means to this SMSC: gsm | latin1 | ascii
+    source_ton: int | None = None  # None: chosen from the sender id
+    source_npi: int | None = None
+    id_format: str = "auto"  # auto | text | resp_hex_dlr_dec | resp_dec_hex
+    reference_bits: int = 8  # of the concatenation reference: 8 | 16
+    registered_delivery: bool = True
+    categories: frozenset[Category] = ALL_CATEGORIES  # what the carrier's contract admits on this channel
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMatch:
+    """What a message must be for a route to take it; None matches anything."""
+
+    country: str | None = None  # ISO 3166 two letters
+    carrier: str | None = None  # as named in the country's number segments
+    category: Category | None = None
+    account: str | None = None
+    sender: str | None = None
+    prefix: str | None = None  # E.164 digits without '+'
+
+
+@dataclass(frozen=True, slots=True)
+class RankedChannel:
+    """One channel's place in a route: rank 0 is primary, channels of one rank share the load by weight."""
+
+    id: str
+    rank: int
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSettings:
+    id: str
+    match: RouteMatch
+    channels: tuple[RankedChannel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    url: str
+    secret: Secret
+    allow_insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSettings:
+    """One application: its keys (only their hashes), what it may send, and how much."""
+
+    id: str
+    key_hashes: tuple[str, ...] = ()  # "sha256:" + 64 lower-case hex digits of the whole key
+    categories: frozenset[Category] = ALL_CATEGORIES
+    senders: tuple[str, ...] = ()  # the first is the default; empty: none may be chosen
+    signature: str = ""
+    default_country: str = "CN"
+    max_per_s: int = 0  # 0: no limit
+    daily_quota: int = 0  # 0: no limit
+    webhook: WebhookSettings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One revision of the whole configuration."""
+
+    config_dir: Path
+    store: StoreSettings = StoreSettings()
+    api: ApiSettings = ApiSettings()
+    admin: AdminSettings = AdminSettings()
+    dispatch: DispatchSettings = DispatchSettings()
+    categories: dict[Category, CategorySettings] = field(default_factory=default_categories)
+    channels: tuple[ChannelSettings, ...] = ()
+    routes: tuple[RouteSettings, ...] = ()
+    accounts: tuple[AccountSettings, ...] = ()
+    revision: str = ""  # first 12 hex digits of SHA-256 over every file read
+    number_segments_files: dict[str, Path] = field(default_factory=dict)  # ISO 3166 country → CSV file
+    warnings: tuple[ConfigProblem, ...] = ()

@@ -1,0 +1,93 @@
+"""Addresses of a submit_sm: type of number, numbering plan and octets, for the sender id and the recipient.
+
+Owns the choice of TON and NPI (SMPP 3.4 §5.2.5, §5.2.6); a channel's own setting wins over it. Refuses to
+know which sender an account may use. Also tells whether the address in a receipt is the recipient we sent to.
+Pure. Stands in dispatch, between the record and the PDU.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from gateway.errors import EncodeError
+
+TON_UNKNOWN = 0
+TON_INTERNATIONAL = 1
+TON_NETWORK_SPECIFIC = 3
+TON_ALPHANUMERIC = 5
+NPI_UNKNOWN = 0
+NPI_ISDN = 1
+
+MAX_ADDRESS_OCTETS = 20
+"""source_addr and destination_addr: 21 octets with their NUL (SMPP 3.4 §5.2.8, §5.2.9)."""
+MAX_ALPHANUMERIC = 11
+"""Septets of an alphanumeric originating address (GSM 03.40 §9.1.2.5)."""
+_SHORT_CODE_DIGITS = 8
+_ACCESS_PREFIX = "10"  # China's 106… and 100…; no E.164 number begins so: after +1 comes an area code 2-9
+
+_NUMERIC = re.compile(r"\+?[0-9]+").fullmatch
+_ALPHANUMERIC = re.compile(r"[ -~]+").fullmatch
+
+
+@lru_cache(maxsize=4096)
+def source_address(sender: str, ton: int | None = None, npi: int | None = None) -> tuple[int, int, bytes]:
+    """Return (source_addr_ton, source_addr_npi, source_addr) of a sender id.
+
+    | sender id | TON | NPI |
+    |---|---|---|
+    | empty: the SMSC puts its default | 0 unknown | 0 |
+    | letters, or any printable ASCII that is no number; at most 11 | 5 alphanumeric | 0 |
+    | up to 8 digits: a short code | 3 network specific | 0 |
+    | digits from `10`: an access number such as 106900001 | 0 unknown | 0 |
+    | other digits, with or without `+`: an E.164 number | 1 international | 1 ISDN |
+
+    `ton` and `npi`, where given, are sent as they are: carriers differ more than the rule can know.
+
+    Raises:
+        EncodeError: longer than its kind allows, or not printable ASCII.
+    """
+    if not sender:
+        chosen = (TON_UNKNOWN, NPI_UNKNOWN)
+    elif _NUMERIC(sender):
+        chosen = _number_plan(sender)
+        sender = sender.removeprefix("+")
+        if len(sender) > MAX_ADDRESS_OCTETS:
+            raise EncodeError(f"a sender id of more than {MAX_ADDRESS_OCTETS} digits")
+    elif _ALPHANUMERIC(sender):
+        chosen = (TON_ALPHANUMERIC, NPI_UNKNOWN)
+        if len(sender) > MAX_ALPHANUMERIC:
+            raise EncodeError(f"an alphanumeric sender id of more than {MAX_ALPHANUMERIC} characters")
+    else:
+        raise EncodeError("a sender id that is not printable ASCII")
+    return (chosen[0] if ton is None else ton, chosen[1] if npi is None else npi, sender.encode("ascii"))
+
+
+def destination(msisdn: str) -> tuple[int, int, bytes]:
+    """Return (dest_addr_ton, dest_addr_npi, destination_addr) of E.164 digits without '+'.
+
+    Raises:
+        EncodeError: not 1 to 20 ASCII digits.
+    """
+    if not (msisdn.isascii() and msisdn.isdigit()) or len(msisdn) > MAX_ADDRESS_OCTETS:
+        raise EncodeError("a recipient that is not 1 to 20 digits")
+    return TON_INTERNATIONAL, NPI_ISDN, msisdn.encode()
+
+
+def same_recipient(msisdn: str, address: bytes) -> bool:
+    """Tell whether an address in a receipt is the recipient `msisdn`: their last 8 digits are equal.
+
+    Only the last 8, because SMSCs give the number back with '+', with 00, or without its country code.
+    """
+    digits = address.strip(b"\x00 ")
+    return len(digits) >= 8 and digits[-8:] == msisdn[-8:].encode()
+
+
+def _number_plan(number: str) -> tuple[int, int]:
+    if number[0] == "+":
+        return TON_INTERNATIONAL, NPI_ISDN
+    if len(number) <= _SHORT_CODE_DIGITS:
+        return TON_NETWORK_SPECIFIC, NPI_UNKNOWN
+    if number.startswith(_ACCESS_PREFIX):
+        return TON_UNKNOWN, NPI_UNKNOWN
+    return TON_INTERNATIONAL, NPI_ISDN

@@ -1,0 +1,259 @@
+#!lua
+--@include _record
+-- Store new messages: record, queue entry, expiry bucket, caps, idempotency and statistics of each, or nothing of it.
+--
+-- Promise: an item answered `a` is wholly written; any other answer wrote nothing for it. The order of the checks is
+--   idempotency, blacklist, caps, room: a replay is never capped, charged or refused for room.
+-- Repeat: the ids are made before the call, so the same call again answers `a` again for what it stored (the record is
+--   there under the same id) and writes nothing twice.
+-- KEYS 1 prefix of the shard
+-- ARGV 1 most waiting messages (0: no limit)  2 the same for verification  3-5 cap rules of the categories
+--   ("limit,window_s;...")  6 '1' when the call is repeated  7 number of classes, then for each class 10 values:
+--   category, account, dims, route, sender, ttl_ms, send_at_ms, not_after_ms, state, test ('1' or '0');
+--   then for each item 5 values: class number, id, msisdn, rest of the record, idem (16 bytes) .. digest (8) or ''
+-- Returns  now (ms as text), then one string an item: a | r<id><digest matches: 1 or 0> | b | c<allowed again at, ms>
+--   | e (not_after is past) | f (full)
+local now = time_ms()
+local ncls = tonumber(ARGV[7])
+local classes = {}
+local at = 8
+for i = 1, ncls do
+  classes[i] = {
+    cat = tonumber(ARGV[at]), account = ARGV[at + 1], dims = ARGV[at + 2], route = ARGV[at + 3], sender = ARGV[at + 4],
+    ttl = tonumber(ARGV[at + 5]), send_at = tonumber(ARGV[at + 6]), not_after = tonumber(ARGV[at + 7]),
+    state = ARGV[at + 8], test = ARGV[at + 9] == '1', entries = {}, n = 0,
+  }
+  at = at + 10
+end
+
+local rules = {}
+for c = 0, 2 do
+  local list = {}
+  for limit, window in string.gmatch(ARGV[3 + c], '(%d+),(%d+)') do
+    list[#list + 1] = { tonumber(limit), tonumber(window) }
+  end
+  rules[c] = list
+end
+
+-- Reads first, one command for all items.
+local first = at
+local n = (#ARGV - first + 1) / 5
+local idem_fields, idem_of = {}, {}
+local numbers, num_keys = {}, {}
+for i = 1, n do
+  local b = first + (i - 1) * 5
+  numbers[i] = ARGV[b + 2]
+  num_keys[i] = P .. 'num:' .. ARGV[b + 2]
+  if ARGV[b + 4] ~= '' then
+    idem_fields[#idem_fields + 1] = sub(ARGV[b + 4], 1, 16)
+    idem_of[i] = #idem_fields
+  end
+end
+local gen = tonumber(call('GET', P .. 'idem:gen') or '1')
+local idem_now, idem_old = {}, {}
+if #idem_fields > 0 then
+  idem_now = call('HMGET', P .. 'idem:' .. gen, unpack(idem_fields))
+  if gen > 1 then idem_old = call('HMGET', P .. 'idem:' .. (gen - 1), unpack(idem_fields)) end
+end
+local black = call('HMGET', P .. 'blacklist:*', unpack(numbers))
+local black_own = {}
+for i = 1, ncls do
+  local account = classes[i].account
+  if black_own[account] == nil then
+    local key = P .. 'blacklist:' .. account
+    black_own[account] = call('EXISTS', key) == 1 and call('HMGET', key, unpack(numbers)) or false
+  end
+end
+local nums = call('MGET', unpack(num_keys))
+local num_now = {} -- numbers changed by an earlier item of this call
+local waiting = tonumber(call('GET', P .. 'waiting') or '0')
+local limit_all, limit_code = tonumber(ARGV[1]), tonumber(ARGV[2])
+
+local function blocked(value, cat)
+  return value and has(byte(value, 1) - 48, 2 ^ cat)
+end
+
+-- Decide the caps on the packed value of a number; nil: allowed, else the second from which it is allowed again.
+local function capped(value, cls, second)
+  local head = 'c' .. cls.cat .. US .. cls.account .. US
+  local from = find(value, head, 1, true)
+  if not from then return nil end
+  local line = sub(value, from + #head, find(value, '\n', from, true) - 1)
+  local times = {}
+  for s in string.gmatch(line, '(%d+),') do times[#times + 1] = tonumber(s) end
+  local until_s = nil
+  for _, rule in ipairs(rules[cls.cat]) do
+    local limit, window = rule[1], rule[2]
+    local inside, oldest = 0, nil
+    for k = #times, 1, -1 do
+      if times[k] > second - window then
+        inside = inside + 1
+        if inside == limit then oldest = times[k] end
+      end
+    end
+    if inside >= limit then
+      local again = oldest + window
+      if not until_s or again > until_s then until_s = again end
+    end
+  end
+  return until_s
+end
+
+-- The new packed value of a number. Lines: r<reference>, c<category>US<account>US<second>,... , i<id>US<account>US<sender>.
+local function packed(value, cls, id, second, long)
+  local list = rules[cls.cat]
+  local reference = 0
+  if not value or value == '' then
+    if long then reference = 1 end
+    value = 'r' .. reference .. '\n'
+    if #list > 0 and not cls.test then
+      value = value .. 'c' .. cls.cat .. US .. cls.account .. US .. second .. ',\n'
+    end
+    return value .. 'i' .. id .. US .. cls.account .. US .. cls.sender .. '\n', reference
+  end
+  reference = tonumber(string.match(value, '^r(%d+)')) or 0
+  if long then
+    reference = (reference + 1) % 65536
+    value = 'r' .. reference .. sub(value, find(value, '\n', 1, true))
+  end
+  if #list > 0 and not cls.test then
+    local most, longest = 0, 0
+    for _, rule in ipairs(list) do
+      if rule[1] > most then most = rule[1] end
+      if rule[2] > longest then longest = rule[2] end
+    end
+    local head = 'c' .. cls.cat .. US .. cls.account .. US
+    local from = find(value, head, 1, true)
+    if from then
+      local stop = find(value, '\n', from, true)
+      local kept = {}
+      for s in string.gmatch(sub(value, from + #head, stop - 1), '(%d+),') do
+        if tonumber(s) > second - longest then kept[#kept + 1] = s end
+      end
+      while #kept >= most do table.remove(kept, 1) end
+      kept[#kept + 1] = tostring(second)
+      value = sub(value, 1, from - 1) .. head .. table.concat(kept, ',') .. ',' .. sub(value, stop)
+    else
+      local line_end = find(value, '\n', 1, true)
+      value = sub(value, 1, line_end) .. head .. second .. ',' .. sub(value, line_end)
+    end
+  end
+  local ids = 0
+  for _ in string.gmatch(value, '\ni') do ids = ids + 1 end
+  if ids >= 16 then
+    local from = find(value, '\ni', 1, true)
+    local stop = find(value, '\n', from + 1, true)
+    value = sub(value, 1, from) .. sub(value, stop + 1)
+  end
+  return value .. 'i' .. id .. US .. cls.account .. US .. cls.sender .. '\n', reference
+end
+
+-- A call repeated after a lost answer: which of the ids are stored already?
+local stored = {}
+if ARGV[6] == '1' then
+  for i = 1, n do
+    local id = ARGV[first + (i - 1) * 5 + 1]
+    if call('EXISTS', P .. 'msg:' .. id) == 1 then stored[i] = true end
+  end
+end
+
+local second = floor(now / 1000)
+local now6 = be6(now)
+local result = { ms_text(now) }
+local records, idem_new, expiring, due, seen = {}, {}, {}, {}, {}
+local num_sets = {}
+for i = 1, n do
+  local b = first + (i - 1) * 5
+  local cls, id, msisdn, rest, mark = classes[tonumber(ARGV[b])], ARGV[b + 1], numbers[i], ARGV[b + 3], ARGV[b + 4]
+  local answer = nil
+  if mark ~= '' then
+    local k = idem_of[i]
+    local held = seen[idem_fields[k]] or idem_now[k] or idem_old[k]
+    if held then
+      if sub(held, 1, 22) == id then
+        answer = 'a'
+      else
+        answer = 'r' .. sub(held, 1, 22) .. (sub(held, 23) == sub(mark, 17) and '1' or '0')
+      end
+    end
+  end
+  if not answer and stored[i] then answer = 'a' end
+  if not answer then
+    local own = black_own[cls.account]
+    if blocked(black[i], cls.cat) or (own and blocked(own[i], cls.cat)) then answer = 'b' end
+  end
+  local value = num_now[msisdn] or nums[i]
+  if not answer and not cls.test and value and #rules[cls.cat] > 0 then
+    local again = capped(value, cls, second)
+    if again then answer = 'c' .. ms_text(again * 1000) end
+  end
+  local expires = (cls.send_at > now and cls.send_at or now) + cls.ttl
+  if cls.not_after > 0 and expires > cls.not_after then expires = cls.not_after end
+  if not answer and expires <= now then answer = 'e' end
+  if not answer then
+    local limit = cls.cat == 0 and limit_code or limit_all
+    if limit > 0 and waiting >= limit then answer = 'f' end
+  end
+  if not answer then
+    local long = byte(rest, 3) > 1
+    local reference
+    value, reference = packed(value, cls, id, second, long)
+    num_now[msisdn] = value
+    num_sets[msisdn] = value
+    local state = cls.state
+    if cls.send_at > now then
+      if state == 'q' then state = 'h' end
+      due[#due + 1] = cls.send_at
+      due[#due + 1] = id
+    else
+      state = 'q'
+      cls.n = cls.n + 1
+      cls.entries[cls.n] = id .. now6 .. sub(rest, 3, 3)
+    end
+    records[#records + 1] = P .. 'msg:' .. id
+    records[#records + 1] = now6 .. be6(expires) .. be6(cls.send_at) .. be2(reference) .. rest
+      .. state .. '\0\0\0\0\0\0\0\0\0-\0' .. now6 .. '--------'
+    local grain = cls.ttl <= 3600000 and 15000 or 300000
+    local bucket = math.ceil(expires / grain) * grain / 1000
+    local list = expiring[bucket]
+    if list then list[#list + 1] = id else expiring[bucket] = { id } end
+    if mark ~= '' then
+      local field = idem_fields[idem_of[i]]
+      local held = id .. sub(mark, 17)
+      seen[field] = held
+      idem_new[#idem_new + 1] = field
+      idem_new[#idem_new + 1] = held
+    end
+    waiting = waiting + 1
+    waiting_delta = waiting_delta + 1
+    if not cls.test then
+      local field = cls.dims .. US .. cls.cat .. US .. US .. 'accepted' .. US
+      stats[field] = (stats[field] or 0) + 1
+    end
+    answer = 'a'
+  end
+  result[i + 1] = answer
+end
+
+-- Writes, nothing before this line.
+if #records > 0 then
+  call('MSET', unpack(records))
+  for msisdn, value in pairs(num_sets) do call('SET', P .. 'num:' .. msisdn, value, 'EX', 691200) end
+  for bucket, list in pairs(expiring) do call('RPUSH', P .. 'exp:' .. bucket, unpack(list)) end
+  if #idem_new > 0 then call('HSET', P .. 'idem:' .. gen, unpack(idem_new)) end
+  if #due > 0 then call('ZADD', P .. 'due', unpack(due)) end
+  for i = 1, ncls do
+    local cls = classes[i]
+    if cls.n > 0 then
+      local name = cls.route .. ':0:' .. cls.cat
+      local length = call('RPUSH', P .. 'q:' .. name .. ':' .. cls.account, unpack(cls.entries))
+      if length == cls.n then
+        call('RPUSH', P .. 'ring:' .. name, cls.account)
+        call('SADD', P .. 'rings', name)
+        woke = true
+      end
+    end
+  end
+  finish(now)
+end
+return result

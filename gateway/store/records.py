@@ -1,0 +1,297 @@
+"""The message record: one binary string that is the only copy of the text, written here and in the Lua scripts.
+
+Layout (offsets from 0; the scripts count from 1, see `lua/_record.lua`): three times, the concatenation reference and
+a version; category, parts, flags; four lengths; msisdn, dims, extras, body (JSON); then a log of attempts and receipts,
+and last a trailer of fixed size that holds all that changes, so that one SETRANGE at the end appends and changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import Any
+
+import orjson
+
+from gateway.model import NewMessage, State
+
+TRAILER_BYTES = 26
+FIXED_BYTES = 32
+US = "\x1f"
+RS = "\x1e"
+
+FLAG_POSSIBLE_DUPLICATE = 1
+FLAG_LATE_CORRECTION = 2
+FLAG_CAPS_RETURNED = 4
+FLAG_LEFT = 8
+FLAG_PINNED = 16
+
+_LEAD = Struct(">4sBHHBH")  # "1" category parts flags | lengths of msisdn, dims, extras, body (24 bits)
+
+
+def class_dims(m: NewMessage) -> bytes:
+    """Return the labels under which a message is counted, as the record and the statistics write them."""
+    return US.join((m.account, m.carrier, m.route, m.template, m.campaign, m.variant)).encode()
+
+
+def class_extras(m: NewMessage) -> bytes:
+    """Return sender, gate and tags as the record writes them."""
+    return f"{m.sender}{US}{m.gate}{US}{RS.join(m.tags)}".encode()
+
+
+def pack_rest(m: NewMessage, dims: bytes, extras: bytes) -> bytes:
+    """Return everything of a new record behind the times that only the store's script can know."""
+    size = len(m.body)
+    lead = _LEAD.pack(
+        bytes((0x31, 48 + m.category, m.parts, 1 if m.test else 0)),
+        len(m.msisdn),
+        len(dims),
+        len(extras),
+        size >> 16,
+        size & 0xFFFF,
+    )
+    return b"".join((lead, m.msisdn.encode(), dims, extras, m.body))
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt as the log keeps it."""
+
+    number: int
+    channel: str
+    at_ms: int
+    status: int | None  # command_status of the answer, None when there was none
+    outcome: str
+    smsc_ids: dict[int, str] = field(default_factory=dict)  # part (from 0) → id
+
+
+@dataclass(slots=True)
+class PartReceipt:
+    """One final receipt as the log keeps it."""
+
+    part: int
+    channel: str
+    at_ms: int
+    state: str
+    reason: str
+    carrier_code: str
+
+
+@dataclass(slots=True)
+class Record:
+    """A message as the store knows it."""
+
+    id: str
+    state: str
+    account: str
+    category: int
+    route: str
+    carrier: str
+    template: str
+    campaign: str
+    variant: str
+    msisdn: str
+    parts: int
+    test: bool
+    reference: int
+    accepted_at_ms: int
+    expires_at_ms: int
+    send_at_ms: int
+    state_at_ms: int
+    rank: int
+    attempt: int
+    flags: int
+    slow: int
+    done: int
+    delivered: int
+    accepted: int
+    incarnation: str
+    sender: str
+    gate: str
+    tags: tuple[str, ...]
+    body: dict[str, Any]
+    attempts: list[Attempt]
+    receipts: list[PartReceipt]
+    reason: str
+    carrier_code: str
+
+    @property
+    def possible_duplicate(self) -> bool:
+        return bool(self.flags & FLAG_POSSIBLE_DUPLICATE)
+
+    @property
+    def late_correction(self) -> bool:
+        return bool(self.flags & FLAG_LATE_CORRECTION)
+
+    @property
+    def parts_delivered(self) -> int:
+        return self.delivered.bit_count()
+
+    @property
+    def final(self) -> bool:
+        return self.state.isupper()
+
+
+def _int6(raw: bytes, at: int) -> int:
+    return int.from_bytes(raw[at : at + 6], "big")
+
+
+def parse(sid: str, raw: bytes) -> Record:
+    """Read a whole record. Raises ValueError on a record of another version."""
+    if raw[20] != 0x31:
+        raise ValueError(f"record version {raw[20]:#x} is not known")
+    ml = raw[24]
+    dl = int.from_bytes(raw[25:27], "big")
+    el = int.from_bytes(raw[27:29], "big")
+    bl = int.from_bytes(raw[29:32], "big")
+    at = FIXED_BYTES
+    msisdn = raw[at : at + ml].decode()
+    at += ml
+    account, carrier, route, template, campaign, variant = raw[at : at + dl].decode().split(US)
+    at += dl
+    sender, gate, tags = raw[at : at + el].decode().split(US)
+    at += el
+    body = orjson.loads(raw[at : at + bl])
+    at += bl
+    t = len(raw) - TRAILER_BYTES
+    attempts, receipts, reason, code = _read_log(raw[at:t])
+    tail = raw[t:]
+    return Record(
+        id=sid,
+        state=chr(tail[0]),
+        account=account,
+        category=raw[21] - 48,
+        route=route,
+        carrier=carrier,
+        template=template,
+        campaign=campaign,
+        variant=variant,
+        msisdn=msisdn,
+        parts=raw[22],
+        test=bool(raw[23] & 1),
+        reference=int.from_bytes(raw[18:20], "big"),
+        accepted_at_ms=_int6(raw, 0),
+        expires_at_ms=_int6(raw, 6),
+        send_at_ms=_int6(raw, 12),
+        state_at_ms=_int6(tail, 12),
+        rank=tail[1],
+        attempt=tail[2],
+        flags=tail[3],
+        slow=tail[11],
+        done=int.from_bytes(tail[4:6], "big"),
+        delivered=int.from_bytes(tail[6:8], "big"),
+        accepted=int.from_bytes(tail[8:10], "big"),
+        incarnation=tail[18:26].decode(),
+        sender=sender,
+        gate=gate,
+        tags=tuple(tags.split(RS)) if tags else (),
+        body=body,
+        attempts=attempts,
+        receipts=receipts,
+        reason=reason,
+        carrier_code=code,
+    )
+
+
+def _read_log(log: bytes) -> tuple[list[Attempt], list[PartReceipt], str, str]:
+    attempts: list[Attempt] = []
+    receipts: list[PartReceipt] = []
+    reason = code = ""
+    at = 0
+    while at + 3 <= len(log):
+        kind = log[at : at + 1]
+        size = int.from_bytes(log[at + 1 : at + 3], "big")
+        fields = log[at + 3 : at + 3 + size].decode(errors="replace").split(US)
+        at += 3 + size
+        if kind == b"A":
+            at_ms, number, channel, status, outcome, ids = (*fields, "", "", "", "", "", "")[:6]
+            smsc_ids = dict(_part_ids(ids))
+            attempts.append(
+                Attempt(int(number or 0), channel, int(at_ms or 0), int(status) if status else None, outcome, smsc_ids)
+            )
+            if outcome not in ("sent", "uncertain"):
+                reason, code = outcome, status
+        elif kind == b"R":
+            at_ms, part, channel, state, why, carrier_code = (*fields, "", "", "", "", "", "")[:6]
+            receipts.append(PartReceipt(int(part or 0), channel, int(at_ms or 0), state, why, carrier_code))
+            if state != State.DELIVERED:
+                reason, code = why, carrier_code
+        elif kind == b"X":
+            _, _, reason, code = (*fields, "", "", "", "")[:4]
+    return attempts, receipts, reason, code
+
+
+def _part_ids(text: str) -> list[tuple[int, str]]:
+    """Read `part=id` pairs, comma between them."""
+    pairs = []
+    for item in text.split(","):
+        part, _, smsc_id = item.partition("=")
+        if smsc_id:
+            pairs.append((int(part), smsc_id))
+    return pairs
+
+
+def attempt_log(number: int, channel: str, status: int | None, outcome: str, smsc_ids: list[tuple[int, str]]) -> str:
+    """Return the payload of a log item for one attempt; the script puts the time before it."""
+    ids = ",".join(f"{part}={_clean(smsc_id)}" for part, smsc_id in smsc_ids)
+    return f"{number}{US}{channel}{US}{'' if status is None else status}{US}{outcome}{US}{ids}"
+
+
+def _clean(smsc_id: str) -> str:
+    # An SMSC may put any byte into an id; the log's separators must stay ours.
+    return smsc_id.translate({0x1F: "?", 0x1E: "?", 0x2C: "?"})
+
+
+@dataclass(slots=True)
+class Claimed:
+    """What dispatch needs of a record it has claimed; cheap to read, the log is not looked at."""
+
+    id: str
+    category: int
+    parts: int
+    reference: int
+    due_at_ms: int  # accepted_at, or send_at when that is later: waiting is counted from here
+    expires_at_ms: int
+    msisdn: str
+    account: str
+    route: str
+    rank: int
+    attempt: int  # the attempt this claim is
+    flags: int
+    slow: int
+    accepted: int  # parts the SMSC has accepted already
+    sender: str
+    body: dict[str, Any]
+
+
+def parse_claimed(sid: str, raw: bytes) -> Claimed:
+    """Read what a claim returned: the record as before the claim, or (a repeated call) as after it."""
+    ml = raw[24]
+    dl = int.from_bytes(raw[25:27], "big")
+    el = int.from_bytes(raw[27:29], "big")
+    bl = int.from_bytes(raw[29:32], "big")
+    a = FIXED_BYTES + ml
+    b = a + dl
+    c = b + el
+    dims = raw[a:b].split(b"\x1f", 3)
+    t = len(raw) - TRAILER_BYTES
+    accepted_at = int.from_bytes(raw[0:6], "big")
+    send_at = int.from_bytes(raw[12:18], "big")
+    return Claimed(
+        sid,
+        raw[21] - 48,
+        raw[22],
+        raw[18] << 8 | raw[19],
+        accepted_at if accepted_at > send_at else send_at,
+        int.from_bytes(raw[6:12], "big"),
+        raw[FIXED_BYTES:a].decode(),
+        dims[0].decode(),
+        dims[2].decode(),
+        raw[t + 1],
+        raw[t + 2] if raw[t] == 0x63 else raw[t + 2] + 1,
+        raw[t + 3],
+        raw[t + 11],
+        raw[t + 8] << 8 | raw[t + 9],
+        raw[b : raw.index(b"\x1f", b, c)].decode(),
+        orjson.loads(raw[c : c + bl]),
+    )

@@ -1,0 +1,636 @@
+"""The store as the other layers see it: accept, claim, settle, receipts, timers, leases; each an atomic move in Lua.
+
+Owns the connection pool, the commit lanes and the translation between Python values and script arguments. Knows no
+HTTP and no SMPP. Every call can be repeated without doing its work twice; what that costs is said in each script.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
+from gateway.model import Accepted, Category, NewMessage, shard_of_id
+from gateway.settings import Settings
+from gateway.store import keys, records
+from gateway.store.batcher import Batcher
+from gateway.store.client import Client
+from gateway.store.records import Claimed, Record
+
+LAYOUT_VERSION = "1"
+LEASE_MS = 10_000
+PARKED_PER_CHANNEL = 100_000
+PARKED_TTL_S = 86_400
+_POLICY = {"resend": "r", "hold": "h", "fail": "f"}
+HOLD_GRACE_MS = 600_000
+RESEND_GRACE_MS = 30_000
+_VERIFICATION_RESERVE = 0.05
+_CODES = {"a": "accepted", "b": "blocked", "e": "expired", "f": "full"}
+
+
+@dataclass(slots=True)
+class ClaimSource:
+    """One place a channel may take from: a route's queues of a rank, and how long their heads must have waited.
+
+    `min_wait_ms` has one value a category: 0 at once, more for overflow, -1 not at all.
+    """
+
+    route: str
+    rank: int
+    min_wait_ms: tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class ClaimRequest:
+    """What one channel could send now: parts for verification, parts for the other categories (never more)."""
+
+    channel: str
+    parts: int
+    parts_rest: int
+    sources: list[ClaimSource]
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What became of one claimed attempt; see `lua/settle.lua` for the verbs."""
+
+    id: str
+    shard: int
+    attempt: int
+    verb: str
+    channel: str
+    delay_ms: int = 0
+    accepted_mask: int = 0
+    rank: int = 0
+    reason: str = ""
+    code: str = ""
+    log: str = ""
+
+
+@dataclass(slots=True)
+class Correlation:
+    """The SMSC's id of one part of one message."""
+
+    channel: str
+    smsc_id: str  # in the canonical spelling of the channel's id_format
+    id: str
+    part: int
+
+
+@dataclass(slots=True)
+class FoundReceipt:
+    """A receipt to look up: candidates for its id, best first, and what to keep when nobody knows it."""
+
+    channel: str
+    candidates: tuple[str, ...]
+    final: bool
+    payload: bytes
+
+
+@dataclass(slots=True)
+class AppliedReceipt:
+    """A final receipt whose message is known."""
+
+    id: str
+    shard: int
+    part: int
+    channel: str
+    state: str
+    address: str
+    reason: str
+    code: str
+
+
+class Store:
+    """All moves on the messages of a gateway. One instance a process."""
+
+    def __init__(self, settings: Settings, url: str, *, incarnation: str = "--------") -> None:
+        self._settings = settings
+        self.shards = settings.store.shards
+        self.incarnation = incarnation
+        self.client = Client(url)
+        self._fast = [Batcher(s, self._commit) for s in range(self.shards)]
+        self._bulk = [Batcher(s, self._commit) for s in range(self.shards)]
+        self._prefixes = [keys.prefix(s) for s in range(self.shards)]
+        self._problems: list[str] = ["not opened yet"]
+        self.commit_seconds: Any = None  # set by the app: observe(batch size, seconds) per move
+        self.configure(settings)
+
+    @classmethod
+    async def open(cls, settings: Settings, url: str, *, incarnation: str = "--------") -> Store:
+        """Connect, check the layout in `gw:meta` and return a store that is ready to use.
+
+        Raises:
+            StoreUnavailable: no server answers there.
+            ConfigError: the data there was written for another number of shards or another layout.
+        """
+        store = cls(settings, url, incarnation=incarnation)
+        try:
+            await store._check_meta()
+        except BaseException:
+            await store.close()
+            raise
+        store._problems = []
+        return store
+
+    def configure(self, settings: Settings) -> None:
+        """Take the category rules and limits of `settings` into use."""
+        self._settings = settings
+        categories = [settings.categories[c] for c in Category]
+        self._retention = [str(c.retention_s) for c in categories]
+        self._policies = [_POLICY[c.on_uncertain] for c in categories]
+        self._max_attempts = [str(c.max_attempts) for c in categories]
+        self._rules = [";".join(f"{n},{w}" for n, w in c.per_number) for c in categories]
+        most = settings.store.max_queued // max(1, self.shards)
+        self._limits = [str(most), str(int(most * (1 + _VERIFICATION_RESERVE)) + 100 if most else 0)]
+        response_s = max((c.response_timer_s for c in settings.channels), default=30)
+        self._graces = [
+            0 if p == "f" or (p == "r" and i == 0) else HOLD_GRACE_MS if p == "h" else int(response_s * 1000) + RESEND_GRACE_MS
+            for i, p in enumerate(self._policies)
+        ]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.client.close()
+
+    async def _check_meta(self) -> None:
+        await self.client.execute("HSETNX", keys.META, "shards", self.shards)
+        await self.client.execute("HSETNX", keys.META, "layout", LAYOUT_VERSION)
+        shards, layout = await self.client.execute("HMGET", keys.META, "shards", "layout")
+        if layout.decode() != LAYOUT_VERSION:
+            raise ConfigError(
+                [ConfigProblem("gateway.toml", "store", f"the data has layout {layout.decode()}, not {LAYOUT_VERSION}")]
+            )
+        if int(shards) != self.shards:
+            if await self._holds_messages(int(shards)):
+                reason = f"the data was written with shards = {int(shards)}; empty the store before changing it"
+                raise ConfigError([ConfigProblem("gateway.toml", "store.shards", reason)])
+            await self.client.execute("HSET", keys.META, "shards", self.shards)
+        now_s = int(time.time())
+        for p in self._prefixes:
+            await self.client.execute("SET", f"{p}exp:cursor", now_s // 15 * 15, "NX")
+            await self.client.execute("SET", f"{p}wait:cursor", now_s // 300 * 300, "NX")
+
+    async def _holds_messages(self, shards: int) -> bool:
+        for s in range(shards):
+            cursor = b"0"
+            while True:
+                cursor, found = await self.client.execute(
+                    "SCAN", cursor, "MATCH", f"{keys.prefix(s)}msg:*".replace("[", "\\["), "COUNT", 1000
+                )
+                if found:
+                    return True
+                if int(cursor) == 0:
+                    break
+        return False
+
+    # --- readiness -----------------------------------------------------------------------------------------------
+
+    def ready(self) -> list[str]:
+        """Return why the store must not be used now; empty when it may."""
+        return self._problems
+
+    def set_problems(self, problems: list[str]) -> None:
+        """Take the findings of the periodic durability check."""
+        self._problems = problems
+
+    # --- accept --------------------------------------------------------------------------------------------------
+
+    async def accept(self, messages: list[NewMessage]) -> list[Accepted | StoreUnavailable]:
+        """Store messages, grouped with those of other requests; one result an item, in order.
+
+        A shard that fails answers its own items only.
+        """
+        if self.shards == 1 and len({m.category == 0 for m in messages}) == 1:
+            lane = self._fast[0] if messages[0].category == 0 else self._bulk[0]
+            try:
+                return list(await lane.add(messages))
+            except StoreUnavailable as exc:
+                return [exc] * len(messages)
+        groups: dict[tuple[int, bool], list[int]] = {}
+        for i, m in enumerate(messages):
+            groups.setdefault((m.shard, m.category == 0), []).append(i)
+        futures = [
+            (self._fast if fast else self._bulk)[shard].add([messages[i] for i in places])
+            for (shard, fast), places in groups.items()
+        ]
+        results: list[Accepted | StoreUnavailable] = [StoreUnavailable("not decided")] * len(messages)
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        for places, answer in zip(groups.values(), answers, strict=True):
+            if isinstance(answer, StoreUnavailable):
+                for i in places:
+                    results[i] = answer
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                for i, one in zip(places, answer, strict=True):
+                    results[i] = one
+        return results
+
+    async def _commit(self, shard: int, messages: list[NewMessage]) -> list[Accepted]:
+        classes: dict[tuple[Any, ...], int] = {}
+        packed: list[tuple[bytes, bytes]] = []
+        head: list[Any] = []
+        items: list[Any] = []
+        for m in messages:
+            name = (
+                m.category, m.account, m.route, m.carrier, m.template, m.campaign, m.variant, m.sender, m.ttl_ms,
+                m.send_at_ms, m.not_after_ms, m.state, m.test, m.gate, m.tags,
+            )  # fmt: skip
+            place = classes.get(name)
+            if place is None:
+                place = classes[name] = len(classes) + 1
+                dims = records.class_dims(m)
+                packed.append((dims, records.class_extras(m)))
+                head += (
+                    m.category, m.account, dims, m.route, m.sender, m.ttl_ms, m.send_at_ms, m.not_after_ms, m.state,
+                    "1" if m.test else "0",
+                )  # fmt: skip
+            dims, extras = packed[place - 1]
+            items += (place, m.id, m.msisdn, records.pack_rest(m, dims, extras), m.idem + m.digest if m.idem else b"")
+        args = [*self._limits, *self._rules, "0", len(classes), *head, *items]
+        started = time.perf_counter()
+        raw = await self._call_twice("accept", shard, args, repeat_at=5)
+        if self.commit_seconds is not None:
+            self.commit_seconds("accept", len(messages), time.perf_counter() - started)
+        now = int(raw[0])
+        return [self._accepted(m, answer, now) for m, answer in zip(messages, raw[1:], strict=True)]
+
+    async def _call_twice(self, script: str, shard: int, args: list[Any], *, repeat_at: int) -> Any:
+        """Run a script that may be repeated once, inside one deadline, when its answer was lost on the way.
+
+        A time-out is not repeated: the server may be hanging, and the caller's own deadline counts.
+        """
+        started = time.monotonic()
+        try:
+            return await self.client.call(script, [self._prefixes[shard]], args)
+        except StoreUnavailable as exc:
+            spent = time.monotonic() - started
+            if exc.outcome != "unknown" or spent > self.client.timeout_s * 0.5:
+                raise
+            args[repeat_at] = "1"
+            try:
+                return await self.client.call(
+                    script, [self._prefixes[shard]], args, timeout_s=self.client.timeout_s - spent
+                )
+            except StoreUnavailable as again:
+                raise StoreUnavailable(str(again), outcome="unknown") from again
+
+    @staticmethod
+    def _accepted(m: NewMessage, answer: bytes, now: int) -> Accepted:
+        kind = chr(answer[0])
+        if kind == "a":
+            expires = (m.send_at_ms if m.send_at_ms > now else now) + m.ttl_ms
+            if m.not_after_ms and expires > m.not_after_ms:
+                expires = m.not_after_ms
+            return Accepted("accepted", m.id, now, expires)
+        if kind == "r":
+            return Accepted("replay" if answer[23:24] == b"1" else "conflict", answer[1:23].decode())
+        if kind == "c":
+            return Accepted("capped", retry_at_ms=int(answer[1:]))
+        return Accepted(_CODES[kind])
+
+    # --- queries, cancel, gates ------------------------------------------------------------------------------------
+
+    async def get(self, sid: str) -> Record | None:
+        """Return a message's record, None when there is none (any more)."""
+        shard = shard_of_id(sid)
+        if shard >= self.shards:
+            return None
+        raw = await self.client.execute("GET", f"{self._prefixes[shard]}msg:{sid}")
+        return records.parse(sid, raw) if raw else None
+
+    async def find(self, msisdn: str, account: str) -> list[Record]:
+        """Return the account's latest messages to a number, newest first (the last 16 to it are remembered)."""
+        shard = keys.shard_of(msisdn, self.shards)
+        flat = await self.client.call("number", [self._prefixes[shard]], [msisdn, account])
+        return [records.parse(flat[i].decode(), flat[i + 1]) for i in range(0, len(flat), 2)]
+
+    async def find_ref(self, msisdn: str, idem: bytes) -> Record | None:
+        """Return the message that an idempotency mark stands for, if its record is kept."""
+        shard = keys.shard_of(msisdn, self.shards)
+        found = await self.client.call("idem_find", [self._prefixes[shard]], [idem])
+        return records.parse(found[0].decode(), found[1]) if found and found[1] else None
+
+    async def cancel(self, sid: str, account: str) -> str:
+        """Cancel a message: `cancelled`, `already`, `too_late` or `not_found`."""
+        shard = shard_of_id(sid)
+        if shard >= self.shards:
+            return "not_found"
+        answer: bytes = await self.client.call("cancel", [self._prefixes[shard]], [sid, account, *self._retention])
+        return answer.decode()
+
+    async def set_gate(self, kind: str, name: str, state: str) -> dict[str, int]:
+        """Set a gate on every shard and move what it held; returns how many are still held and how many moved."""
+        moved = held = 0
+        label = f"{kind}:{_category_number(name)}" if kind == "category" else f"{kind}:{name}"
+        for p in self._prefixes:
+            while True:
+                left, now_moved = await self.client.call("gate", [p], [label, state, *self._retention, 200])
+                moved += now_moved
+                if state == "hold" or not left or not now_moved:
+                    held += left
+                    break
+        return {"held": held, "moved": moved}
+
+    async def gates(self) -> dict[str, dict[str, Any]]:
+        """Return the gates that are not open: name → state, messages held aside, messages closed so far."""
+        result: dict[str, dict[str, Any]] = {}
+        for p in self._prefixes:
+            flat = await self.client.execute("HGETALL", f"{p}gates")
+            counts = _pairs(await self.client.execute("HGETALL", f"{p}gatecount"))
+            for name, state in _pairs(flat).items():
+                kind, _, rest = name.partition(":")
+                shown = f"{kind}:{Category(int(rest)).label}" if kind == "category" else name
+                entry = result.setdefault(shown, {"state": state, "held": 0, "closed": 0})
+                entry["held"] += await self.client.execute("LLEN", f"{p}held:{name}")
+                entry["closed"] += int(counts.get(f"{name}\x1fclosed", 0))
+        return result
+
+    # --- blacklist -------------------------------------------------------------------------------------------------
+
+    async def blacklist_add(
+        self, scope: str, rows: Iterable[tuple[str, Sequence[Category], str]]
+    ) -> int:
+        """Add numbers to a blacklist: scope `*` (all accounts) or an account; rows of number, categories, reason."""
+        by_shard: dict[int, list[Any]] = {}
+        n = 0
+        now = int(time.time())
+        for msisdn, categories, reason in rows:
+            mask = sum(1 << c for c in categories)
+            by_shard.setdefault(keys.shard_of(msisdn, self.shards), []).extend((msisdn, f"{mask}{reason}:{now}"))
+            n += 1
+        for shard, flat in by_shard.items():
+            for i in range(0, len(flat), 2000):
+                await self.client.execute("HSET", f"{self._prefixes[shard]}blacklist:{scope}", *flat[i : i + 2000])
+        return n
+
+    async def blacklist_remove(self, scope: str, msisdn: str) -> bool:
+        """Take a number off a blacklist; False when it was not on it."""
+        shard = keys.shard_of(msisdn, self.shards)
+        return bool(await self.client.execute("HDEL", f"{self._prefixes[shard]}blacklist:{scope}", msisdn))
+
+    # --- claim, settle, release, reap --------------------------------------------------------------------------------
+
+    async def claim(
+        self, shard: int, token: str, requests: list[ClaimRequest]
+    ) -> tuple[int, list[tuple[int, Claimed]], list[tuple[str, str]]]:
+        """Claim messages for the free capacity of several channels in one call.
+
+        Returns the store's time (epoch ms), pairs of (index into `requests`, message), and pairs (id, reason) of
+        records that could not be read.
+        """
+        args: list[Any] = [self.incarnation, token, "0", *self._max_attempts, *self._retention, len(requests)]
+        for request in requests:
+            args += (request.channel, request.parts, request.parts_rest, len(request.sources))
+            for s in request.sources:
+                args += (s.route, s.rank, *s.min_wait_ms)
+        started = time.perf_counter()
+        raw = await self._call_twice("claim", shard, args, repeat_at=2)
+        n = (len(raw) - 1) // 3
+        if n and self.commit_seconds is not None:
+            self.commit_seconds("claim", n, time.perf_counter() - started)
+        claimed: list[tuple[int, Claimed]] = []
+        bad: list[tuple[str, str]] = []
+        for i in range(1, len(raw), 3):
+            sid = raw[i + 1].decode()
+            try:
+                claimed.append((int(raw[i]) - 1, records.parse_claimed(sid, raw[i + 2])))
+            except (ValueError, IndexError) as exc:
+                bad.append((sid, type(exc).__name__))
+        return int(raw[0]), claimed, bad
+
+    async def settle(self, shard: int, items: list[Settlement]) -> list[str]:
+        """Record what became of claimed attempts; one answer an item: `1` applied, `l` late, `0` nothing changed."""
+        args: list[Any] = [self.incarnation, *self._retention]
+        for s in items:
+            args += (
+                s.id, s.attempt, s.verb, s.channel, s.delay_ms, s.accepted_mask, s.rank, s.reason, s.code, s.log,
+            )  # fmt: skip
+        return await self._answers("settle", shard, args, len(items))
+
+    async def release(self, shard: int, items: list[tuple[str, int]]) -> int:
+        """Give claimed, unsent messages (id, attempt) back to the head of their queues."""
+        flat = [x for item in items for x in item]
+        return int(await self.client.call("release", [self._prefixes[shard]], [self.incarnation, *flat]))
+
+    async def claims_held(self, shard: int) -> list[str]:
+        """Return the ids that the store thinks this incarnation holds."""
+        found = await self.client.execute("HKEYS", f"{self._prefixes[shard]}claims:{self.incarnation}")
+        return [x.decode() for x in found]
+
+    async def reap(self, incarnation: str) -> dict[str, int]:
+        """Take back everything a dead worker held: claims on all shards, its lease, its bind slots."""
+        total = {"requeued": 0, "uncertain": 0, "ended": 0}
+        for p in self._prefixes:
+            left = 1
+            while left:
+                left, requeued, uncertain, ended = await self.client.call(
+                    "reap", [p], [incarnation, *self._retention, *self._policies, *self._graces, 200]
+                )
+                total["requeued"] += requeued
+                total["uncertain"] += uncertain
+                total["ended"] += ended
+        for channel in self._settings.channels:
+            await self.client.call("slots", [keys.channel_key(channel.id, "slots")], [incarnation, channel.binds, 0, 0, "1"])
+        return total
+
+    async def heartbeat(self, shard: int, *, first: bool = False) -> tuple[bool, int, dict[str, tuple[int, int]]]:
+        """Renew this worker's lease; returns (still ours, store time ms, incarnation → (heartbeats, lease end ms))."""
+        raw = await self.client.call(
+            "lease", [self._prefixes[shard]], [self.incarnation, LEASE_MS, "1" if first else "0"]
+        )
+        others = {}
+        for i in range(2, len(raw), 2):
+            beats, _, ends = raw[i + 1].decode().partition(":")
+            others[raw[i].decode()] = (int(beats), int(ends))
+        return raw[0] == b"ok", int(raw[1]), others
+
+    async def end_lease(self) -> None:
+        """Take this worker's lease away on a clean stop (its claims must be settled or released by then)."""
+        for p in self._prefixes:
+            await self.client.execute("HDEL", f"{p}lease", self.incarnation)
+
+    # --- receipts ----------------------------------------------------------------------------------------------------
+
+    async def correlate(self, items: list[Correlation], ttl_s: int) -> list[tuple[Correlation, bytes]]:
+        """Remember the SMSC's ids of sent parts; returns those with a receipt that came before, and that receipt."""
+        parked: list[tuple[Correlation, bytes]] = []
+        for shard, group in self._by_smsc_id(items).items():
+            args: list[Any] = [ttl_s]
+            for c in group:
+                args += (c.channel, c.smsc_id, c.id, c.part)
+            raw = await self._timed("correlate", shard, args, len(group))
+            parked += [(group[int(raw[i]) - 1], raw[i + 1]) for i in range(0, len(raw), 2)]
+        return parked
+
+    def _by_smsc_id(self, items: list[Correlation]) -> dict[int, list[Correlation]]:
+        if self.shards == 1:
+            return {0: items} if items else {}
+        groups: dict[int, list[Correlation]] = {}
+        for c in items:
+            groups.setdefault(keys.shard_of_smsc_id(c.channel, c.smsc_id, self.shards), []).append(c)
+        return groups
+
+    async def find_receipts(self, items: list[FoundReceipt]) -> list[str]:
+        """Look up the messages of receipts: for each `id` + part, or `P` parked, or `O` parking full.
+
+        Candidates of an id are tried in order; the receipt is parked under the first one, where the response that is
+        still on its way will look.
+        """
+        results = [""] * len(items)
+        open_items = list(range(len(items)))
+        most = max((len(i.candidates) for i in items), default=0)
+        for k in [*range(1, most), 0]:  # the first candidate last: its miss parks
+            groups: dict[int, list[int]] = {}
+            for i in open_items:
+                if k < len(items[i].candidates):
+                    c = items[i].candidates[k]
+                    groups.setdefault(keys.shard_of_smsc_id(items[i].channel, c, self.shards), []).append(i)
+            for shard, places in groups.items():
+                args: list[Any] = [PARKED_PER_CHANNEL, PARKED_TTL_S]
+                for i in places:
+                    one = items[i]
+                    args += (
+                        one.channel, one.candidates[k], "1" if one.final else "0", "1" if k == 0 else "0", one.payload,
+                    )  # fmt: skip
+                raw = await self._timed("receipt_find", shard, args, len(places))
+                for i, answer in zip(places, raw, strict=True):
+                    results[i] = answer.decode()
+            open_items = [i for i in open_items if not results[i]]
+        return results
+
+    async def apply_receipts(self, shard: int, items: list[AppliedReceipt]) -> list[str]:
+        """Apply final receipts; one letter an item, see `lua/receipt.lua`."""
+        args: list[Any] = [*self._retention]
+        for r in items:
+            args += (r.id, r.part, r.channel, r.state, r.address, r.reason, r.code)
+        return await self._answers("receipt", shard, args, len(items))
+
+    async def unpark(self, pairs: list[tuple[str, str]]) -> None:
+        """Remove parked receipts (channel, smsc_id) that have been applied."""
+        groups: dict[int, list[str]] = {}
+        for channel, smsc_id in pairs:
+            groups.setdefault(keys.shard_of_smsc_id(channel, smsc_id, self.shards), []).extend((channel, smsc_id))
+        for shard, flat in groups.items():
+            await self.client.call("unpark", [self._prefixes[shard]], flat)
+
+    async def parked(self, shard: int, channel: str, most: int = 200) -> tuple[int, list[tuple[str, bytes]]]:
+        """Return how many receipts of a channel are parked on a shard, and those whose message is known by now."""
+        raw = await self.client.call("parked", [self._prefixes[shard]], [channel, PARKED_TTL_S, most])
+        return int(raw[0]), [(raw[i].decode(), raw[i + 1]) for i in range(1, len(raw), 2)]
+
+    # --- timers ------------------------------------------------------------------------------------------------------
+
+    async def due(self, shard: int, most: int = 200) -> tuple[int, int]:
+        """Move due messages to their queues; returns (looked at, ms until the next or -1)."""
+        looked, wait_ms = await self.client.call(
+            "due", [self._prefixes[shard]], [most, *self._retention, *self._policies]
+        )
+        return looked, wait_ms
+
+    async def expire(self, shard: int, most: int = 500) -> tuple[int, int]:
+        """End messages whose time is over; returns (looked at, expired)."""
+        looked, expired = await self.client.call("expire", [self._prefixes[shard]], [most, *self._retention])
+        return looked, expired
+
+    async def close_waiting(self, shard: int, most: int = 500) -> tuple[int, int]:
+        """Close submitted messages whose receipt is overdue; returns (looked at, closed)."""
+        looked, closed = await self.client.call("wait", [self._prefixes[shard]], [most, *self._retention])
+        return looked, closed
+
+    async def sweep(self, shard: int, elapsed_ms: int) -> bool:
+        """Take part in the sweeper's election and report monotonic time; returns whether this worker is elected."""
+        return bool(await self.client.call("sweep", [self._prefixes[shard]], [self.incarnation, elapsed_ms]))
+
+    # --- channels ----------------------------------------------------------------------------------------------------
+
+    async def draw_parts(self, channel: str, rate_per_s: float, wanted: int, *, burst_ms: int = 100) -> tuple[int, int]:
+        """Draw parts from a channel's rate bucket; returns (granted, µs until the next one)."""
+        granted, wait_us = await self.client.call(
+            "bucket", [keys.channel_key(channel, "bucket")], [rate_per_s, burst_ms, wanted]
+        )
+        return granted, wait_us
+
+    async def bind_slots(self, channel: str, binds: int, wanted: int) -> list[int]:
+        """Lease up to `wanted` of a channel's bind slots (renews those held); returns the slots held now."""
+        held: list[int] = await self.client.call(
+            "slots", [keys.channel_key(channel, "slots")], [self.incarnation, binds, wanted, LEASE_MS, "0"]
+        )
+        return held
+
+    async def give_slots_back(self, channel: str, binds: int) -> None:
+        """Free all bind slots of this incarnation on a channel."""
+        await self.client.call(
+            "slots", [keys.channel_key(channel, "slots")], [self.incarnation, binds, 0, LEASE_MS, "1"]
+        )
+
+    # --- gauges ------------------------------------------------------------------------------------------------------
+
+    async def depths(self) -> list[tuple[str, int, int, int, float]]:
+        """Return (route, rank, category, depth, age of the oldest entry in s) of every queue ring that has work."""
+        found: dict[tuple[str, int, int], tuple[int, float]] = {}
+        now_ms = time.time() * 1000
+        for p in self._prefixes:
+            for name in [x.decode() for x in await self.client.execute("SMEMBERS", f"{p}rings")]:
+                route, rank, category = name.rsplit(":", 2)
+                depth, age = found.get((route, int(rank), int(category)), (0, 0.0))
+                for account in await self.client.execute("LRANGE", f"{p}ring:{name}", 0, -1):
+                    queue = f"{p}q:{name}:{account.decode()}"
+                    depth += await self.client.execute("LLEN", queue)
+                    head = await self.client.execute("LINDEX", queue, 0)
+                    if head:
+                        age = max(age, (now_ms - int.from_bytes(head[22:28], "big")) / 1000)
+                found[route, int(rank), int(category)] = (depth, max(0.0, age))
+        return [(*name, *value) for name, value in found.items()]
+
+    async def waiting(self) -> int:
+        """Return the number of stored messages that wait to be sent."""
+        total = 0
+        for p in self._prefixes:
+            total += int(await self.client.execute("GET", f"{p}waiting") or 0)
+        return total
+
+    async def statistics(self, hour: int) -> dict[tuple[str, ...], int]:
+        """Return the counters of one hour (epoch hours): (account, carrier, route, template, campaign, variant,
+        category, channel, outcome, reason) → number."""
+        result: dict[tuple[str, ...], int] = {}
+        for p in self._prefixes:
+            for name, value in _pairs(await self.client.execute("HGETALL", f"{p}stats:{hour}")).items():
+                fields = tuple(name.split("\x1f"))
+                result[fields] = result.get(fields, 0) + int(value)
+        return result
+
+    async def run(self, script: str, script_keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run a script on keys that belong to no shard (account and channel keys)."""
+        return await self.client.call(script, script_keys, args)
+
+    # --- helpers -----------------------------------------------------------------------------------------------------
+
+    async def _timed(self, script: str, shard: int, args: list[Any], size: int) -> Any:
+        started = time.perf_counter()
+        try:
+            raw = await self.client.call(script, [self._prefixes[shard]], args)
+        except ResponseError as exc:
+            raise StoreUnavailable(f"the store failed in {script}") from exc
+        if self.commit_seconds is not None:
+            self.commit_seconds(script, size, time.perf_counter() - started)
+        return raw
+
+    async def _answers(self, script: str, shard: int, args: list[Any], size: int) -> list[str]:
+        return [a.decode() for a in await self._timed(script, shard, args, size)]
+
+
+def _pairs(flat: Any) -> dict[str, str]:
+    if isinstance(flat, dict):
+        return {k.decode(): v.decode() for k, v in flat.items()}
+    return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+
+
+def _category_number(name: str) -> str:
+    return str(int(Category[name.upper()])) if not name.isdigit() else name

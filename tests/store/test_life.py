@@ -1,0 +1,242 @@
+"""One message's life in the store, move by move, on one shard and on four."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.model import State, shard_of_id
+from gateway.settings import Settings
+from gateway.store.store import AppliedReceipt, Correlation, FoundReceipt, Settlement, Store
+from tests.conftest import with_shards
+from tests.support.messages import accept, claim, message
+from tests.support.valkey import ValkeyServer
+
+
+@pytest.fixture
+async def store(valkey: ValkeyServer, settings: Settings, shards: int) -> AsyncIterator[Store]:
+    opened = await Store.open(with_shards(settings, shards), valkey.url, incarnation="worker01")
+    yield opened
+    await opened.close()
+
+
+def settlement(c: object, verb: str = "s", **changes: object) -> Settlement:
+    values = dict(channel="ch", delay_ms=60_000, accepted_mask=1 if verb == "s" else 0)
+    values.update(changes)
+    return Settlement(c.id, shard_of_id(c.id), c.attempt, verb, **values)  # type: ignore[attr-defined, arg-type]
+
+
+async def settle(store: Store, c: object, verb: str = "s", **changes: object) -> str:
+    s = settlement(c, verb, **changes)
+    return (await store.settle(s.shard, [s]))[0]
+
+
+async def receipt(store: Store, sid: str, state: str = "D", part: int = 0, address: str = "") -> str:
+    item = AppliedReceipt(sid, shard_of_id(sid), part, "ch", state, address, "why", "001")
+    return (await store.apply_receipts(item.shard, [item]))[0]
+
+
+async def test_from_accept_to_receipt(store: Store) -> None:
+    m = message(store)
+    assert await accept(store, m) == ["accepted"]
+    assert await store.waiting() == 1
+    (c,) = await claim(store)
+    assert (c.id, c.attempt, c.msisdn, c.body["t"]) == (m.id, 1, m.msisdn, "hello")
+    assert await store.waiting() == 0
+    assert not await store.correlate([Correlation("ch", "abc", c.id, 0)], 1000)
+    assert await settle(store, c, log="1\x1fch\x1f0\x1fsent\x1f0=abc") == "1"
+    record = await store.get(m.id)
+    assert record is not None
+    assert record.state == State.SUBMITTED
+    assert record.attempts[0].smsc_ids == {0: "abc"}
+    found = await store.find_receipts([FoundReceipt("ch", ("abc",), True, b"payload")])
+    assert found == [m.id + "0"]
+    assert await receipt(store, m.id, address=m.msisdn) == "f"
+    record = await store.get(m.id)
+    assert record is not None
+    assert record.state == State.DELIVERED
+    assert record.receipts[0].state == "D"
+    assert await receipt(store, m.id) == "d"
+
+
+async def test_a_claim_takes_each_message_once_and_repeats_by_token(store: Store) -> None:
+    ms = [message(store) for _ in range(20)]
+    assert set(await accept(store, *ms)) == {"accepted"}
+    first = await claim(store, token="a")
+    assert sorted(c.id for c in first) == sorted(m.id for m in ms)
+    assert await claim(store, token="b") == []
+
+
+async def test_an_early_receipt_is_parked_and_handed_back(store: Store) -> None:
+    assert await store.find_receipts([FoundReceipt("ch", ("x1", "X1"), True, b"early")]) == ["P"]
+    m = message(store)
+    await accept(store, m)
+    (c,) = await claim(store)
+    parked = await store.correlate([Correlation("ch", "x1", c.id, 0)], 1000)
+    assert [(p[0].id, p[1]) for p in parked] == [(c.id, b"early")]
+    await store.unpark([("ch", "x1")])
+    assert await store.correlate([Correlation("ch", "x1", c.id, 0)], 1000) == []
+
+
+async def test_a_long_message_is_final_when_all_parts_are_with_the_worst_state(store: Store) -> None:
+    m = message(store, parts=3)
+    await accept(store, m)
+    (c,) = await claim(store)
+    assert c.parts == 3
+    assert await settle(store, c, accepted_mask=7) == "1"
+    assert await receipt(store, c.id, "D", 0) == "p"
+    assert await receipt(store, c.id, "U", 1) == "p"
+    assert await receipt(store, c.id, "D", 1) == "d"
+    assert await receipt(store, c.id, "D", 2) == "f"
+    record = await store.get(c.id)
+    assert record is not None
+    assert (record.state, record.parts_delivered) == ("U", 2)
+
+
+async def test_a_receipt_of_another_number_changes_nothing(store: Store) -> None:
+    m = message(store)
+    await accept(store, m)
+    (c,) = await claim(store)
+    await settle(store, c)
+    assert await receipt(store, c.id, address="8613999999999") == "q"
+    record = await store.get(c.id)
+    assert record is not None
+    assert record.state == "s"
+
+
+@pytest.mark.parametrize(
+    ("verb", "delay", "state"),
+    [("r", 0, "q"), ("r", 5000, "r"), ("n", 0, "q"), ("l", 500, "r"), ("u", 5000, "u"), ("U", 0, "q"), ("F", 0, "F")],
+)
+async def test_settle_verbs(store: Store, verb: str, delay: int, state: str) -> None:
+    m = message(store)
+    await accept(store, m)
+    (c,) = await claim(store)
+    assert await settle(store, c, verb, delay_ms=delay, rank=1, reason="x", code="8") == "1"
+    record = await store.get(c.id)
+    assert record is not None
+    assert record.state == state
+    assert record.rank == (1 if verb == "n" else 0)
+    assert record.attempt == (0 if verb == "l" else 1)
+    assert record.possible_duplicate == (verb == "U")
+    assert await store.waiting() == (1 if state in "qr" else 0)
+    assert await settle(store, c, verb) == "0", "an applied item is not applied again"
+    if state == "q":
+        assert len(await claim(store, token="again", rank=record.rank)) == 1
+
+
+async def test_a_late_answer_cancels_the_queued_copy(store: Store) -> None:
+    m = message(store)
+    await accept(store, m)
+    (c,) = await claim(store)
+    await settle(store, c, "U")
+    assert await settle(store, c, "s") == "l"
+    record = await store.get(c.id)
+    assert record is not None
+    assert (record.state, record.possible_duplicate) == ("s", False)
+    assert await claim(store, token="again") == []
+    assert await store.waiting() == 0
+
+
+async def test_partly_accepted_waits_for_its_own_channel(store: Store) -> None:
+    m = message(store, parts=2)
+    await accept(store, m)
+    (c,) = await claim(store)
+    assert await settle(store, c, "p", delay_ms=0, accepted_mask=1, log="1\x1fch\x1f88\x1fslow\x1f0=a") == "1"
+    assert await claim(store, token="b", channel="other") == []
+    (again,) = await claim(store, token="c", channel="ch")
+    assert (again.id, again.accepted) == (c.id, 1)
+
+
+async def test_release_gives_back_to_the_head_in_order(store: Store) -> None:
+    ms = [message(store, msisdn=None) for _ in range(5)]
+    for m in ms:
+        await accept(store, m)
+    taken = await claim(store)
+    for shard in range(store.shards):
+        mine = [(c.id, c.attempt) for c in taken if shard_of_id(c.id) == shard]
+        if mine:
+            assert await store.release(shard, mine) == len(mine)
+    again = await claim(store, token="b")
+    assert [c.id for c in again] == [c.id for c in taken]
+    assert {c.attempt for c in again} == {1}
+
+
+async def test_reap_follows_the_category(store: Store) -> None:
+    ms = [message(store, category=c) for c in (0, 1, 2)]
+    await accept(store, *ms)
+    assert len(await claim(store)) == 3
+    assert await store.reap("worker01") == {"requeued": 1, "uncertain": 2, "ended": 0}
+    states = []
+    for m in ms:
+        record = await store.get(m.id)
+        assert record is not None
+        states.append((record.state, record.possible_duplicate))
+    assert states == [("q", True), ("u", False), ("u", False)]
+
+
+async def test_cancel_and_gates(store: Store) -> None:
+    a, b, c = message(store), message(store, gate="run-1"), message(store, campaign="spring", tags=("t1", "t2"))
+    await accept(store, a, b, c)
+    assert await store.cancel(a.id, "other") == "not_found"
+    assert await store.cancel(a.id, "shop") == "cancelled"
+    assert await store.cancel(a.id, "shop") == "already"
+    await store.set_gate("gate", "run-1", "hold")
+    await store.set_gate("tag", "t2", "closed")
+    assert await claim(store) == []
+    assert (await store.gates())["gate:run-1"]["held"] == 1
+    record = await store.get(c.id)
+    assert record is not None
+    assert (record.state, record.reason) == ("C", "gate_closed")
+    assert await store.set_gate("gate", "run-1", "open") == {"held": 0, "moved": 1}
+    assert [x.id for x in await claim(store, token="b")] == [b.id]
+    assert await store.cancel(b.id, "shop") == "too_late"
+
+
+async def test_idempotency_replay_and_conflict(store: Store) -> None:
+    m = message(store, idem=b"k" * 16, digest=b"d" * 8)
+    same = message(store, m.msisdn, idem=b"k" * 16, digest=b"d" * 8)
+    other = message(store, m.msisdn, idem=b"k" * 16, digest=b"e" * 8)
+    first, replay, conflict = await store.accept([m, same, other])
+    assert (first.code, replay.code, replay.id, conflict.code) == ("accepted", "replay", m.id, "conflict")  # type: ignore[union-attr]
+    again = await store.accept([message(store, m.msisdn, idem=b"k" * 16, digest=b"d" * 8)])
+    assert (again[0].code, again[0].id) == ("replay", m.id)  # type: ignore[union-attr]
+    assert await store.waiting() == 1
+
+
+async def test_caps_blacklist_and_giving_back(store: Store) -> None:
+    m = message(store, category=0)
+    assert await accept(store, m) == ["accepted"]
+    assert await accept(store, message(store, m.msisdn, category=0)) == ["capped"]
+    assert await accept(store, message(store, m.msisdn, category=1)) == ["accepted"]
+    assert await accept(store, message(store, m.msisdn, category=0, account="bank")) == ["accepted"]
+    assert await store.cancel(m.id, "shop") == "cancelled"
+    assert await accept(store, message(store, m.msisdn, category=0)) == ["accepted"]
+    assert [r.category for r in await store.find(m.msisdn, "shop")] == [0, 1, 0]
+
+    n = message(store, category=2)
+    await store.blacklist_add("*", [(n.msisdn, [2], "td")])  # type: ignore[list-item]
+    assert await accept(store, n) == ["blocked"]
+    assert await accept(store, message(store, n.msisdn, category=1)) == ["accepted"]
+    late = message(store, category=2)
+    await accept(store, late)
+    await store.blacklist_add("shop", [(late.msisdn, [2], "td")])  # type: ignore[list-item]
+    assert [c.category for c in await claim(store, 500) if c.msisdn == late.msisdn] == []
+    record = await store.get(late.id)
+    assert record is not None
+    assert record.state == "B"
+
+
+async def test_statistics_add_up(store: Store) -> None:
+    ms = [message(store) for _ in range(3)]
+    await accept(store, *ms, message(store, test=True))
+    for c in await claim(store):
+        await settle(store, c)
+        await receipt(store, c.id)
+    record = await store.get(ms[0].id)
+    assert record is not None
+    counted: dict[str, int] = {}
+    for fields, n in (await store.statistics(record.accepted_at_ms // 3_600_000)).items():
+        counted[fields[8]] = counted.get(fields[8], 0) + n
+    assert counted == {"accepted": 3, "s": 3, "D": 3}
