@@ -73,12 +73,13 @@ def _options(
 @app.command()
 def run(config: ConfigDir = DEFAULT_CONFIG) -> None:
     """Run the gateway on this machine: the embedded store and all workers, restarted when one dies."""
-    from gateway import supervisor
     from gateway.check import require_admin_token
     from gateway.settings import load
 
     settings = load(config)
     require_admin_token(settings)
+    from gateway import supervisor
+
     for warning in settings.warnings:
         typer.echo(f"warning: {warning}", err=True)
     raise typer.Exit(supervisor.run(config))
@@ -250,10 +251,19 @@ def demo(
     raise typer.Exit(demonstration.serve() if serve else demonstration.run(messages))
 
 
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    add_help_option=False,
-)
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command(context_settings=_PASS_ON, add_help_option=False)
+def simulate(context: typer.Context) -> None:
+    """Run simulated carriers that misbehave on request (`smsgw simulate --help` lists how)."""
+    from gateway.simulator.cli import main as simulator
+
+    sys.argv[0] = "smsgw simulate"
+    raise typer.Exit(simulator(context.args))
+
+
+@app.command(context_settings=_PASS_ON, add_help_option=False)
 def bench(context: typer.Context) -> None:
     """Run the load test of a checkout (loadtests/bench.py); all options are passed on."""
     script = Path(__file__).resolve().parent.parent / "loadtests" / "bench.py"

@@ -2,7 +2,7 @@
 
 Owns the formatters, the redaction of everything that must not be shown (numbers, keys, passwords, texts), the
 rate limit and the writer thread. Refuses to know what happened: modules use `logging.getLogger(__name__)` and
-fields by `extra={"fields": {...}}` or `%s`. Stands beside the path; a blocked log target never blocks a worker.
+fields by `extra={"fields": {...}}` or `%s`. Stands beside the path: a blocked target blocks no worker.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ QUEUE_LINES: Final = 2000
 MAX_LINE_CHARS: Final = 8000
 
 OnRecord = Callable[[str, str, int], None]
-"""Told (level name, source, lines suppressed before this one) for each record; the app counts it as a metric."""
+"""Told (level name, source, lines suppressed before this one) for each record; `app` counts it."""
 
 
 def configure(
@@ -45,8 +45,8 @@ def configure(
 ) -> None:
     """Send every logger of this process through redaction and limits to `stream` (standard error).
 
-    `style` is `json` or `console` (default: console on a terminal, else json); environment SMSGW_LOG_LEVEL and
-    SMSGW_LOG_FORMAT stand behind the arguments. Calling it again replaces the earlier set-up.
+    `style` is `json` or `console` (default: console on a terminal, else json); the environment's
+    SMSGW_LOG_LEVEL and SMSGW_LOG_FORMAT stand behind the arguments. Calling it again replaces the set-up.
     """
     stream = stream or sys.stderr
     level = (level or os.environ.get("SMSGW_LOG_LEVEL") or "info").upper()
@@ -68,7 +68,7 @@ def configure(
 
 
 def protect(secrets: Iterable[str]) -> None:
-    """Mask these strings wherever they would appear (configured passwords, tokens; at least four characters)."""
+    """Mask these strings wherever they appear (configured passwords, tokens; at least four characters)."""
     for secret in secrets:
         if len(plain := str.__str__(secret)) >= 4:
             _secrets.add(plain)
@@ -79,8 +79,8 @@ def protect(secrets: Iterable[str]) -> None:
 
 _secrets: set[str] = set()
 
-# A run of 8 to 15 digits may be an MSISDN (E.164: at most 15), alone or in the middle of punctuation. Runs inside
-# words (hex ids) are left; an SMSC's long decimal id may be masked too, which costs little.
+# A run of 8 to 15 digits may be an MSISDN (E.164: at most 15), alone or in the middle of punctuation. Runs
+# inside words (hex ids) are left; an SMSC's long decimal id may be masked too, which costs little.
 _NUMBER = re.compile(r"(?<![0-9A-Za-z])\+?[0-9]{8,15}(?![0-9A-Za-z])")
 _SPACED_NUMBER = re.compile(r"\+[0-9][0-9 ()-]{6,20}[0-9]")
 _KEYS = re.compile(
@@ -118,7 +118,7 @@ _redactor = _Redactor()
 
 
 def redact(value: str) -> str:
-    """Return `value` as a log may show it: numbers, keys and known secrets masked, control characters escaped."""
+    """Return `value` as a log may show it: numbers, keys, secrets masked, control characters escaped."""
     return _CONTROL.sub(_escaped, _redactor.text(value))
 
 
@@ -133,9 +133,10 @@ def redact_exception(
     if exc is None or kind is None:
         return []
     lines = []
-    for line in traceback.TracebackException(kind, exc, trace, limit=-20).format():
-        if not line.startswith("  File "):
-            line = _QUOTED.sub(_mask_quoted, _PYDANTIC_INPUT.sub("input_value=****", line))
+    for block in traceback.TracebackException(kind, exc, trace, limit=-20).format():
+        line = block
+        if not block.startswith("  File "):
+            line = _QUOTED.sub(_mask_quoted, _PYDANTIC_INPUT.sub("input_value=****", block))
         lines += [redact(part) for part in line.rstrip("\n").split("\n")]
     return lines
 
@@ -228,14 +229,15 @@ class RateLimit(logging.Filter):
             bucket[2] += 1
             return False
         bucket[0] -= 1
-        record.suppressed, bucket[2] = int(bucket[2]), 0
+        suppressed, bucket[2] = int(bucket[2]), 0
+        record.__dict__["suppressed"] = suppressed
         if self._on_record is not None:
-            self._on_record(record.levelname.lower(), record.name, record.suppressed)
+            self._on_record(record.levelname.lower(), record.name, suppressed)
         return True
 
 
 class _Writer(logging.Handler):
-    """Hands lines to one thread that writes them; when the target blocks and the queue is full, lines are dropped."""
+    """Hands lines to one thread that writes them; when the target blocks and the queue is full, they drop."""
 
     def __init__(self, stream: IO[str]) -> None:
         super().__init__()
@@ -249,10 +251,8 @@ class _Writer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
-        except (
-            Exception
-        ) as exc:  # a record that cannot be formatted (wrong arguments) must not stop its writer
-            line = f"log record from {record.name} line {record.lineno} cannot be formatted: {type(exc).__name__}"
+        except Exception as exc:  # wrong arguments in a record must not stop the one who logs
+            line = f"record of {record.name}:{record.lineno} cannot be formatted ({type(exc).__name__})"
         try:
             self._lines.put_nowait(line)
         except queue.Full:

@@ -118,8 +118,7 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
     "parked_receipts": _gauge("Receipts whose message is not known yet.", "channel", merge="max"),
     "webhook_backlog": _gauge("Events waiting for an account's webhook.", "account", merge="max"),
-    "scheduled_messages": _gauge("Messages waiting for their time.", merge="max"),
-    "live_messages": _gauge("Messages that have no final state.", merge="max"),
+    "waiting_messages": _gauge("Stored messages that wait to be sent.", merge="max"),
     "store_memory_bytes": _gauge("Memory of the store: used, and the limit.", "kind", merge="max"),
     "store_ready": _gauge("1 while the store keeps its durability promise.", merge="min"),
     "store_setting_mismatch": _gauge(
@@ -230,6 +229,7 @@ class Metrics:
             "worker": self.worker,
             "pid": os.getpid(),
             "pid_started": _process_start(os.getpid()),
+            "pid_namespace": _pid_namespace(),
             "cells": [[name, labels, c.n] for name, by in self._cells.items() for labels, c in by.items()],
             "hists": [
                 [name, labels, h.counts[:], h.sum]
@@ -415,6 +415,14 @@ class MetricsHub:
             if not _is_dead(path, s)
         ]
 
+    def ready_workers(self) -> set[str]:
+        """Return the roles that have at least one living worker that said it is ready."""
+        return {
+            str(s["role"])
+            for path, s in self._snapshots()
+            if not _is_dead(path, s) and any(c[0] == "worker_ready" and c[2] for c in s.get("cells", ()))
+        }
+
     def _totals(self, readings: Iterable[GaugeReading]) -> _Totals:
         with self._lock() as may_fold:
             base = _read(self._directory / _BASE) or {"folded": []}
@@ -477,18 +485,27 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _is_dead(path: Path, snapshot: Mapping[str, Any]) -> bool:
-    """Tell whether the writer has ended: it said so, or its process is gone and its file is old.
+    """Tell whether the writer has ended: it said so, its process is gone, or (out of our sight) its file is old.
 
-    Both are asked for: a worker in another container shares the directory but not our process table.
+    A worker in another container may share the directory but not our process table; only its file tells then.
     """
     if snapshot.get("final"):
         return True
-    if _process_start(int(snapshot.get("pid", 0))) == snapshot.get("pid_started"):
+    if _process_start(int(snapshot.get("pid", 0))) == snapshot.get("pid_started", -1):
         return False
+    if snapshot.get("pid_namespace") == _pid_namespace():
+        return True
     try:
         return time.time() - path.stat().st_mtime > _DEAD_AFTER_S
     except OSError:
         return True
+
+
+def _pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")  # namespaces(7): processes that see each other's pids
+    except OSError:
+        return ""
 
 
 def _process_start(pid: int) -> int | None:

@@ -189,7 +189,7 @@ class Machine:
             "smsc",
             [
                 *(sys.executable, "-m", "gateway.simulator.cli"),
-                *("--listen", f"127.0.0.1:{setup.smsc_port}", "--no-by-number", "--no-ledger"),
+                *("--listen", f"127.0.0.1:{setup.smsc_port}", "--no-by-number"),
                 *("--latency-s", str(setup.latency_s), "--receipt-delay-s", str(setup.receipt_delay_s)),
                 *("--stats", str(setup.smsc_stats), "--tally", str(setup.tally)),
                 *("--tally-capacity", str(setup.capacity)),

@@ -154,12 +154,24 @@ def test_a_worker_killed_without_a_last_word_keeps_its_counts(tmp_path: Path) ->
     hub = MetricsHub(tmp_path)
     key = ("submits_total", ("cm-a", "0x00000000"))
     assert hub.totals()[key] == 9
-    assert (tmp_path / "dead.json").exists()  # young: it may belong to another container's process table
-    old = (tmp_path / "dead.json").stat().st_mtime - 60
-    os.utime(tmp_path / "dead.json", (old, old))
-    assert hub.totals()[key] == 9
     assert not (tmp_path / "dead.json").exists()
+    assert MetricsHub(tmp_path).totals()[key] == 9
     assert sample(hub.render(), "smsgw_channel_up", channel="cm-a") is None
+
+
+def test_a_worker_of_another_process_table_is_judged_by_its_files_age(tmp_path: Path) -> None:
+    m = Metrics("api", "0", "far")
+    submits(m, 9)
+    far = {**m.snapshot(), "pid": 1 << 22, "pid_namespace": "another container"}
+    (tmp_path / "far.json").write_bytes(orjson.dumps(far))
+    hub = MetricsHub(tmp_path)
+    key = ("submits_total", ("cm-a", "0x00000000"))
+    assert hub.totals()[key] == 9
+    assert (tmp_path / "far.json").exists()
+    old = (tmp_path / "far.json").stat().st_mtime - 60
+    os.utime(tmp_path / "far.json", (old, old))
+    assert hub.totals()[key] == 9
+    assert not (tmp_path / "far.json").exists()
 
 
 def test_snapshots_of_another_version_or_torn_files_are_passed_over(tmp_path: Path) -> None:
@@ -206,3 +218,11 @@ def test_living_workers_are_listed(tmp_path: Path) -> None:
     SnapshotWriter(Metrics("api", "0", "one"), tmp_path).write()
     SnapshotWriter(Metrics("api", "1", "two"), tmp_path).write(final=True)
     assert [w["incarnation"] for w in MetricsHub(tmp_path).workers()] == ["one"]
+
+
+def test_roles_with_a_ready_worker_are_told(tmp_path: Path) -> None:
+    for role, ready in (("api", 1), ("dispatch", 0)):
+        m = Metrics(role, "0", role)
+        m.gauge("worker_ready", role=role, worker="0").n = ready
+        SnapshotWriter(m, tmp_path).write()
+    assert MetricsHub(tmp_path).ready_workers() == {"api"}

@@ -8,6 +8,9 @@ whole. Offers the three members that aiohttp's connection asks of a response: `p
 
 from __future__ import annotations
 
+import time
+from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -17,10 +20,15 @@ from aiohttp.web import BaseRequest
 JSON: Final = b"application/json"
 # No-store: an answer holds a recipient's number. No version in Server: it would help nobody but an attacker.
 _HEAD: Final = (
-    b"HTTP/1.1 %d %b\r\nServer: smsgw\r\nContent-Type: %b\r\nContent-Length: %d\r\n"
+    b"HTTP/1.1 %d %b\r\nServer: smsgw\r\nDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n"
     b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n%b%b\r\n"
 )
 _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+@lru_cache(maxsize=2)
+def _date(now_s: int) -> bytes:
+    return formatdate(now_s, usegmt=True).encode()
 
 
 class Answer:
@@ -49,6 +57,7 @@ class Answer:
         head = _HEAD % (
             self.status,
             _REASONS.get(self.status, b""),
+            _date(int(time.time())),
             self.content_type,
             len(self.body),
             self.headers,

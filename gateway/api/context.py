@@ -46,7 +46,7 @@ class Call:
     request: BaseRequest
     account: AccountSettings
     name: str  # the last part of the path, where it is an id
-    query: str
+    parameters: dict[str, str]  # of the query, only those the endpoint knows
 
 
 Endpoint = Callable[[Context, Call], Awaitable[Answer]]

@@ -6,17 +6,20 @@ decided. Stands at the front of the path.
 
 from __future__ import annotations
 
+import asyncio
 import time
+from typing import Any
 
 from gateway.api.answer import Answer
 from gateway.api.context import Call, Context
 from gateway.api.decode import decode_json
 from gateway.api.problem import refuse
 from gateway.api.request import MAX_BATCH_BYTES, idempotency_key
-from gateway.api.schema import validate_batch
+from gateway.api.schema import open_batch, validate_items
 from gateway.api.views import result_view
-from gateway.errors import Backpressure, GatewayError, StoreUnavailable
-from gateway.intake import ItemResult, Taken
+from gateway.errors import Backpressure, GatewayError, RequestError, StoreUnavailable
+from gateway.intake import SLICE, ItemResult, Taken
+from gateway.model import ValidMessage
 
 
 async def post_batch(context: Context, call: Call) -> Answer:
@@ -24,7 +27,7 @@ async def post_batch(context: Context, call: Call) -> Answer:
     raw = await context.bodies.read(call.request, MAX_BATCH_BYTES)
     started = time.perf_counter()
     key = idempotency_key(call.request)
-    items = await validate_batch(decode_json(raw), time.time_ns() // 1_000_000)
+    items = await _validated(decode_json(raw))
     results = await context.intake.accept(call.account, items, key)
     undecided = _undecided(results)
     if undecided is not None:
@@ -38,6 +41,19 @@ async def post_batch(context: Context, call: Call) -> Answer:
     }
     replayed = bool(taken) and all(result.replayed for result in taken)
     return Answer(202, body, headers=b"Idempotent-Replayed: true\r\n" if replayed else b"")
+
+
+async def _validated(body: Any) -> list[ValidMessage | RequestError]:
+    """Check all items, letting other requests run after each hundred."""
+    given, defaults = open_batch(body)
+    now_ms = time.time_ns() // 1_000_000
+    if len(given) <= SLICE:
+        return validate_items(given, now_ms, defaults)
+    checked: list[ValidMessage | RequestError] = []
+    for start in range(0, len(given), SLICE):
+        checked += validate_items(given[start : start + SLICE], now_ms, defaults)
+        await asyncio.sleep(0)
+    return checked
 
 
 def _undecided(results: list[ItemResult]) -> GatewayError | None:

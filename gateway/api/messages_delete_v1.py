@@ -8,16 +8,12 @@ from __future__ import annotations
 from gateway.api.answer import Answer
 from gateway.api.context import Call, Context
 from gateway.api.messages_get_v1 import message_named, no_such_message
-from gateway.api.request import query_parameters
 from gateway.errors import RequestError
 from gateway.model import message_id
-
-_NONE: frozenset[str] = frozenset()
 
 
 async def delete_message(context: Context, call: Call) -> Answer:
     """Cancel; a repeat answers the same, 409 when it is claimed, sent or final in another way."""
-    query_parameters(call.query, _NONE)
     sid = message_named(call.name)
     done = await context.store.cancel(sid, call.account.id)
     if done == "not_found":

@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from gateway.api.answer import Answer
 from gateway.api.context import Call, Context
-from gateway.api.request import query_parameters
 from gateway.api.views import record_view
 from gateway.errors import RequestError
 from gateway.model import MessageId, StoreId, store_id
 
-_NONE: frozenset[str] = frozenset()
-
 
 async def get_message(context: Context, call: Call) -> Answer:
     """Answer with the record, 404 when there is none for this account."""
-    query_parameters(call.query, _NONE)
     record = await context.store.get(message_named(call.name))
     if record is None or record.account != call.account.id:
         raise no_such_message()

@@ -1,6 +1,6 @@
 """Refusals as RFC 9457 problem documents: one shape for every error the API answers.
 
-Owns the shape {type, title, status, code, detail, field?, outcome} and the words of each code. Refuses to
+Owns the shape {type, title, status, code, detail, outcome, field?, retry_after_s?} and the words of each code. Refuses to
 repeat anything of the request: details are our own sentences. Stands at the end of every failing path, also
 of those on which no request could be read.
 """
@@ -61,7 +61,13 @@ TITLES: Final[dict[str, str]] = {
 
 
 def document(
-    status: int, code: str, detail: str, *, field: str | None = None, outcome: str = "not_stored"
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    field: str | None = None,
+    outcome: str = "not_stored",
+    retry_after_s: float | None = None,
 ) -> dict[str, Any]:
     """Return the problem document as a dict (an item's `error` in a batch has the same shape)."""
     problem: dict[str, Any] = {
@@ -74,19 +80,29 @@ def document(
     }
     if field is not None:
         problem["field"] = field
+    if retry_after_s is not None:
+        problem["retry_after_s"] = max(1, math.ceil(retry_after_s))
     return problem
 
 
 def describe(error: GatewayError) -> dict[str, Any]:
     """Return the problem document of an error from the tree."""
     if isinstance(error, RequestError):
-        return document(error.status, error.code, error.detail, field=error.field)
+        return document(
+            error.status, error.code, error.detail, field=error.field, retry_after_s=error.retry_after_s
+        )
     if isinstance(error, Backpressure):
-        return document(error.status, error.code, error.detail)
+        return document(error.status, error.code, error.detail, retry_after_s=error.retry_after_s)
     if isinstance(error, StoreUnavailable):
         # The exception's own text is for the log: it may name keys or hosts.
         said = "nothing was stored" if error.outcome == "not_stored" else "it may have been stored; repeat it"
-        return document(503, "store_unavailable", f"the store did not answer: {said}", outcome=error.outcome)
+        return document(
+            503,
+            "store_unavailable",
+            f"the store did not answer: {said}",
+            outcome=error.outcome,
+            retry_after_s=error.retry_after_s,
+        )
     return document(500, "internal", "an error on our side; it may have been stored", outcome="unknown")
 
 
@@ -94,9 +110,8 @@ def refuse(error: GatewayError, *, close: bool = False) -> Answer:
     """Return the answer to a request that ends with `error`."""
     problem = describe(error)
     headers = b""
-    retry_after_s = getattr(error, "retry_after_s", None)
-    if retry_after_s is not None:
-        headers = b"Retry-After: %d\r\n" % max(1, math.ceil(retry_after_s))
+    if "retry_after_s" in problem:
+        headers = b"Retry-After: %d\r\n" % problem["retry_after_s"]
     if problem["status"] == 401:
         headers += b"WWW-Authenticate: Bearer\r\n"
     return Answer(problem["status"], problem, headers=headers, content_type=CONTENT_TYPE, close=close)

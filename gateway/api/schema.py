@@ -301,23 +301,12 @@ def _check_times(fields: dict[str, Any], now_ms: int) -> None:
         raise _refusal("not_after", "not_after must be later than send_at")
 
 
-def validate_batch(body: Any, now_ms: int) -> list[ValidMessage | RequestError]:
-    """Check a batch body; each item becomes a message or the reason why it is none, in order.
+def open_batch(body: Any) -> tuple[list[Any], dict[str, Any] | None]:
+    """Return the items of a batch body, unread, and its checked defaults.
 
     Raises:
-        RequestError: the envelope or its `defaults` are wrong, so no item can be read as it was meant.
+        RequestError: the envelope or the defaults are wrong, so no item can be read as it was meant.
     """
-    items, defaults = _open_batch(body)
-    checked: list[ValidMessage | RequestError] = []
-    for item in items:
-        try:
-            checked.append(validate_message(item, now_ms, defaults))
-        except RequestError as error:
-            checked.append(error)
-    return checked
-
-
-def _open_batch(body: Any) -> tuple[list[Any], dict[str, Any] | None]:
     if body.__class__ is not dict:
         raise RequestError("invalid_field", "the body must be an object with messages")
     for name in body:
@@ -338,6 +327,19 @@ def _open_batch(body: Any) -> tuple[list[Any], dict[str, Any] | None]:
     except RequestError as error:
         at = f"defaults.{error.field}" if error.field else "defaults"
         raise RequestError(error.code, f"in defaults: {error.detail}", field=at) from None
+
+
+def validate_items(
+    items: list[Any], now_ms: int, defaults: Mapping[str, Any] | None = None
+) -> list[ValidMessage | RequestError]:
+    """Check items of a batch; each becomes a message or the reason why it is none, in order."""
+    checked: list[ValidMessage | RequestError] = []
+    for item in items:
+        try:
+            checked.append(validate_message(item, now_ms, defaults))
+        except RequestError as error:
+            checked.append(error)
+    return checked
 
 
 # --- describing

@@ -10,16 +10,16 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+from gateway.api.problem import describe
 from gateway.errors import GatewayError
 from gateway.intake import ItemResult, Taken
 from gateway.model import CATEGORY_LABELS, STATE_LABELS, message_id
-from gateway.api.problem import describe
 from gateway.store.records import Attempt, Record
 
 
 @lru_cache(maxsize=4096)
 def iso(at_ms: int) -> str:
-    """Return epoch milliseconds as ISO 8601 in UTC. Messages of one commit share their times, hence the cache."""
+    """Return epoch milliseconds as ISO 8601 in UTC (cached: messages of one commit share times)."""
     at = datetime.fromtimestamp(at_ms // 1000, UTC)
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
 

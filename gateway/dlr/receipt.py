@@ -21,13 +21,12 @@ TLV_MESSAGE_PAYLOAD = 0x0424
 TLV_MESSAGE_STATE = 0x0427
 
 MAX_ID_CHARS = 128
-"""Longer ids are dropped: message_id has 65 octets (SMPP 3.4 §5.2.23), and an id becomes part of a store key."""
+"""Longer ids are dropped: message_id has 65 octets (SMPP 3.4 §5.2.23), and an id is part of a store key."""
 _MAX_WORD_CHARS = 64  # of stat and err, which are recorded
 _MAX_TEXT_OCTETS = 1024  # a receipt's fields stand in the first 160; message_payload may hold 64 KiB
 
 # esm_class bits 5-2 (SMPP 3.4 §5.2.12)
 _TYPE_MASK = 0x3C
-_TYPE_DEFAULT = 0x00
 _TYPE_RECEIPT = 0x04
 _TYPE_INTERMEDIATE = 0x20
 
@@ -70,8 +69,8 @@ _STATE_OF_TLV = {
     8: State.REJECTED,
     9: State.REJECTED,
 }
-# Chinese carriers put a reason where the state word stands. China Mobile's M? families wrap a CMPP state each;
-# every other two-letter family names the element that failed (CMPP 3.0 appendix), so the message did not arrive.
+# Chinese carriers put a reason where the state word stands. China Mobile's MI to MN wrap a CMPP state each;
+# every other two-letter family names the element that failed (CMPP 3.0 appendix): the message did not arrive.
 _FAMILY = re.compile(r"([A-Z]{2}):?[0-9]{4,}").fullmatch
 _STATE_OF_FAMILY = {
     "MI": State.EXPIRED,
@@ -81,6 +80,12 @@ _STATE_OF_FAMILY = {
     "MM": State.UNKNOWN,
     "MN": State.REJECTED,
 }
+# China Telecom hangs a number on the word (UNDELIVS601S, EXPIRED_601), others an explanation.
+_STATE_OF_BEGINNING = (
+    ("UNDELIV", State.UNDELIVERABLE),
+    ("EXPIRED", State.EXPIRED),
+    ("REJECT", State.REJECTED),
+)
 
 _STANDARD = re.compile(
     r"id:([^\s\0]+) sub:([0-9]{1,3}) dlvrd:([0-9]{1,3}) submit date:([0-9]{10,14}) done date:([0-9]{10,14})"
@@ -138,8 +143,6 @@ def parse(
     TLVs are surer than the text: 0x001E than id, 0x0427 than stat, 0x0423 than err.
     """
     kind = esm_class & _TYPE_MASK
-    if kind not in (_TYPE_RECEIPT, _TYPE_INTERMEDIATE, _TYPE_DEFAULT):
-        return None
     octets = short_message or (tlvs.get(TLV_MESSAGE_PAYLOAD, b"") if tlvs else b"")
     text = _text(octets, data_coding)
     match = _STANDARD(text)
@@ -152,7 +155,11 @@ def parse(
         sub, dlvrd = fields.get("sub", ""), fields.get("dlvrd", "")
         submit_date, done_date = fields.get("submitdate", ""), fields.get("donedate", "")
         complete = bool(text_id and stat and submit_date and done_date)
-    if kind == _TYPE_DEFAULT and not complete and not (tlvs and TLV_RECEIPTED_MESSAGE_ID in tlvs):
+    if (
+        kind not in (_TYPE_RECEIPT, _TYPE_INTERMEDIATE)
+        and not complete
+        and not (tlvs and TLV_RECEIPTED_MESSAGE_ID in tlvs)
+    ):
         return None
     if len(text_id) > MAX_ID_CHARS:
         text_id = ""
@@ -198,9 +205,9 @@ def submit_key(raw: str, id_format: str = "auto") -> str:
 def receipt_keys(raw: str, id_format: str = "auto", text_id: str = "") -> tuple[str, ...]:
     """Return the spellings under which `submit_key` may have kept a receipt's id, the likeliest first.
 
-    `text_id` is `Receipt.text_id`, a second spelling to try after those of `raw`. At most six, none twice, none
-    empty; `()` for an empty id. Several may exist at once, so a match counts only with the recipient compared
-    (`address.same_recipient`).
+    `text_id` is `Receipt.text_id`, a second spelling to try after those of `raw`. At most six, none twice,
+    none empty; `()` for an empty id. Several may exist at once, so a match counts only with the recipient
+    compared (`address.same_recipient`).
     """
     if not text_id:
         raw = _bare(raw)
@@ -237,8 +244,9 @@ def read_date(raw: str) -> datetime | None:
 class IdLearner:
     """Watches, on one channel with `id_format = "auto"`, in which form receipts match, and then keeps to it.
 
-    Until ENOUGH matches agree every form is tried. Afterwards the learned one comes first, and `matched` tells
-    when another matches after all: the carrier changed something, which the operator should hear.
+    Until ENOUGH matches agree, forms are tried in their usual order. Afterwards the learned one comes first,
+    and `matched` tells when another matches after all: the carrier changed something, which the operator
+    should hear.
     """
 
     ENOUGH = 20
@@ -282,7 +290,7 @@ def _text(octets: bytes, data_coding: int) -> str:
 
 
 def _fields(text: str) -> dict[str, str]:
-    """Return labelled fields in any order. `text` ends them: what follows is the message, not the carrier's."""
+    """Return labelled fields in any order. `text` ends them: what follows is the message, not the carrier."""
     fields: dict[str, str] = {}
     for match in _FIELD(text):
         label = match[1].lower().replace(" ", "").replace("_", "")
@@ -299,7 +307,9 @@ def _state_of_odd_word(stat: str) -> str:
     if known is not None:
         return known
     family = _FAMILY(word)
-    return _STATE_OF_FAMILY.get(family[1], State.UNDELIVERABLE) if family is not None else State.UNKNOWN
+    if family is not None:
+        return _STATE_OF_FAMILY.get(family[1], State.UNDELIVERABLE)
+    return next((state for start, state in _STATE_OF_BEGINNING if word.startswith(start)), State.UNKNOWN)
 
 
 def _apply_tlvs(receipt: Receipt, tlvs: Mapping[int, bytes]) -> None:

@@ -27,8 +27,10 @@ class Number(NamedTuple):
     country: str
 
 
+MAX_DIGITS = 15
+"""ITU-T E.164 §6."""
 MAX_RAW_CHARS = 20
-"""'+' and 15 digits (ITU-T E.164 §6), with room for a national or international prefix."""
+"""MAX_DIGITS with room for '+' and a national or international prefix."""
 
 _CHINA = "CN"
 _CHINESE_MOBILE = re.compile(r"(?:\+?86)?1[3-9][0-9]{9}").fullmatch
@@ -122,7 +124,7 @@ def _regions(code: str) -> tuple[_Region, ...]:
 
 def _international(digits: str) -> Number | None:
     """Return the number when a region of its calling code has it as an ordinary one, None: not decided."""
-    if len(digits) > 15 or digits[:1] == "0":
+    if len(digits) > MAX_DIGITS or digits[:1] == "0":
         return None
     for length in (1, 2, 3):  # calling codes are prefix-free, so at most one length has regions
         regions = _regions(digits[:length]) if len(digits) > length else ()
@@ -152,7 +154,7 @@ def _national(digits: str, country: str) -> Number | None:
 def _parsed(raw: str, default_country: str) -> Number:
     """Decide by libphonenumber's parser what the short ways left open. Answers are kept, refusals not."""
     digits = raw[1:] if raw[:1] == "+" else raw
-    if not (digits.isascii() and digits.isdigit()) or len(raw) > MAX_RAW_CHARS:
+    if not (digits.isascii() and digits.isdigit()) or len(raw) > MAX_RAW_CHARS or raw[:2] == "+0":
         raise _invalid("digits only, with a leading '+' for an international number")
     try:
         parsed = phonenumbers.parse(raw, default_country or None)
@@ -170,7 +172,10 @@ def _parsed(raw: str, default_country: str) -> Number:
     country = phonenumbers.region_code_for_number(parsed)
     if country is None:  # possible, not in the list: its calling code's main country
         country = COUNTRY_CODE_TO_REGION_CODE[parsed.country_code or 0][0]
-    return Number(f"{parsed.country_code}{national}", "" if country == _NON_GEOGRAPHIC else country)
+    msisdn = f"{parsed.country_code}{national}"
+    if len(msisdn) > MAX_DIGITS:
+        raise _invalid(f"more than {MAX_DIGITS} digits")
+    return Number(msisdn, "" if country == _NON_GEOGRAPHIC else country)
 
 
 def _invalid(detail: str) -> RequestError:

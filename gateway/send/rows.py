@@ -68,7 +68,8 @@ def read_rows(
         except StopIteration:
             return
         except csv.Error as exc:
-            yield _bad(line, {}, f"not readable as CSV: {exc}", "", f"line-{line}")
+            where = f"line {line}" if reader.line_num <= line else f"lines {line} to {reader.line_num}"
+            yield _bad(line, {}, f"{where} not readable as CSV: {exc}", "", f"line-{line}")
             continue
         if not cells:
             continue  # an empty line

@@ -5,8 +5,8 @@ Owns every rule about *what* the simulator does with a submit_sm (answer, delay,
 only carries the decision out. Refuses to know sockets, clocks and asyncio: chance comes from a seeded
 generator given in, so a run can be repeated. Stands beside the gateway's path, at the carrier's end of it.
 
-Magic numbers: with `by_number` on, a destination that ends in 0900 and three more digits chooses its own
-behaviour.
+Magic numbers: with `by_number` on, a destination that ends in 0900 and three more digits (+86 138 0 0900 312,
+say) chooses its own behaviour.
 
     ends in       the SMSC
     0900 000      behaves normally
@@ -50,6 +50,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
+from uuid import UUID
 
 MAGIC = "0900"
 MAGIC_DIGITS = len(MAGIC) + 3
@@ -80,6 +81,7 @@ class SimulatorOptions:
     answer_binds: bool = True  # False: takes the connection and never answers the bind
     max_sessions: int = 0  # above it 0x05 RALYBND
     enquire_link_s: float = 30.0  # the SMSC's own enquire_link; 0: none
+    response_timer_s: float = 30.0  # for its deliver_sm and enquire_link
     # answers
     latency_s: float = 0.0
     latency_jitter_s: float = 0.0
@@ -99,6 +101,7 @@ class SimulatorOptions:
     receipt_delay_s: float = 1.0
     receipt_jitter_s: float = 0.0
     receipt_window: int = 500  # unanswered deliver_sm a session; the rest waits
+    redeliver_s: float = 1.0  # a deliver_sm refused, timed out or cut off is sent again after this
     late_receipt_s: float = 10.0
     early_rate: float = 0.0
     late_rate: float = 0.0
@@ -143,7 +146,7 @@ class SimulatorOptions:
 
 @dataclass(slots=True, frozen=True)
 class ReceiptPlan:
-    """One receipt: when to send it (after the submit; before the answer when `early`), and what is odd in it."""
+    """One receipt: when it is sent (after the submit; if `early` before the answer), what is odd in it."""
 
     delay_s: float
     state: str = "DELIVRD"
@@ -372,24 +375,21 @@ class IdMaker:
     _next: int = 1
     _random: Random = field(default_factory=lambda: Random(0))
 
-    def new(self) -> tuple[str, str]:
+    def new(self) -> tuple[bytes, bytes]:
         """Return (id in the submit_sm_resp, id in the receipt)."""
         n = self._next
         self._next = n + 1
-        if self.id_format == "decimal":
-            text = f"{n:010d}"
-            return text, text
-        if self.id_format == "hex":
-            text = f"{n:X}"
-            return text, text
-        if self.id_format == "resp_hex_dlr_dec":
-            return f"{n:X}", f"{n:010d}"
-        if self.id_format == "resp_dec_hex":
-            return f"{n}", f"{n:X}"
-        raw = f"{self._random.getrandbits(128):032x}"
-        text = f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
-        return text, text
+        id_format = self.id_format
+        if id_format == "decimal":
+            octets = b"%010d" % n
+            return octets, octets
+        if id_format == "resp_hex_dlr_dec":
+            return b"%X" % n, b"%010d" % n
+        if id_format == "resp_dec_hex":
+            return b"%d" % n, b"%X" % n
+        octets = b"%X" % n if id_format == "hex" else str(UUID(int=self._random.getrandbits(128))).encode()
+        return octets, octets
 
-    def unknown(self) -> str:
-        """Return an id of the same look that nobody was or will be given."""
-        return f"{9_000_000_000 + self._random.getrandbits(28):010d}"
+    def unknown(self) -> bytes:
+        """Return an id that nobody was or will be given."""
+        return b"%010d" % (9_000_000_000 + self._random.getrandbits(28))

@@ -24,7 +24,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from gateway.errors import SmppError
 from gateway.smpp.codec import Decoder
@@ -65,6 +65,8 @@ class Connection(asyncio.Protocol):
         self.session = Session(role, config, clock())
         self.writable = True
         self.lost = False
+        self.guard: Callable[[], bool] | None = None
+        """Asked before each write; False cuts the connection: a worker that lost its lease must not send."""
         self._on_events = on_events
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -141,9 +143,9 @@ class Connection(asyncio.Protocol):
 
     # --- asyncio's side ---
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=WRITE_HIGH_OCTETS)
+        # uvloop's transport is no subclass of asyncio.Transport, so this cannot be asserted
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_OCTETS)
         if self.session.role is Role.ESME:
             try:
                 self.session.start(self.clock())
@@ -213,6 +215,9 @@ class Connection(asyncio.Protocol):
             if session.queued > UNREAD_PIECES:
                 self.close(CloseReason.NOT_READING, f"{session.queued} pieces of output unread")
         elif session.queued:
+            if self.guard is not None and not self.guard():
+                transport.abort()
+                return
             data = session.data_to_send()
             if self.debug:
                 self._log_pdus(">", self._debug_out, data)

@@ -339,8 +339,15 @@ class Session:
         self.counters.submits_sent += 1
         return number
 
-    def deliver(self, pdu: DeliverSm, context: object, now: float) -> int:
-        """SMSC: queue a deliver_sm and take a window slot; as `submit`.
+    def deliver(
+        self,
+        pdu: Any,
+        context: object,
+        now: float,
+        encode_it: Callable[[Any, int], bytes] = encode_deliver_sm,
+    ) -> int:
+        """SMSC: queue a deliver_sm and take a window slot; as `submit`. `pdu` is a DeliverSm, or whatever
+        `encode_it(pdu, sequence_number)` lays out as one.
 
         Raises:
             SessionClosed: the ESME is not bound as receiver or transceiver.
@@ -349,12 +356,12 @@ class Session:
         """
         if not self._may_send or self.role is not Role.SMSC:
             raise SessionClosed(f"cannot deliver in state {self._state.value}")
-        number = self._send_short_message(encode_deliver_sm, pdu, context, now)
+        number = self._send_short_message(encode_it, pdu, context, now)
         self.counters.delivers_sent += 1
         return number
 
     def _send_short_message(
-        self, encode_it: Callable[[Any, int], bytes], pdu: SubmitSm | DeliverSm, context: object, now: float
+        self, encode_it: Callable[[Any, int], bytes], pdu: Any, context: object, now: float
     ) -> int:
         number = self._next_number
         if self._numbers_used_up:

@@ -124,7 +124,9 @@ class Client:
                 ) from exc
             raise
         except TimeoutError as exc:
-            raise StoreUnavailable("the store did not answer in time", outcome="unknown" if sent else "not_stored") from exc
+            raise StoreUnavailable(
+                "the store did not answer in time", outcome="unknown" if sent else "not_stored"
+            ) from exc
         except (RedisConnectionError, OSError) as exc:
             raise StoreUnavailable(
                 "the connection to the store failed", outcome="unknown" if sent else "not_stored"

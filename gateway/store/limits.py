@@ -108,7 +108,7 @@ class AccountLimiter:
             return self._spend(account, held, n)
 
     def give_back(self, account: Limited, n: int) -> None:
-        """Return quota for messages that were not stored after all (replays, refusals); the rate stays spent."""
+        """Return quota for messages that were not stored (replays, refusals); the rate stays spent."""
         held = self._allowances.get(account.id)
         if held is not None and account.daily_quota and self._now() < held.quota_until:
             held.quota_left += n

@@ -207,7 +207,14 @@ def _read_log(log: bytes) -> tuple[list[Attempt], list[PartReceipt], str, str]:
             at_ms, number, channel, status, outcome, ids = (*fields, "", "", "", "", "", "")[:6]
             smsc_ids = dict(_part_ids(ids))
             attempts.append(
-                Attempt(int(number or 0), channel, int(at_ms or 0), int(status) if status else None, outcome, smsc_ids)
+                Attempt(
+                    int(number or 0),
+                    channel,
+                    int(at_ms or 0),
+                    int(status) if status else None,
+                    outcome,
+                    smsc_ids,
+                )
             )
             if outcome not in ("sent", "uncertain"):
                 reason, code = outcome, status
@@ -262,6 +269,12 @@ class Claimed:
     accepted: int  # parts the SMSC has accepted already
     sender: str
     body: dict[str, Any]
+
+
+def claimed_attempt(raw: bytes) -> int:
+    """Return the number of the attempt that a claim of this record is (also where its body cannot be read)."""
+    t = len(raw) - TRAILER_BYTES
+    return raw[t + 2] if raw[t : t + 1] == b"c" else raw[t + 2] + 1
 
 
 def parse_claimed(sid: str, raw: bytes) -> Claimed:

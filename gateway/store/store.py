@@ -7,12 +7,13 @@ HTTP and no SMPP. Every call can be repeated without doing its work twice; what 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
 from gateway.model import Accepted, Category, NewMessage, shard_of_id
@@ -53,6 +54,15 @@ class ClaimRequest:
     parts: int
     parts_rest: int
     sources: list[ClaimSource]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One worker's lease: its heartbeats so far, its end (epoch ms) and the channels on which it can submit."""
+
+    heartbeats: int
+    ends_at_ms: int
+    channels: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -131,7 +141,7 @@ class Store:
         """
         store = cls(settings, url, incarnation=incarnation)
         try:
-            await store._check_meta()
+            await store.check_layout()
         except BaseException:
             await store.close()
             raise
@@ -150,7 +160,11 @@ class Store:
         self._limits = [str(most), str(int(most * (1 + _VERIFICATION_RESERVE)) + 100 if most else 0)]
         response_s = max((c.response_timer_s for c in settings.channels), default=30)
         self._graces = [
-            0 if p == "f" or (p == "r" and i == 0) else HOLD_GRACE_MS if p == "h" else int(response_s * 1000) + RESEND_GRACE_MS
+            0
+            if p == "f" or (p == "r" and i == 0)
+            else HOLD_GRACE_MS
+            if p == "h"
+            else int(response_s * 1000) + RESEND_GRACE_MS
             for i, p in enumerate(self._policies)
         ]
 
@@ -158,13 +172,20 @@ class Store:
         """Close the connections."""
         await self.client.close()
 
-    async def _check_meta(self) -> None:
+    async def check_layout(self) -> None:
+        """Write `gw:meta` at the first start, and compare it with the configuration afterwards; see `open`."""
         await self.client.execute("HSETNX", keys.META, "shards", self.shards)
         await self.client.execute("HSETNX", keys.META, "layout", LAYOUT_VERSION)
         shards, layout = await self.client.execute("HMGET", keys.META, "shards", "layout")
         if layout.decode() != LAYOUT_VERSION:
             raise ConfigError(
-                [ConfigProblem("gateway.toml", "store", f"the data has layout {layout.decode()}, not {LAYOUT_VERSION}")]
+                [
+                    ConfigProblem(
+                        "gateway.toml",
+                        "store",
+                        f"the data has layout {layout.decode()}, not {LAYOUT_VERSION}",
+                    )
+                ]
             )
         if int(shards) != self.shards:
             if await self._holds_messages(int(shards)):
@@ -252,7 +273,13 @@ class Store:
                     "1" if m.test else "0",
                 )  # fmt: skip
             dims, extras = packed[place - 1]
-            items += (place, m.id, m.msisdn, records.pack_rest(m, dims, extras), m.idem + m.digest if m.idem else b"")
+            items += (
+                place,
+                m.id,
+                m.msisdn,
+                records.pack_rest(m, dims, extras),
+                m.idem + m.digest if m.idem else b"",
+            )
         args = [*self._limits, *self._rules, "0", len(classes), *head, *items]
         started = time.perf_counter()
         raw = await self._call_twice("accept", shard, args, repeat_at=5)
@@ -354,9 +381,7 @@ class Store:
 
     # --- blacklist -------------------------------------------------------------------------------------------------
 
-    async def blacklist_add(
-        self, scope: str, rows: Iterable[tuple[str, Sequence[Category], str]]
-    ) -> int:
+    async def blacklist_add(self, scope: str, rows: Iterable[tuple[str, Sequence[Category], str]]) -> int:
         """Add numbers to a blacklist: scope `*` (all accounts) or an account; rows of number, categories, reason."""
         by_shard: dict[int, list[Any]] = {}
         n = 0
@@ -379,10 +404,10 @@ class Store:
 
     async def claim(
         self, shard: int, token: str, requests: list[ClaimRequest]
-    ) -> tuple[int, list[tuple[int, Claimed]], list[tuple[str, str]]]:
+    ) -> tuple[int, list[tuple[int, Claimed]], list[tuple[str, int]]]:
         """Claim messages for the free capacity of several channels in one call.
 
-        Returns the store's time (epoch ms), pairs of (index into `requests`, message), and pairs (id, reason) of
+        Returns the store's time (epoch ms), pairs of (index into `requests`, message), and pairs (id, attempt) of
         records that could not be read.
         """
         args: list[Any] = [self.incarnation, token, "0", *self._max_attempts, *self._retention, len(requests)]
@@ -396,13 +421,13 @@ class Store:
         if n and self.commit_seconds is not None:
             self.commit_seconds("claim", n, time.perf_counter() - started)
         claimed: list[tuple[int, Claimed]] = []
-        bad: list[tuple[str, str]] = []
+        bad: list[tuple[str, int]] = []
         for i in range(1, len(raw), 3):
             sid = raw[i + 1].decode()
             try:
                 claimed.append((int(raw[i]) - 1, records.parse_claimed(sid, raw[i + 2])))
-            except (ValueError, IndexError) as exc:
-                bad.append((sid, type(exc).__name__))
+            except (ValueError, IndexError):
+                bad.append((sid, records.claimed_attempt(raw[i + 2])))
         return int(raw[0]), claimed, bad
 
     async def settle(self, shard: int, items: list[Settlement]) -> list[str]:
@@ -437,19 +462,30 @@ class Store:
                 total["uncertain"] += uncertain
                 total["ended"] += ended
         for channel in self._settings.channels:
-            await self.client.call("slots", [keys.channel_key(channel.id, "slots")], [incarnation, channel.binds, 0, 0, "1"])
+            await self.client.call(
+                "slots", [keys.channel_key(channel.id, "slots")], [incarnation, channel.binds, 0, 0, "1"]
+            )
         return total
 
-    async def heartbeat(self, shard: int, *, first: bool = False) -> tuple[bool, int, dict[str, tuple[int, int]]]:
-        """Renew this worker's lease; returns (still ours, store time ms, incarnation → (heartbeats, lease end ms))."""
+    async def heartbeat(
+        self, shard: int, *, first: bool = False, channels: Iterable[str] = ()
+    ) -> tuple[bool, int, dict[str, Lease]]:
+        """Renew this worker's lease, saying on which channels it can submit.
+
+        Returns whether the lease is still ours, the store's time (epoch ms), and everybody's lease by incarnation.
+        """
         raw = await self.client.call(
-            "lease", [self._prefixes[shard]], [self.incarnation, LEASE_MS, "1" if first else "0"]
+            "lease",
+            [self._prefixes[shard]],
+            [self.incarnation, LEASE_MS, "1" if first else "0", ",".join(channels)],
         )
-        others = {}
+        leases = {}
         for i in range(2, len(raw), 2):
-            beats, _, ends = raw[i + 1].decode().partition(":")
-            others[raw[i].decode()] = (int(beats), int(ends))
-        return raw[0] == b"ok", int(raw[1]), others
+            beats, ends, names = raw[i + 1].decode().split(":", 2)
+            leases[raw[i].decode()] = Lease(
+                int(beats), int(ends), frozenset(names.split(",")) if names else frozenset()
+            )
+        return raw[0] == b"ok", int(raw[1]), leases
 
     async def end_lease(self) -> None:
         """Take this worker's lease away on a clean stop (its claims must be settled or released by then)."""
@@ -480,30 +516,37 @@ class Store:
     async def find_receipts(self, items: list[FoundReceipt]) -> list[str]:
         """Look up the messages of receipts: for each `id` + part, or `P` parked, or `O` parking full.
 
-        Candidates of an id are tried in order; the receipt is parked under the first one, where the response that is
-        still on its way will look.
+        Candidates of an id are tried in order; a receipt that matches none is parked under each.
         """
         results = [""] * len(items)
-        open_items = list(range(len(items)))
-        most = max((len(i.candidates) for i in items), default=0)
-        for k in [*range(1, most), 0]:  # the first candidate last: its miss parks
-            groups: dict[int, list[int]] = {}
-            for i in open_items:
-                if k < len(items[i].candidates):
-                    c = items[i].candidates[k]
-                    groups.setdefault(keys.shard_of_smsc_id(items[i].channel, c, self.shards), []).append(i)
-            for shard, places in groups.items():
-                args: list[Any] = [PARKED_PER_CHANNEL, PARKED_TTL_S]
-                for i in places:
-                    one = items[i]
-                    args += (
-                        one.channel, one.candidates[k], "1" if one.final else "0", "1" if k == 0 else "0", one.payload,
-                    )  # fmt: skip
-                raw = await self._timed("receipt_find", shard, args, len(places))
-                for i, answer in zip(places, raw, strict=True):
-                    results[i] = answer.decode()
-            open_items = [i for i in open_items if not results[i]]
+        everything = list(range(len(items)))
+        # A single spelling is looked up and, when it misses, parked in one step.
+        await self._find_round(items, everything, 0, results)
+        for k in range(1, max((len(i.candidates) for i in items), default=0)):
+            await self._find_round(items, [i for i in everything if not results[i]], k, results)
+        # Nobody knows any of its spellings: parked under each, since the response may come in any of them.
+        missing = [i for i in everything if not results[i]]
+        for k in range(max((len(items[i].candidates) for i in missing), default=0)):
+            await self._find_round(items, [i for i in missing if results[i] in ("", "P")], k, results, park=True)
         return results
+
+    async def _find_round(
+        self, items: list[FoundReceipt], places: list[int], k: int, results: list[str], *, park: bool = False
+    ) -> None:
+        groups: dict[int, list[int]] = {}
+        for i in places:
+            if k < len(items[i].candidates):
+                shard = keys.shard_of_smsc_id(items[i].channel, items[i].candidates[k], self.shards)
+                groups.setdefault(shard, []).append(i)
+        for shard, group in groups.items():
+            args: list[Any] = [PARKED_PER_CHANNEL, PARKED_TTL_S]
+            for i in group:
+                one = items[i]
+                alone = "1" if park or len(one.candidates) == 1 else "0"
+                args += (one.channel, one.candidates[k], "1" if one.final else "0", alone, one.payload)
+            raw = await self._timed("receipt_find", shard, args, len(group))
+            for i, answer in zip(group, raw, strict=True):
+                results[i] = answer.decode()
 
     async def apply_receipts(self, shard: int, items: list[AppliedReceipt]) -> list[str]:
         """Apply final receipts; one letter an item, see `lua/receipt.lua`."""
@@ -524,6 +567,33 @@ class Store:
         """Return how many receipts of a channel are parked on a shard, and those whose message is known by now."""
         raw = await self.client.call("parked", [self._prefixes[shard]], [channel, PARKED_TTL_S, most])
         return int(raw[0]), [(raw[i].decode(), raw[i + 1]) for i in range(1, len(raw), 2)]
+
+    async def listen(self, wake: Callable[[], None]) -> None:
+        """Call `wake` whenever an empty queue got work, until cancelled; a lost connection is opened again.
+
+        Wake-ups can be lost with it: callers poll as well.
+        """
+        while True:
+            client = self.client.pubsub_client()
+            pubsub = client.pubsub(ignore_subscribe_messages=True)
+            try:
+                await pubsub.subscribe(keys.WAKE_CHANNEL)
+                async for _ in pubsub.listen():
+                    wake()
+            except (RedisError, OSError):
+                await asyncio.sleep(1.0)
+            finally:
+                with contextlib.suppress(RedisError, OSError):
+                    await pubsub.aclose()  # type: ignore[no-untyped-call]
+                    await client.aclose()
+
+    # --- inbound and dead letters ------------------------------------------------------------------------------------
+
+    async def keep_inbound(self, family: str, rows: list[bytes], most: int = 100_000) -> None:
+        """Append rows to a capped list: `mo` (messages from handsets) or `dead` (PDUs nobody can read)."""
+        key = f"{self._prefixes[0]}{family}"
+        await self.client.execute("RPUSH", key, *rows)
+        await self.client.execute("LTRIM", key, -most, -1)
 
     # --- timers ------------------------------------------------------------------------------------------------------
 

@@ -327,7 +327,8 @@ class TestSecrets:
         settings = read(tmp_path, channels=CHANNELS.replace("${env:B_PASSWORD}", "literal"))
         assert settings.channels[1].password == Secret("literal")
         assert [str(warning) for warning in settings.warnings] == [
-            "channels.toml: channel[b].password: a literal secret stands in this file; use ${env:NAME} or file:PATH"
+            "channels.toml: channel[b].password: a literal secret stands in this file; "
+            "use ${env:NAME} or file:PATH"
         ]
 
     def test_an_open_secret_file_is_warned_of(self, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def decide(
     rule: int | None = None, *, options: SimulatorOptions | None = None, nth: int = 1, **changes: object
 ) -> Plan:
     options = options or SimulatorOptions(**changes)  # type: ignore[arg-type]
-    number = "8613800000001" if rule is None else f"861380900{rule:03d}"
+    number = "8613800000001" if rule is None else f"8613800900{rule:03d}"
     return Behaviour(options).decide(number, nth=nth, unanswered=0, wants_receipt=True, now=0.0)
 
 
@@ -33,7 +33,7 @@ def test_the_default_answers_at_once_and_delivers() -> None:
 @pytest.mark.parametrize(
     ("number", "rule"),
     [
-        ("861380900088", 88),
+        ("8613800900088", 88),
         ("8613800900300", 300),
         ("0900000", 0),
         ("8613800000300", None),
@@ -100,7 +100,7 @@ def test_rules_for_failed_states(rule: int, expected: tuple[str, str]) -> None:
 def test_the_first_n_submits_of_a_number_fail(rule: int, status: int | None, connection: str) -> None:
     behaviour = Behaviour(SimulatorOptions())
     plans = [
-        behaviour.decide(f"861380900{rule}", nth=i, unanswered=0, wants_receipt=True, now=0.0)
+        behaviour.decide(f"8613800900{rule}", nth=i, unanswered=0, wants_receipt=True, now=0.0)
         for i in range(5)
     ]
     assert [(p.status, p.connection) for p in plans] == [(status, connection)] * 3 + [(0, "")] * 2
@@ -172,14 +172,14 @@ def test_rates_hold_and_a_seed_repeats_a_run() -> None:
 
 
 def test_ids_have_the_form_asked_for() -> None:
-    assert IdMaker("decimal").new() == ("0000000001", "0000000001")
+    assert IdMaker("decimal").new() == (b"0000000001", b"0000000001")
     hexadecimal = IdMaker("hex")
-    assert [hexadecimal.new()[0] for _ in range(11)][-1] == "B"
+    assert [hexadecimal.new()[0] for _ in range(11)][-1] == b"B"
     mixed = IdMaker("resp_hex_dlr_dec")
     answer, receipt = [mixed.new() for _ in range(31)][-1]
-    assert (answer, int(receipt)) == ("1F", 31)
+    assert (answer, int(receipt)) == (b"1F", 31)
     answer, receipt = IdMaker("resp_dec_hex", 31).new()
-    assert (answer, receipt) == ("31", "1F")
+    assert (answer, receipt) == (b"31", b"1F")
     uuids = IdMaker("uuid")
     assert len({uuids.new() for _ in range(100)}) == 100
     assert len(uuids.new()[0]) == 36

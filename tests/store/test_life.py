@@ -107,7 +107,15 @@ async def test_a_receipt_of_another_number_changes_nothing(store: Store) -> None
 
 @pytest.mark.parametrize(
     ("verb", "delay", "state"),
-    [("r", 0, "q"), ("r", 5000, "r"), ("n", 0, "q"), ("l", 500, "r"), ("u", 5000, "u"), ("U", 0, "q"), ("F", 0, "F")],
+    [
+        ("r", 0, "q"),
+        ("r", 5000, "r"),
+        ("n", 0, "q"),
+        ("l", 500, "r"),
+        ("u", 5000, "u"),
+        ("U", 0, "q"),
+        ("F", 0, "F"),
+    ],
 )
 async def test_settle_verbs(store: Store, verb: str, delay: int, state: str) -> None:
     m = message(store)
@@ -177,7 +185,11 @@ async def test_reap_follows_the_category(store: Store) -> None:
 
 
 async def test_cancel_and_gates(store: Store) -> None:
-    a, b, c = message(store), message(store, gate="run-1"), message(store, campaign="spring", tags=("t1", "t2"))
+    a, b, c = (
+        message(store),
+        message(store, gate="run-1"),
+        message(store, campaign="spring", tags=("t1", "t2")),
+    )
     await accept(store, a, b, c)
     assert await store.cancel(a.id, "other") == "not_found"
     assert await store.cancel(a.id, "shop") == "cancelled"

@@ -60,7 +60,9 @@ async def accept(store: Store, *messages: NewMessage) -> list[str]:
     return [r.code if hasattr(r, "code") else f"unavailable:{r.outcome}" for r in results]
 
 
-def request(parts: int = 100, *, channel: str = "ch", rest: int | None = None, route: str = "r", rank: int = 0) -> ClaimRequest:
+def request(
+    parts: int = 100, *, channel: str = "ch", rest: int | None = None, route: str = "r", rank: int = 0
+) -> ClaimRequest:
     """Build a claim request of one channel for one route and rank."""
     return ClaimRequest(channel, parts, parts if rest is None else rest, [ClaimSource(route, rank, (0, 0, 0))])
 

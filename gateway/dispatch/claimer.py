@@ -1,0 +1,233 @@
+"""Takes messages for the free capacity of the channels and hands them over: the loop where priority is enforced.
+
+Asks for no more than the sessions can send within the next tens of milliseconds, so that a verification code never
+waits behind what was taken before it. Decides nothing about outcomes; the settler hears of every claimed message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+
+from gateway.dispatch.allowance import Allowance
+from gateway.dispatch.flight import Flight
+from gateway.dispatch.lease import LeaseKeeper
+from gateway.dispatch.outcome import Outcome
+from gateway.dispatch.settler import Settler
+from gateway.dispatch.sources import SourceTable
+from gateway.errors import EncodeError, GatewayError, StoreUnavailable
+from gateway.metrics import Metrics
+from gateway.model import CATEGORY_LABELS, Category
+from gateway.settings import Settings
+from gateway.smpp.channel import Channel, Outbound
+from gateway.store.records import Claimed
+from gateway.store.store import ClaimRequest, Store
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.25
+"""How long to wait for a wake-up that may have been lost."""
+_PAUSE_S = 0.002
+_MOST_PARTS = 200
+_RETRY_S = 0.5
+
+
+class Claimer:
+    """The claim loop of one worker over all its channels and shards."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        metrics: Metrics,
+        channels: dict[str, Channel],
+        sources: SourceTable,
+        settler: Settler,
+        lease: LeaseKeeper,
+        *,
+        available: Callable[[], frozenset[str]],
+    ) -> None:
+        self._store = store
+        self._channels = channels
+        self._sources = sources
+        self._settler = settler
+        self._lease = lease
+        self._available = available
+        self._allowances = {c.id: Allowance(c.id, c.settings.max_tps) for c in channels.values()}
+        self._reserve = settings.categories[Category.VERIFICATION].window_reserve
+        self._wait = [metrics.histogram("accept_to_submit_seconds", category=c) for c in CATEGORY_LABELS]
+        self._errors = metrics.counter("dispatch_errors_total", where="claim")
+        self._metrics = metrics
+        self._work = asyncio.Event()
+        self._stopping = False
+        self._turn = 0
+        self._tokens = 0
+
+    def wake(self) -> None:
+        """Something may be there to take, or some capacity is free."""
+        self._work.set()
+
+    def stop(self) -> None:
+        """Take nothing more; `run` returns after the call that is under way."""
+        self._stopping = True
+        self._work.set()
+
+    async def run(self) -> None:
+        """Claim and submit until stopped."""
+        while not self._stopping:
+            try:
+                await self._round()
+            except StoreUnavailable as exc:
+                self._errors.n += 1
+                logger.warning("claiming: %s", exc)
+                await asyncio.sleep(_RETRY_S)
+            except Exception:
+                # The boundary of this task: an unforeseen fault must not end dispatch; the claims it left are
+                # found by the lease keeper's comparison and given back.
+                self._errors.n += 1
+                logger.exception("claiming failed")
+                await asyncio.sleep(_RETRY_S)
+
+    async def _round(self) -> None:
+        self._work.clear()
+        if not self._lease.valid() or self._settler.failing:
+            await self._pause(POLL_S)
+            return
+        more = False
+        asked = False
+        shards = self._store.shards
+        first = self._turn % shards
+        self._turn += 1
+        for k in range(shards):
+            requests = await self._requests()
+            if not requests:
+                continue
+            asked = True
+            more |= await self._claim((first + k) % shards, requests)
+            if self._stopping:
+                return
+        if not asked:
+            await self._pause(self._next_s())
+        elif not more:
+            await self._pause(POLL_S)
+        else:
+            await asyncio.sleep(0)
+
+    def _next_s(self) -> float:
+        """Return how long nothing can be sent: until a rate allows it, or a moment when windows are full."""
+        now = time.monotonic()
+        waits = [
+            max(_PAUSE_S, self._allowances[c.id].wait_s(now))
+            for c in self._channels.values()
+            if c.up and (self._allowances[c.id].parts(now) <= 0 or c.in_flight)
+        ]
+        return min([*waits, POLL_S])
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds <= _PAUSE_S:
+            # Windows are full or nearly so: let a few answers gather, so that a claim takes more than one message.
+            await asyncio.sleep(seconds)
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._work.wait()
+        except TimeoutError:
+            return
+
+    async def _requests(self) -> list[ClaimRequest]:
+        """Work out what each channel could send now, drawing from its rate where it has one."""
+        available = self._available()
+        now = time.monotonic()
+        open_channels = []
+        for channel in self._channels.values():
+            free, window = channel.free, channel.window
+            if window and free >= min(64, max(1, window // 8)):
+                open_channels.append((channel, free, window))
+        limited = [(c, free) for c, free, _ in open_channels if self._allowances[c.id].rate_per_s]
+        if len(limited) == 1:
+            await self._allowances[limited[0][0].id].draw(self._store, limited[0][1], now)
+        elif limited:
+            await asyncio.gather(*(self._allowances[c.id].draw(self._store, free, now) for c, free in limited))
+        now = time.monotonic()
+        requests = []
+        for channel, free, window in open_channels:
+            parts = min(free, self._allowances[channel.id].parts(now), _MOST_PARTS)
+            reserved = max(1, math.ceil(window * self._reserve)) if self._reserve and window > 1 else 0
+            rest = min(parts, free - reserved)
+            if parts > 0:
+                sources = self._sources.of(channel.id, available)
+                if sources:
+                    turn = self._turn % len(sources)
+                    requests.append(ClaimRequest(channel.id, parts, max(0, rest), sources[turn:] + sources[:turn]))
+        return requests
+
+    async def _claim(self, shard: int, requests: list[ClaimRequest]) -> bool:
+        """Claim on one shard and submit what comes; returns whether more may be waiting there."""
+        self._tokens += 1
+        started = time.monotonic()
+        now_ms, claimed, unreadable = await self._store.claim(shard, f"{self._tokens:x}", requests)
+        for sid, attempt in unreadable:
+            self._settler.fail_unreadable(sid, shard, attempt)
+        if not claimed:
+            return False
+        arrived = time.monotonic()
+        drift_ms = (arrived - started) * 1000 / 2
+        taken = [0] * len(requests)
+        unsent: list[Flight] = []
+        for place, message in claimed:
+            channel_id = requests[place].channel
+            taken[place] += message.parts - message.accepted.bit_count()
+            flight = Flight(message, shard, channel_id, arrived)
+            self._settler.begin(flight)
+            if not self._lease.valid() or not self._submit(flight, now_ms + drift_ms):
+                unsent.append(flight)
+        for place, parts in enumerate(taken):
+            self._allowances[requests[place].channel].spend(parts)
+        if unsent:
+            await self._settler.release(shard, unsent)
+            await asyncio.sleep(_PAUSE_S)
+        return any(parts and parts >= r.parts_rest for parts, r in zip(taken, requests, strict=True))
+
+    def _submit(self, flight: Flight, now_ms: float) -> bool:
+        """Give a message to its channel; False when no session could take it and it must go back."""
+        message = flight.message
+        try:
+            mask = self._channels[flight.channel].submit(outbound(message, now_ms), flight)
+        except EncodeError:
+            self._settler.fail(flight, "cannot_be_encoded")
+            return True
+        except GatewayError:
+            return False
+        except (KeyError, TypeError, ValueError, AttributeError):
+            # A record that a fault of ours (or of another version) made unusable: its attempts run out.
+            logger.exception("a message could not be built")
+            self._settler.fail(flight, "cannot_be_built")
+            return True
+        if not mask:
+            return False
+        flight.pending += mask.bit_count()
+        if message.attempt == 1:
+            self._wait[message.category].observe(max(0.0, (now_ms - message.due_at_ms) / 1000))
+        if message.flags & 1:
+            self._metrics.counter("possible_duplicates_total", cause="uncertain").n += 1
+        missing = message.parts - message.accepted.bit_count() - mask.bit_count()
+        if missing:
+            flight.note(Outcome.SLOW, None)
+        return True
+
+
+def outbound(message: Claimed, now_ms: float) -> Outbound:
+    """Return a claimed message as a channel sends it."""
+    body = message.body
+    return Outbound(
+        message.msisdn,
+        message.sender,
+        body["t"],
+        body["e"],
+        message.reference,
+        (message.expires_at_ms - now_ms) / 1000,
+        message.accepted,
+    )

@@ -1,0 +1,226 @@
+"""A dispatch worker: owns the channels' sessions and puts claimer, settler, lease and timers together.
+
+Knows the order of start and stop. Receipts and inbound messages go to a callback that the app wires to the recorder;
+the recorder's lookups of early receipts come back the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+
+from gateway.dispatch.claimer import Claimer
+from gateway.dispatch.lease import LeaseKeeper
+from gateway.dispatch.settler import Settler, SubmitKey
+from gateway.dispatch.sources import SourceTable
+from gateway.dispatch.timers import Timers
+from gateway.errors import StoreUnavailable
+from gateway.metrics import Metrics
+from gateway.routing.table import RouteTable
+from gateway.settings import Settings
+from gateway.smpp.channel import Channel, Inbound
+from gateway.store.store import Correlation, Store
+
+logger = logging.getLogger(__name__)
+
+_COMPARE_S = 10.0
+
+
+class Dispatcher:
+    """One worker's dispatch: `start`, then `drain` and `stop`, or `stop` alone when it must be quick.
+
+    `on_inbound` takes received deliver_sm PDUs (answer them through `Channel.acknowledge`), `on_parked` early receipts
+    whose message is known now, `submit_key` spells an SMSC's id as the store keeps it. `on_lost` is called when another
+    worker took this one for dead: the process must end and begin anew.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        metrics: Metrics,
+        *,
+        on_inbound: Callable[[list[Inbound]], None],
+        on_parked: Callable[[list[tuple[Correlation, bytes]]], Awaitable[None]],
+        submit_key: SubmitKey,
+        on_lost: Callable[[], None],
+        debug: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._metrics = metrics
+        self._on_lost = on_lost
+        table = RouteTable(settings.routes, settings.channels)
+        self._settler = Settler(settings, store, metrics, table, submit_key=submit_key, on_parked=on_parked)
+        self._lease = LeaseKeeper(
+            store,
+            channels_up=lambda: [c.id for c in self.channels.values() if c.up],
+            on_lost=self._lease_lost,
+            each_beat=self._each_beat,
+            on_reaped=self._count_reaped,
+        )
+        self.channels: dict[str, Channel] = {
+            c.id: Channel(
+                c,
+                metrics,
+                on_answer=self._settler.answered,
+                on_inbound=on_inbound,
+                on_progress=self._progress,
+                on_change=self._channel_changed,
+                guard=self._lease.valid,
+                debug=debug,
+            )
+            for c in settings.channels
+        }
+        self._claimer = Claimer(
+            settings,
+            store,
+            metrics,
+            self.channels,
+            SourceTable(table, settings.categories),
+            self._settler,
+            self._lease,
+            available=self._available,
+        )
+        self._timers = Timers(settings, store, metrics, on_parked=on_parked)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._settling: asyncio.Task[None] | None = None
+        self._claiming: asyncio.Task[None] | None = None
+        self._orphans: set[str] = set()
+        self._compared_at = time.monotonic()
+        self._draining = False
+
+    # --- start and stop
+
+    async def start(self) -> None:
+        """1. take the lease, 2. begin to settle, 3. bind, 4. run the timers, 5. begin to claim."""
+        await self._lease.begin()
+        self._settling = asyncio.create_task(self._settler.run(), name="settle")
+        await self._share_slots()
+        self._tasks = [
+            asyncio.create_task(self._lease.run(), name="lease"),
+            asyncio.create_task(self._timers.run(), name="timers"),
+            asyncio.create_task(self._store.listen(self._claimer.wake), name="wake"),
+            asyncio.create_task(self._gauges(), name="gauges"),
+        ]
+        self._claiming = asyncio.create_task(self._claimer.run(), name="claim")
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Claim nothing more and wait until everything sent is answered and settled; False when time ran out."""
+        self._draining = True
+        self._claimer.stop()
+        if self._claiming is not None:
+            await self._claiming
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._settler.idle()
+        except TimeoutError:
+            return False
+        return True
+
+    async def stop(self) -> None:
+        """Unbind, settle what came of it, and give lease and bind slots back. Safe after `drain` or alone."""
+        self._draining = True
+        self._claimer.stop()
+        if self._claiming is not None:
+            await self._claiming
+        await asyncio.gather(*(c.stop(abort=self._lease.lost) for c in self.channels.values()))
+        # What was sent and never answered is uncertain by now; the store hears of it before the lease ends.
+        if self._settling is not None:
+            self._settler.stop()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(5.0):
+                    await self._settling
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not self._lease.lost:
+            try:
+                await self._store.reap(self._store.incarnation)  # nothing, unless something was left behind
+                for c in self.channels.values():
+                    await self._store.give_slots_back(c.id, c.settings.binds)
+            except StoreUnavailable as exc:
+                logger.warning("ending the lease: %s", exc)
+
+    @property
+    def claims(self) -> int:
+        """Messages claimed and not settled."""
+        return len(self._settler.flights)
+
+    @property
+    def lease_lost(self) -> bool:
+        return self._lease.lost
+
+    # --- what the parts tell
+
+    def _progress(self) -> None:
+        self._claimer.wake()
+
+    def _channel_changed(self, channel: str) -> None:
+        self._claimer.wake()
+        self._lease.beat_soon()
+
+    def _lease_lost(self) -> None:
+        self._claimer.stop()
+        for c in self.channels.values():
+            for slot in c.slots:
+                logger.debug("channel %s: slot %d is cut", c.id, slot)
+        self._on_lost()
+
+    def _count_reaped(self, incarnation: str, taken: dict[str, int]) -> None:
+        self._metrics.counter("dispatch_errors_total", where="reaped").n += 1
+        self._claimer.wake()
+
+    def _available(self) -> frozenset[str]:
+        """Channels that can submit, here or in another worker; one that is just starting counts."""
+        up = {c.id for c in self.channels.values() if c.up or (c.starting and c.slots)}
+        for name, lease in self._lease.leases.items():
+            if name != self._store.incarnation:
+                up |= lease.channels
+        return frozenset(up)
+
+    # --- periodic work
+
+    async def _each_beat(self) -> None:
+        if not self._draining:
+            await self._share_slots()
+            now = time.monotonic()
+            if now - self._compared_at >= _COMPARE_S:
+                self._compared_at = now
+                await self._compare_claims()
+
+    async def _share_slots(self) -> None:
+        """Lease this worker's share of each channel's binds, open what is new and close what is too much."""
+        workers = max(1, len(self._lease.leases))
+        for channel in self.channels.values():
+            binds = channel.settings.binds
+            wanted = math.ceil(binds / workers)
+            for slot in channel.slots[wanted:]:
+                await channel.close_slot(slot)
+            held = await self._store.bind_slots(channel.id, binds, wanted)
+            for slot in [s for s in channel.slots if s not in held]:
+                await channel.close_slot(slot)
+            channel.set_slots(held)
+
+    async def _compare_claims(self) -> None:
+        """Give back claims that the store knows and we do not: a claim whose answer was lost on the way."""
+        unknown: set[str] = set()
+        for shard in range(self._store.shards):
+            for sid in await self._store.claims_held(shard):
+                if sid not in self._settler.flights:
+                    unknown.add(sid)
+                    if sid in self._orphans:  # twice in a row: not just settled or claimed
+                        record = await self._store.get(sid)
+                        if record is not None:
+                            await self._store.release(shard, [(sid, record.attempt)])
+        self._orphans = unknown
+
+    async def _gauges(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            for channel in self.channels.values():
+                channel.update_gauges()

@@ -1,0 +1,56 @@
+"""One claimed message on its way through a channel: which parts went out, what came back, and the sum of it.
+
+Plain data and arithmetic; knows no store and no protocol.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.dispatch.outcome import Outcome
+from gateway.store.records import Claimed
+
+_SEVERITY = {
+    Outcome.SENT: 0,
+    Outcome.SLOW: 1,
+    Outcome.SAME: 2,
+    Outcome.NEXT: 3,
+    Outcome.UNCERTAIN: 4,
+    Outcome.PERMANENT: 5,
+}
+
+
+@dataclass(slots=True)
+class Flight:
+    """A claimed message and what its parts' answers add up to."""
+
+    message: Claimed
+    shard: int
+    channel: str
+    claimed_at: float  # monotonic
+    pending: int = 0  # parts without an answer
+    accepted: int = 0  # mask of parts accepted in this attempt
+    unsent: int = 0  # parts that never left
+    status: int | None = None  # of the worst answer
+    outcome: Outcome = Outcome.SENT
+    smsc_ids: list[tuple[int, str]] = field(default_factory=list)
+    late: bool = False
+    cause: str = ""
+
+    def note(self, outcome: Outcome, status: int | None) -> None:
+        """Take one part's outcome in; the worst one stands for the message."""
+        if _SEVERITY[outcome] > _SEVERITY[self.outcome]:
+            self.outcome = outcome
+            self.status = status
+        elif outcome is Outcome.SENT and self.status is None and self.outcome is Outcome.SENT:
+            self.status = status
+
+    @property
+    def all_accepted(self) -> int:
+        """Mask of the parts the SMSC has accepted in this attempt or before."""
+        return self.accepted | self.message.accepted
+
+    @property
+    def complete(self) -> bool:
+        """Whether every part of the message has been accepted."""
+        return self.all_accepted == (1 << self.message.parts) - 1

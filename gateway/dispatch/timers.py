@@ -1,0 +1,99 @@
+"""The clocks of the store, kept by every dispatch worker: due messages, expiry, overdue receipts, parked receipts.
+
+Each tick is an atomic move that any number of workers may make at once; a worker that dies in between leaves nothing
+half done. Sleeps until the next due message, at most half a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from gateway.errors import StoreUnavailable
+from gateway.metrics import Metrics
+from gateway.settings import Settings
+from gateway.store.store import Correlation, Store
+
+logger = logging.getLogger(__name__)
+
+DUE_S, EXPIRE_S, WAIT_S, PARKED_S, SWEEP_S = 0.5, 1.0, 10.0, 5.0, 60.0
+_RETRY_S = 1.0
+
+OnParked = Callable[[list[tuple[Correlation, bytes]]], Awaitable[None]]
+
+
+class Timers:
+    """The periodic moves of one worker over all shards."""
+
+    def __init__(self, settings: Settings, store: Store, metrics: Metrics, *, on_parked: OnParked) -> None:
+        self._store = store
+        self._channels = [c.id for c in settings.channels]
+        self._on_parked = on_parked
+        self._errors = metrics.counter("dispatch_errors_total", where="timers")
+        self._parked_gauges = {c: metrics.gauge("parked_receipts", channel=c) for c in self._channels}
+        self._swept_at = time.monotonic()
+
+    async def run(self) -> None:
+        """Run every timer until cancelled."""
+        await asyncio.gather(
+            self._every(self._due),
+            self._every(self._expire),
+            self._every(self._close_waiting),
+            self._every(self._parked),
+            self._every(self._sweep),
+        )
+
+    async def _every(self, tick: Callable[[], Awaitable[float]]) -> None:
+        while True:
+            try:
+                pause_s = await tick()
+            except StoreUnavailable as exc:
+                self._errors.n += 1
+                logger.warning("timers: %s", exc)
+                pause_s = _RETRY_S
+            await asyncio.sleep(pause_s)
+
+    async def _due(self) -> float:
+        pause_s = DUE_S
+        for shard in range(self._store.shards):
+            looked, wait_ms = await self._store.due(shard)
+            if looked:
+                pause_s = 0.0
+            elif wait_ms >= 0:
+                pause_s = min(pause_s, max(0.005, wait_ms / 1000))
+        return pause_s
+
+    async def _expire(self) -> float:
+        busy = False
+        for shard in range(self._store.shards):
+            looked, _ = await self._store.expire(shard)
+            busy |= looked >= 500
+        return 0.01 if busy else EXPIRE_S
+
+    async def _close_waiting(self) -> float:
+        busy = False
+        for shard in range(self._store.shards):
+            looked, _ = await self._store.close_waiting(shard)
+            busy |= looked >= 500
+        return 0.01 if busy else WAIT_S
+
+    async def _parked(self) -> float:
+        for channel in self._channels:
+            total = 0
+            for shard in range(self._store.shards):
+                number, known = await self._store.parked(shard, channel)
+                total += number
+                if known:
+                    await self._on_parked([(Correlation(channel, smsc_id, "", 0), raw) for smsc_id, raw in known])
+            self._parked_gauges[channel].n = total
+        return PARKED_S
+
+    async def _sweep(self) -> float:
+        now = time.monotonic()
+        elapsed_ms = int((now - self._swept_at) * 1000)
+        self._swept_at = now
+        for shard in range(self._store.shards):
+            await self._store.sweep(shard, elapsed_ms)
+        return SWEEP_S

@@ -1,0 +1,425 @@
+"""One channel: the sessions of one account at an SMSC, kept bound, and the last place that knows the protocol.
+
+Above it a message goes out as text and number and comes back as a status and an id; receipts and inbound messages come
+in as octets with an acknowledgement. Knows no store, no queues and no policy: it is told how many bind slots it holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.errors import EncodeError, SessionClosed
+from gateway.metrics import Metrics
+from gateway.settings import ChannelSettings
+from gateway.smpp.address import destination, source_address
+from gateway.smpp.connection import Connection, connect
+from gateway.smpp.events import (
+    BindRefusedEvent,
+    BindType,
+    Bound,
+    Closed,
+    DeliverMalformed,
+    DeliverReceived,
+    SubmitAnswered,
+    SubmitTimedOut,
+)
+from gateway.smpp.pdu import SubmitSm
+from gateway.smpp.session import Event, SessionConfig
+from gateway.smpp.text import data_coding, encode_parts
+
+logger = logging.getLogger(__name__)
+
+_ESM_UDHI: Final = 0x40
+_BACKOFF_FIRST_S, _BACKOFF_MOST_S = 0.5, 30.0
+_AUTH_FIRST_S, _AUTH_MOST_S = 60.0, 900.0
+_AUTH_STATUSES: Final = {0x0D, 0x0E, 0x0F, 0x53}  # fast retries lock accounts (delivery.md §1.7)
+_STARTING_S = 2.0
+
+ANSWERED, TIMED_OUT, LOST, UNSENT = "answered", "timed_out", "lost", "unsent"
+
+
+@dataclass(slots=True)
+class Outbound:
+    """A message as a channel sends it. `skip` is the mask of parts that the SMSC has accepted already."""
+
+    msisdn: str
+    sender: str
+    text: str
+    encoding: str
+    reference: int
+    validity_s: float
+    skip: int = 0
+
+
+@dataclass(slots=True)
+class Inbound:
+    """A deliver_sm as received; acknowledge it through `Channel.acknowledge` once it is recorded."""
+
+    channel: str
+    connection: Connection
+    sequence_number: int
+    source: bytes
+    destination: bytes
+    short_message: bytes
+    tlvs: dict[int, bytes] | None
+    esm_class: int
+    data_coding: int
+    malformed: bytes = b""
+
+
+OnAnswer = Callable[[Any, int, str, int, str, float, bool], None]
+"""(context, part, kind, command_status, smsc_id, seconds since it was sent, late)"""
+
+
+class _Link:
+    """One bind slot: a transceiver, or a transmitter and a receiver, connected and reconnected until told to end."""
+
+    def __init__(self, channel: Channel, slot: int) -> None:
+        self.channel = channel
+        self.slot = slot
+        self.connections: list[Connection] = []
+        self.ending = False
+        self.auth_refused = False
+        self.was_bound = False
+        self._closed = asyncio.Event()
+        self.tasks = [
+            asyncio.create_task(self._keep(kind), name=f"bind-{channel.id}-{slot}-{kind.value}")
+            for kind in channel.bind_types
+        ]
+
+    async def _keep(self, kind: BindType) -> None:
+        failures = 0
+        while not self.ending:
+            self.was_bound = self.auth_refused = False
+            connection = await self._connect(kind)
+            if connection is not None:
+                await connection.wait_closed()
+                if connection in self.connections:
+                    self.connections.remove(connection)
+            if self.ending:
+                return
+            failures = 0 if self.was_bound else failures + 1
+            first, most = (_AUTH_FIRST_S, _AUTH_MOST_S) if self.auth_refused else (_BACKOFF_FIRST_S, _BACKOFF_MOST_S)
+            most_now = min(most, first * 2 ** min(failures, 10))
+            # Full jitter above a floor: many workers must not come back in step.
+            await asyncio.sleep(first * 0.5 + random.random() * (most_now - first * 0.5))
+
+    async def _connect(self, kind: BindType) -> Connection | None:
+        channel = self.channel
+        s = channel.settings
+        config = SessionConfig(
+            system_id=s.system_id,
+            password=s.password,
+            system_type=s.system_type,
+            bind_type=kind,
+            window=s.window,
+            response_timer_s=s.response_timer_s,
+            enquire_link_s=s.enquire_link_s,
+            session_init_timer_s=s.session_init_timer_s,
+        )
+        try:
+            async with asyncio.timeout(s.session_init_timer_s):
+                connection = await connect(
+                    s.host, s.port, config, self.on_events, name=f"{s.id}/{self.slot}", debug=channel.debug
+                )
+        except (OSError, TimeoutError) as exc:
+            channel.count_bind("unreachable")
+            channel.note_failure()
+            logger.info("channel %s cannot be reached: %s", s.id, type(exc).__name__)
+            return None
+        connection.guard = channel.guard
+        self.connections.append(connection)
+        return connection
+
+    def on_events(self, connection: Connection, events: list[Event]) -> None:
+        channel = self.channel
+        answer = channel.on_answer
+        inbound: list[Inbound] = []
+        e: Any  # told apart by exact type: an isinstance chain costs more than the rest
+        for e in events:
+            kind = type(e)
+            if kind is SubmitAnswered:
+                context, part = e.context
+                answer(
+                    context,
+                    part,
+                    ANSWERED,
+                    e.status,
+                    e.message_id.decode("latin-1"),
+                    e.now - e.sent_at,
+                    e.late,
+                )
+            elif kind is DeliverReceived:
+                p = e.pdu
+                inbound.append(
+                    Inbound(
+                        channel.id,
+                        connection,
+                        p.sequence_number,
+                        p.source_addr,
+                        p.destination_addr,
+                        p.short_message,
+                        p.tlvs,
+                        p.esm_class,
+                        p.data_coding,
+                    )  # fmt: skip
+                )
+            elif kind is SubmitTimedOut:
+                context, part = e.context
+                answer(context, part, TIMED_OUT, 0, "", e.now - e.sent_at, False)
+            elif kind is DeliverMalformed:
+                number = e.pdu.error.sequence_number
+                inbound.append(Inbound(channel.id, connection, number, b"", b"", b"", None, 0, 0, e.pdu.raw))
+            elif kind is Bound:
+                self.was_bound = True
+                channel.count_bind("bound")
+                logger.info("channel %s is bound (slot %d)", channel.id, self.slot)
+                channel.changed()
+            elif kind is BindRefusedEvent:
+                self.auth_refused = e.status in _AUTH_STATUSES
+                channel.count_bind("refused")
+                channel.note_failure()
+                logger.warning("channel %s: bind refused with command_status 0x%08X", channel.id, e.status)
+            elif kind is Closed:
+                for context, part in e.lost:
+                    answer(context, part, LOST, 0, "", 0.0, False)
+                for context, part in e.unsent:
+                    answer(context, part, UNSENT, 0, "", 0.0, False)
+                logger.info("channel %s: session closed (%s)", channel.id, e.reason.value)
+                channel.note_failure()
+                channel.changed()
+        if inbound:
+            channel.on_inbound(inbound)
+        channel.on_progress()
+
+    async def end(self, *, abort: bool = False) -> None:
+        self.ending = True
+        for connection in list(self.connections):
+            if abort:
+                connection.abort()
+            else:
+                connection.unbind()
+        # Only tasks that wait to reconnect are cancelled: a bound one ends when its peer agreed to the unbind.
+        if not self.connections:
+            for task in self.tasks:
+                task.cancel()
+        done, late = await asyncio.wait(self.tasks, timeout=3.0)
+        for task in late:
+            task.cancel()
+        for connection in list(self.connections):
+            connection.abort()
+        for task in [*done, *late]:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+class Channel:
+    """All of one worker's sessions on one channel.
+
+    `on_answer` is called for every part that was submitted, exactly once, and a second time with `late` when its answer
+    came after its timer. `on_progress` tells that window slots may be free. `guard` is asked before octets are written.
+    """
+
+    def __init__(
+        self,
+        settings: ChannelSettings,
+        metrics: Metrics,
+        *,
+        on_answer: OnAnswer,
+        on_inbound: Callable[[list[Inbound]], None],
+        on_progress: Callable[[], None],
+        on_change: Callable[[str], None],
+        guard: Callable[[], bool],
+        debug: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.id = settings.id
+        self.debug = debug
+        self.on_answer = on_answer
+        self.on_inbound = on_inbound
+        self.on_progress = on_progress
+        self.guard = guard
+        self.bind_types = (
+            (BindType.TRANSCEIVER,) if settings.bind == "transceiver" else (BindType.TRANSMITTER, BindType.RECEIVER)
+        )
+        self._on_change = on_change
+        self._links: dict[int, _Link] = {}
+        self._metrics = metrics
+        self._up = metrics.gauge("channel_up", channel=self.id)
+        self._bound_sessions = metrics.gauge("channel_sessions", channel=self.id, state="bound")
+        self._window_used = metrics.gauge("channel_window_used", channel=self.id)
+        self._tps_limit = metrics.gauge("channel_tps_limit", channel=self.id)
+        self._tps_limit.n = settings.max_tps
+        self._started_at = time.monotonic()
+        self._failed = False
+        self._registered = 1 if settings.registered_delivery else 0
+        self._esm_first = 0
+
+    # --- sessions
+
+    @property
+    def slots(self) -> list[int]:
+        """The bind slots this worker serves."""
+        return list(self._links)
+
+    def set_slots(self, slots: list[int]) -> None:
+        """Open a bind for each slot that is new. Slots are closed by `close_slot`."""
+        for slot in slots:
+            if slot not in self._links:
+                self._links[slot] = _Link(self, slot)
+
+    async def close_slot(self, slot: int) -> None:
+        """Unbind one slot's sessions, their unanswered submits running out first."""
+        link = self._links.pop(slot, None)
+        if link is not None:
+            await link.end()
+            self.changed()
+
+    async def stop(self, *, abort: bool = False) -> None:
+        """Unbind (or cut) everything."""
+        links, self._links = list(self._links.values()), {}
+        await asyncio.gather(*(link.end(abort=abort) for link in links))
+        self.changed()
+
+    @property
+    def up(self) -> bool:
+        """Whether a session can submit now."""
+        return any(c.session.bound for c in self._transmitters())
+
+    @property
+    def starting(self) -> bool:
+        """Whether the first bind may still come: a backup need not step in for a channel that is just starting."""
+        return not self._failed and time.monotonic() - self._started_at < _STARTING_S
+
+    @property
+    def free(self) -> int:
+        """Parts that may be sent now, over all sessions."""
+        return sum(c.free for c in self._transmitters())
+
+    @property
+    def window(self) -> int:
+        """Window slots of all bound sessions together."""
+        return self.settings.window * sum(1 for c in self._transmitters() if c.session.bound)
+
+    @property
+    def in_flight(self) -> int:
+        """Parts sent and not answered."""
+        return sum(c.session.in_flight for c in self._transmitters())
+
+    def _transmitters(self) -> list[Connection]:
+        if len(self.bind_types) == 1:
+            return [c for link in self._links.values() for c in link.connections]
+        return [
+            conn
+            for link in self._links.values()
+            for conn in link.connections
+            if conn.session.config.bind_type is BindType.TRANSMITTER
+        ]
+
+    def note_failure(self) -> None:
+        """A bind failed or ended: from now on a backup may step in at once."""
+        self._failed = True
+
+    def changed(self) -> None:
+        """Sessions came or went: refresh the gauges and tell the owner."""
+        self.update_gauges()
+        self._on_change(self.id)
+
+    def update_gauges(self) -> None:
+        """Set the gauges from what is true now (called on change and once a second)."""
+        bound = sum(1 for c in self._transmitters() if c.session.bound)
+        self._up.n = 1 if bound else 0
+        self._bound_sessions.n = bound
+        self._window_used.n = self.in_flight
+
+    def count_bind(self, result: str) -> None:
+        """Count one attempt to bind by its result."""
+        self._metrics.counter("binds_total", channel=self.id, result=result).n += 1
+
+    # --- messages
+
+    def submit(self, out: Outbound, context: object) -> int:
+        """Submit the parts of a message on one session; returns the mask of parts given to it.
+
+        A mask of 0 means that no session could take it (it must be released). Each part comes back through
+        `on_answer` with `context` and its number.
+
+        Raises:
+            EncodeError: the text, sender or number cannot be put into a PDU; nothing was sent.
+        """
+        s = self.settings
+        connection: Connection | None = None
+        most = 0
+        for candidate in self._transmitters():
+            free = candidate.free
+            if free > most:
+                connection, most = candidate, free
+        if connection is None:
+            return 0
+        parts = encode_parts(
+            out.text, out.encoding, out.reference, reference_bits=s.reference_bits, alphabet=s.alphabet
+        )
+        wanted = len(parts) - out.skip.bit_count()
+        if wanted > most:
+            return 0
+        source_ton, source_npi, source = source_address(out.sender, s.source_ton, s.source_npi)
+        dest_ton, dest_npi, dest = destination(out.msisdn)
+        coding = data_coding(out.encoding, s.alphabet)
+        validity = _validity(out.validity_s)
+        esm_class = _ESM_UDHI if len(parts) > 1 else 0
+        sent = 0
+        for part, octets in enumerate(parts):
+            if out.skip >> part & 1:
+                continue
+            pdu = SubmitSm(
+                source_addr_ton=source_ton,
+                source_addr_npi=source_npi,
+                source_addr=source,
+                dest_addr_ton=dest_ton,
+                dest_addr_npi=dest_npi,
+                destination_addr=dest,
+                esm_class=esm_class,
+                validity_period=validity,
+                registered_delivery=self._registered,
+                data_coding=coding,
+                short_message=octets,
+            )
+            try:
+                connection.submit(pdu, (context, part))
+            except (SessionClosed, EncodeError):
+                if not sent:
+                    raise
+                break  # the parts before it are on their way; the caller sees which from the mask
+            sent |= 1 << part
+        return sent
+
+    @staticmethod
+    def acknowledge(items: list[Inbound], status: int = 0) -> None:
+        """Answer received deliver_sm PDUs, all with one status; sessions that are gone are passed over."""
+        by_connection: dict[int, tuple[Connection, list[int]]] = {}
+        for item in items:
+            by_connection.setdefault(id(item.connection), (item.connection, []))[1].append(item.sequence_number)
+        for connection, numbers in by_connection.values():
+            if not connection.lost:
+                with contextlib.suppress(SessionClosed):
+                    connection.respond_delivers(numbers, status)
+
+
+def _validity(seconds: float) -> bytes:
+    """Return a relative validity_period (SMPP 3.4 §7.1.1.2), rounded down so that few different ones are encoded.
+
+    Relative, because a carrier's clock or zone is not ours; at least 5 s, since a zero means the SMSC's default.
+    """
+    s = int(seconds)
+    s = max(5, s - s % 5) if s < 600 else s - s % 60 if s < 7200 else s - s % 1800
+    minutes, sec = divmod(s, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    return b"0000%02d%02d%02d%02d000R" % (min(days, 30), hour, minute, sec)

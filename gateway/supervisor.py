@@ -1,0 +1,361 @@
+"""The supervisor of one machine: starts the embedded store and all workers, restarts the dead, stops in order.
+
+Owns processes, the listening sockets (bound once and handed down, so that no restart refuses a connection), each
+worker's incarnation and the order of the end. Refuses to know what a worker does. Stands above `app`: a worker
+learns by its link (a socket pair) that it shall drain, and that its supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+from gateway import app, logs
+from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
+from gateway.metrics import Metrics, SnapshotWriter, snapshot_dir
+from gateway.settings import Settings, load
+from gateway.store.embedded import EmbeddedServer
+from gateway.store.store import Store
+
+log = logging.getLogger(__name__)
+
+BACKOFF_S: Final = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+STEADY_AFTER_S: Final = 30.0
+LISTEN_BACKLOG: Final = 1024
+
+# The end, in seconds from SIGTERM: all of it within 35 s (delivery.md F03), whatever hangs.
+NOTICE_S: Final = 0.3  # not ready, new posts refused, before a listener closes: load balancers look elsewhere
+API_GRACE_S: Final = 12.0  # running requests: the handler's own limit is 10 s
+DISPATCH_UNTIL_S: Final = 29.0
+ADMIN_GRACE_S: Final = 2.0
+
+
+def run(config_dir: Path) -> int:
+    """Run the gateway on this machine until SIGTERM or SIGINT; returns the exit code (0 after a clean stop).
+
+    Raises:
+        ConfigError: the configuration, the data directory or an address cannot be used.
+        StoreUnavailable: the embedded store refuses to start; the message says what to do.
+    """
+    settings = load(config_dir)
+    logs.configure("supervisor")
+    logs.protect(app.secrets_of(settings))
+    return asyncio.run(Supervisor(settings, config_dir).run())
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One worker's place: which process fills it now."""
+
+    role: str
+    number: int
+    process: asyncio.subprocess.Process | None = None
+    incarnation: str = ""
+    link: socket.socket | None = None
+    keeper: asyncio.Task[None] | None = None
+    ready: bool = False
+    failures: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.role}-{self.number}"
+
+
+@dataclass(slots=True)
+class _Listeners:
+    """The sockets workers inherit, by role."""
+
+    by_role: dict[str, socket.socket] = field(default_factory=dict)
+
+    def close(self) -> None:
+        for listener in self.by_role.values():
+            listener.close()
+
+
+class Supervisor:
+    """One machine's processes. `run` is the whole life; nothing else is called from outside but `stop`."""
+
+    def __init__(self, settings: Settings, config_dir: Path) -> None:
+        self._settings = settings
+        self._config_dir = config_dir
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._stopping = False
+        self._listeners = _Listeners()
+        self._embedded: EmbeddedServer | None = None
+        self._store: Store | None = None
+        self._url = settings.store.url
+        self._reaping: set[asyncio.Task[None]] = set()
+        self._metrics = Metrics("supervisor", "0", f"supervisor-{secrets.token_hex(4)}")
+        self._slots = [
+            *(_Slot("dispatch", n) for n in range(settings.dispatch.workers)),
+            _Slot("admin", 0),
+            *(_Slot("api", n) for n in range(settings.api.workers)),
+        ]
+
+    async def run(self) -> int:
+        """Start everything, wait for a signal, stop everything in order."""
+        self._take_signals()
+        data_dir = Path(self._settings.store.data_dir)
+        with _only_supervisor(data_dir):
+            writer = asyncio.create_task(SnapshotWriter(self._metrics, snapshot_dir(data_dir)).run())
+            try:
+                # 1. The addresses: a port in use stops us before anything was started.
+                self._bind()
+                # 2. The store, loaded and answering; its layout fits the configuration.
+                await self._start_store()
+                # 3. The workers, each kept alive by a task of its own.
+                for slot in self._slots:
+                    slot.keeper = asyncio.create_task(self._keep(slot), name=slot.name)
+                # 4. Until told to stop.
+                await self._stop.wait()
+            finally:
+                # 5. The end, in the order of the path.
+                await self._drain()
+                writer.cancel()
+                await asyncio.gather(writer, return_exceptions=True)
+        log.info("stopped")
+        return 0
+
+    def stop(self) -> None:
+        """Begin the drain; a second call ends it at once."""
+        if self._stop.is_set():
+            log.warning("told to stop again: not waiting any longer")
+            self._hurry.set()
+        self._stop.set()
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(sign, self.stop)
+
+    # --- start
+
+    def _bind(self) -> None:
+        for role, host, port in (
+            ("api", self._settings.api.host, self._settings.api.port),
+            ("admin", self._settings.admin.host, self._settings.admin.port),
+        ):
+            listener = app.bind_listener(role, host, port, LISTEN_BACKLOG)
+            self._listeners.by_role[role] = listener
+            log.info("%s listens on %s", role, app.address_of(listener))
+
+    async def _start_store(self) -> None:
+        if not self._url:
+            restarts = self._metrics.counter("store_restarts_total")
+
+            def count() -> None:
+                restarts.n += 1
+
+            self._embedded = EmbeddedServer(self._settings.store, on_restart=count)
+            await self._embedded.start()
+            self._url = self._embedded.url
+        # A store by URL may still be on its way; workers wait for it, and so does the first reap.
+        with contextlib.suppress(StoreUnavailable):
+            await self._opened_store()
+
+    async def _opened_store(self) -> Store:
+        if self._store is None:
+            self._store = await Store.open(self._settings, self._url, incarnation=app.new_incarnation())
+        return self._store
+
+    # --- workers
+
+    async def _keep(self, slot: _Slot) -> None:
+        """Fill one slot for ever: start, wait for its end, take back what it held, start again."""
+        while not self._stopping:
+            started = time.monotonic()
+            await self._spawn(slot)
+            assert slot.process is not None
+            code = await slot.process.wait()
+            self._close_link(slot)
+            if self._stopping:
+                return
+            slot.ready = False
+            self._metrics.counter("worker_restarts_total", role=slot.role).n += 1
+            log.error("worker %s ended with code %d; starting it again", slot.name, code)
+            if slot.role == "dispatch":
+                self._reap_soon(slot.incarnation)
+            slot.failures = 0 if time.monotonic() - started > STEADY_AFTER_S else slot.failures
+            await self._pause(BACKOFF_S[min(slot.failures, len(BACKOFF_S) - 1)])
+            slot.failures += 1
+
+    async def _spawn(self, slot: _Slot) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        slot.incarnation = app.new_incarnation()
+        listener = self._listeners.by_role.get(slot.role)
+        fds = [theirs.fileno(), *([listener.fileno()] if listener else [])]
+        env = {
+            **os.environ,
+            app.ENV_INCARNATION: slot.incarnation,
+            app.ENV_NUMBER: str(slot.number),
+            app.ENV_LINK_FD: str(theirs.fileno()),
+            app.ENV_LISTEN_FD: str(listener.fileno()) if listener else "",
+            app.ENV_STORE_URL: self._url,
+        }
+        command = (sys.executable, "-m", "gateway", slot.role, "--config", str(self._config_dir))
+        try:
+            slot.process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                env=env,
+                pass_fds=fds,
+                process_group=0,  # Ctrl-C in a terminal is for us: we stop the workers in order
+            )
+        finally:
+            theirs.close()
+        slot.link = ours
+        asyncio.get_running_loop().add_reader(ours, self._heard, slot)
+
+    def _heard(self, slot: _Slot) -> None:
+        """Read a worker's link: it says when it is ready; its end comes with the process' end."""
+        assert slot.link is not None
+        try:
+            word = slot.link.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            word = b""
+        if not word:
+            asyncio.get_running_loop().remove_reader(slot.link)
+        elif app.READY in word and not slot.ready:
+            slot.ready, slot.failures = True, 0
+            log.info("worker %s is ready", slot.name)
+            if all(s.ready for s in self._slots):
+                log.info("ready: http://%s", app.address_of(self._listeners.by_role["api"]))
+
+    def _close_link(self, slot: _Slot) -> None:
+        if slot.link is not None:
+            asyncio.get_running_loop().remove_reader(slot.link)
+            slot.link.close()
+            slot.link = None
+
+    def _reap_soon(self, incarnation: str) -> None:
+        task = asyncio.create_task(self._reap(incarnation), name=f"reap {incarnation}")
+        self._reaping.add(task)
+        task.add_done_callback(self._reaping.discard)
+
+    async def _reap(self, incarnation: str) -> None:
+        """Take back what a dead worker held, now and not when its lease ends; until the store answers."""
+        for pause_s in (*BACKOFF_S[1:], *(BACKOFF_S[-1:] * 1000)):
+            try:
+                taken = await (await self._opened_store()).reap(incarnation)
+            except StoreUnavailable as exc:
+                log.warning("the store cannot take back the claims of a dead worker yet: %s", exc)
+                await asyncio.sleep(pause_s)
+            else:
+                log.info("claims of a dead worker taken back", extra={"fields": dict(taken)})
+                return
+
+    async def _pause(self, pause_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), pause_s)
+
+    # --- the end
+
+    async def _drain(self) -> None:
+        """Stop in the order of the path, each step with a limit, so that all of it ends within 35 s."""
+        self._stopping = True
+        began = time.monotonic()
+        log.info("draining")
+        # 1. Not ready; new posts get 503 `draining`; running requests go on.
+        for slot in self._slots:
+            self._tell(slot, app.DRAIN)
+        if any(s.process is not None for s in self._slots):
+            await self._wait_hurry(NOTICE_S)
+        # 2. No more intake.
+        await self._end("api", API_GRACE_S)
+        self._listeners.close()
+        # 3. Dispatch: stop claiming, wait for the window's answers, record them, unbind, release the rest.
+        await self._end("dispatch", max(1.0, DISPATCH_UNTIL_S - (time.monotonic() - began)))
+        # 4. Admin last: readiness and metrics are watched during the drain.
+        await self._end("admin", ADMIN_GRACE_S)
+        # 5. The store, when nobody writes any more.
+        for task in list(self._reaping):
+            task.cancel()
+        await asyncio.gather(*self._reaping, return_exceptions=True)
+        if self._store is not None:
+            await self._store.close()
+        if self._embedded is not None:
+            await self._embedded.stop()
+
+    async def _end(self, role: str, grace_s: float) -> None:
+        """SIGTERM a role's workers; SIGKILL what is left after the grace, and take back what it held."""
+        slots = [s for s in self._slots if s.role == role and s.keeper is not None]
+        for slot in slots:
+            _signal(slot, signal.SIGTERM)
+        keepers = {s.keeper for s in slots if s.keeper is not None}
+        if not keepers:
+            return
+        hurry = asyncio.create_task(self._hurry.wait())
+        deadline = time.monotonic() + grace_s
+        waiting = set(keepers)
+        while waiting and not hurry.done() and (left := deadline - time.monotonic()) > 0:
+            _, waiting_or_hurry = await asyncio.wait(
+                {*waiting, hurry}, timeout=left, return_when=asyncio.FIRST_COMPLETED
+            )
+            waiting = {t for t in waiting_or_hurry if t is not hurry}
+        hurry.cancel()
+        for slot in slots:
+            if slot.keeper in waiting:
+                log.warning("worker %s did not end in time: killed", slot.name)
+                _signal(slot, signal.SIGKILL)
+        await asyncio.gather(*keepers, return_exceptions=True)
+        for slot in slots:
+            killed = slot.process is not None and slot.process.returncode not in (0, None)
+            if role == "dispatch" and killed and self._store is not None:
+                with contextlib.suppress(StoreUnavailable):
+                    await self._store.reap(slot.incarnation)
+
+    def _tell(self, slot: _Slot, word: bytes) -> None:
+        if slot.link is not None:
+            with contextlib.suppress(OSError):
+                slot.link.send(word)
+
+    async def _wait_hurry(self, pause_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), pause_s)
+
+
+def _signal(slot: _Slot, sign: signal.Signals) -> None:
+    if slot.process is not None and slot.process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            slot.process.send_signal(sign)
+
+
+@contextlib.contextmanager
+def _only_supervisor(data_dir: Path) -> Iterator[None]:
+    """Hold the right to supervise this data directory (two would hand out the same store and metrics).
+
+    Raises:
+        ConfigError: somebody else holds it, or the directory cannot be made.
+    """
+    handle: IO[bytes] | None = None
+    try:
+        try:
+            (data_dir / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle = (data_dir / "run" / "supervisor.lock").open("ab")
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            reason = f"another gateway runs on {data_dir}"
+            raise ConfigError([ConfigProblem("gateway.toml", "store.data_dir", reason)]) from exc
+        except OSError as exc:
+            reason = f"{data_dir} cannot be used: {exc.strerror}"
+            raise ConfigError([ConfigProblem("gateway.toml", "store.data_dir", reason)]) from exc
+        yield
+    finally:
+        if handle is not None:
+            handle.close()
