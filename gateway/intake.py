@@ -62,25 +62,20 @@ ItemResult = Taken | GatewayError
 """One item's end: stored, or the error that kept it out."""
 
 
-@dataclass(slots=True)
-class _Prepared:
-    """A message ready for the store, with its place in the request."""
-
-    index: int
-    message: NewMessage
-    encoding: str
-    by_ref: bool
+_Prepared = tuple[int, NewMessage, str, bool]
+"""A message ready for the store: its place in the request, itself, its encoding, whether it has a ref."""
 
 
 class _Terms:
     """What an account may do, looked up once a request."""
 
-    __slots__ = ("account", "limited", "senders", "ttl_ms")
+    __slots__ = ("account", "limited", "mark", "senders", "ttl_ms")
 
     def __init__(self, account: AccountSettings, settings: Settings) -> None:
         self.account = account
         self.limited = bool(account.max_per_s or account.daily_quota)
         self.senders = frozenset(account.senders)
+        self.mark = _mark_of(account.id)
         self.ttl_ms = {
             label: settings.categories[category].ttl_s * 1000
             for label, category in CATEGORY_BY_LABEL.items()
@@ -170,9 +165,7 @@ class Intake:
         if prepared:
             await self._store_prepared(terms, prepared, results)
 
-    def _prepare(
-        self, terms: _Terms, item: ValidMessage, index: int, key: str | None, now_ms: int
-    ) -> _Prepared:
+    def _prepare(self, terms: _Terms, item: ValidMessage, index: int, key: str | None, now_ms: int) -> _Prepared:
         """Decide everything about one message that needs no store.
 
         Raises:
@@ -199,17 +192,19 @@ class Intake:
         if planned.parts > MAX_PARTS:
             detail = f"the text needs {planned.parts} parts in {planned.encoding}, {MAX_PARTS} are the most"
             raise RequestError("text_too_long", detail, field="text")
+        rest = _body_rest(item)
         idem = digest = b""
-        if item.ref or key is not None:
-            idem = (
-                ref_mark(account.id, item.ref, msisdn)
-                if item.ref
-                else _key_mark(account.id, key, msisdn, index)
-            )
-            digest = _digest(item, msisdn)
+        ref = item.ref
+        if ref or key is not None:
+            # The item's number is part of a key's mark: one key serves a batch, where a number may stand twice.
+            mark = terms.mark.copy()
+            mark.update((f"r\0{ref}\0{msisdn}" if ref else f"k\0{key}\0{msisdn}\0{index}").encode())
+            idem = mark.digest()
+            digest = _digest(item, rest)
         send_at_ms = item.send_at_ms if item.send_at_ms > now_ms else 0
         origin = item.origin
         shard = shard_of(msisdn, self._store.shards)
+        tags = item.tags
         message = NewMessage(
             new_id(shard),
             shard,
@@ -219,7 +214,7 @@ class Intake:
             carrier,
             msisdn,
             planned.parts,
-            _body(item, planned.encoding),
+            _BODY_HEADS[planned.encoding] + rest,
             item.ttl_s * 1000 or default_ttl_ms,
             send_at_ms,
             item.not_after_ms,
@@ -231,10 +226,10 @@ class Intake:
             origin.get("campaign", "") if origin else "",
             origin.get("variant", "") if origin else "",
             item.gate,
-            tuple(item.tags),
+            tuple(tags) if tags else (),
             item.test,
         )
-        return _Prepared(index, message, planned.encoding, bool(item.ref))
+        return index, message, planned.encoding, bool(ref)
 
     async def _within_limits(
         self, account: AccountSettings, prepared: list[_Prepared], results: list[ItemResult]
@@ -251,23 +246,21 @@ class Intake:
             _refuse(prepared[grant.granted :], results, grant.refusal)
         return prepared[: grant.granted]
 
-    async def _store_prepared(
-        self, terms: _Terms, prepared: list[_Prepared], results: list[ItemResult]
-    ) -> None:
-        answers = await self._store.accept([one.message for one in prepared])
+    async def _store_prepared(self, terms: _Terms, prepared: list[_Prepared], results: list[ItemResult]) -> None:
+        answers = await self._store.accept([message for _, message, _, _ in prepared])
         unspent = 0
         replays: list[tuple[_Prepared, str]] = []
         for one, answer in zip(prepared, answers, strict=True):
-            message = one.message
+            index, message, encoding, _ = one
             if isinstance(answer, StoreUnavailable):
-                results[one.index] = answer
+                results[index] = answer
                 unspent += answer.outcome == "not_stored"
             elif answer.code == "accepted":
-                results[one.index] = Taken(
+                results[index] = Taken(
                     answer.id,
                     STATE_LABELS[message.state],
                     message.parts,
-                    one.encoding,
+                    encoding,
                     message.route,
                     answer.expires_at_ms,
                 )
@@ -276,20 +269,18 @@ class Intake:
                 if answer.code == "replay":
                     replays.append((one, answer.id))
                 else:
-                    results[one.index] = _not_taken(one, answer)
+                    results[index] = _not_taken(one, answer)
         if unspent and terms.limited:
             self._limiter.give_back(terms.account, unspent)
         if replays:
             taken = await asyncio.gather(*(self._replayed(one, sid) for one, sid in replays))
             for (one, _), first in zip(replays, taken, strict=True):
-                results[one.index] = first
+                results[one[0]] = first
 
     async def _replayed(self, one: _Prepared, sid: str) -> Taken:
         """Return the first answer again; what the record says, if it is still kept, goes first."""
-        message = one.message
-        first = Taken(
-            sid, STATE_LABELS[message.state], message.parts, one.encoding, message.route, 0, replayed=True
-        )
+        _, message, encoding, _ = one
+        first = Taken(sid, STATE_LABELS[message.state], message.parts, encoding, message.route, 0, replayed=True)
         try:
             record = await self._store.get(sid)
         except StoreUnavailable:
@@ -297,7 +288,7 @@ class Intake:
         if record is not None:
             first.state = STATE_LABELS[State.SCHEDULED if record.send_at_ms else State.QUEUED]
             first.parts = record.parts
-            first.encoding = record.body.get("e", one.encoding)
+            first.encoding = record.body.get("e", encoding)
             first.route = record.route
             first.expires_at_ms = record.expires_at_ms
         return first
@@ -336,20 +327,29 @@ def has_signature(text: str) -> bool:
 
 
 def ref_mark(account: str, ref: str, msisdn: str) -> bytes:
-    """Return the 16 bytes under which the store remembers a `ref`. A NUL cannot stand inside any of them."""
-    return hashlib.blake2b(f"{account}\0r\0{ref}\0{msisdn}".encode(), digest_size=16).digest()
+    """Return the 16 bytes under which the store remembers a `ref` of an account towards a number."""
+    mark = _mark_of(account)
+    mark.update(f"r\0{ref}\0{msisdn}".encode())
+    return mark.digest()
 
 
-def _key_mark(account: str, key: str | None, msisdn: str, index: int) -> bytes:
-    # The item's number is part of it: one key serves a whole batch, where a number may stand twice.
-    return hashlib.blake2b(f"{account}\0k\0{key}\0{msisdn}\0{index}".encode(), digest_size=16).digest()
+def _mark_of(account: str) -> hashlib.blake2b:
+    # NUL between the parts: it cannot stand inside one of them.
+    return hashlib.blake2b(f"{account}\0".encode(), digest_size=16)
 
 
-def _digest(item: ValidMessage, msisdn: str) -> bytes:
-    """Return 8 bytes over what the application asked for, however it ordered or spelled it."""
-    content = item.given
-    content["to"] = msisdn
-    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()[:8]
+def _digest(item: ValidMessage, rest: bytes) -> bytes:
+    """Return 8 bytes over what the application asked for, however it ordered its fields.
+
+    Only what was sent counts: a default that the configuration fills in may change between two repeats.
+    """
+    asked = (
+        f"\0{item.category}\0{item.ttl_s}\0{item.send_at_ms}\0{item.not_after_ms}\0{item.sender}"
+        f"\0{item.gate}\0{item.test}"
+    )
+    if item.tags:
+        asked += "\0" + "\0".join(item.tags)
+    return hashlib.blake2b(rest + asked.encode(), digest_size=8).digest()
 
 
 def _sender(terms: _Terms, item: ValidMessage) -> str:
@@ -365,9 +365,16 @@ def _sender(terms: _Terms, item: ValidMessage) -> str:
     return sender
 
 
-def _body(item: ValidMessage, encoding: str) -> bytes:
-    """Return the record's JSON: what dispatch and queries read and the record has no place of its own for."""
-    body: dict[str, Any] = {"t": item.text, "e": encoding}
+_BODY_HEADS: Final = {name: b'{"e":"%b",' % name.encode() for name in ("gsm7", "ucs2", "latin1")}
+"""How the record's JSON begins; the encoding is no part of what the application asked for."""
+
+
+def _body_rest(item: ValidMessage) -> bytes:
+    """Return the record's JSON without its head: what the record has no place of its own for.
+
+    Written in one order, so that equal requests give equal bytes.
+    """
+    body: dict[str, Any] = {"t": item.text}
     if item.ref:
         body["r"] = item.ref
     if item.origin:
@@ -378,7 +385,7 @@ def _body(item: ValidMessage, encoding: str) -> bytes:
         body["m"] = item.meta
     if item.ext:
         body["x"] = item.ext
-    return orjson.dumps(body)
+    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)[1:]
 
 
 _REFUSALS: Final[dict[str, tuple[str, str, str]]] = {
@@ -399,7 +406,8 @@ def _not_taken(one: _Prepared, answer: Accepted) -> GatewayError:
     """Return the error that stands for the store's refusal."""
     if answer.code == "full":
         return Backpressure("overloaded", "the queue is full", retry_after_s=FULL_RETRY_S)
-    verdict = "ref_conflict" if answer.code == "conflict" and one.by_ref else answer.code
+    by_ref = one[3]
+    verdict = "ref_conflict" if answer.code == "conflict" and by_ref else answer.code
     code, detail, field = _REFUSALS[verdict]
     wait_s = max(1.0, answer.retry_at_ms / 1000 - time.time()) if answer.retry_at_ms else None
     return RequestError(code, detail, field=field, retry_after_s=wait_s)
@@ -407,4 +415,4 @@ def _not_taken(one: _Prepared, answer: Accepted) -> GatewayError:
 
 def _refuse(prepared: Sequence[_Prepared], results: list[ItemResult], error: GatewayError) -> None:
     for one in prepared:
-        results[one.index] = error
+        results[one[0]] = error

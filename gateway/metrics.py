@@ -232,9 +232,7 @@ class Metrics:
             "pid_namespace": _pid_namespace(),
             "cells": [[name, labels, c.n] for name, by in self._cells.items() for labels, c in by.items()],
             "hists": [
-                [name, labels, h.counts[:], h.sum]
-                for name, by in self._hists.items()
-                for labels, h in by.items()
+                [name, labels, h.counts[:], h.sum] for name, by in self._hists.items() for labels, h in by.items()
             ],
         }
 
@@ -379,9 +377,7 @@ class _Totals:
         """Return the counters and histograms in the form `add` reads (gauges die with their worker)."""
         return {
             "cells": [[name, labels, n] for (name, labels), n in self.counters.items()],
-            "hists": [
-                [name, labels, counts, total] for (name, labels), (counts, total) in self.hists.items()
-            ],
+            "hists": [[name, labels, counts, total] for (name, labels), (counts, total) in self.hists.items()],
         }
 
 
@@ -485,7 +481,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _is_dead(path: Path, snapshot: Mapping[str, Any]) -> bool:
-    """Tell whether the writer has ended: it said so, its process is gone, or (out of our sight) its file is old.
+    """Tell whether the writer has ended: it said so, its process is gone, or its file is old.
 
     A worker in another container may share the directory but not our process table; only its file tells then.
     """

@@ -1,8 +1,8 @@
-"""The supervisor of one machine: starts the embedded store and all workers, restarts the dead, stops in order.
+"""The supervisor of one machine: starts embedded store and workers, restarts the dead, stops all in order.
 
-Owns processes, the listening sockets (bound once and handed down, so that no restart refuses a connection), each
-worker's incarnation and the order of the end. Refuses to know what a worker does. Stands above `app`: a worker
-learns by its link (a socket pair) that it shall drain, and that its supervisor is gone.
+Owns processes, the listening sockets (bound once and handed down, so that no restart refuses a connection),
+each worker's incarnation and the order of the end. Refuses to know what a worker does. Stands above `app`: a
+worker learns by its link (a socket pair) that it shall drain, and that its supervisor is gone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
@@ -276,9 +276,10 @@ class Supervisor:
             self._tell(slot, app.DRAIN)
         if any(s.process is not None for s in self._slots):
             await self._wait_hurry(NOTICE_S)
-        # 2. No more intake.
-        await self._end("api", API_GRACE_S)
+        # 2. No more intake. Our copy of the listener goes first: the workers' close is then the last one, and
+        # nobody waits in a queue that no process takes from.
         self._listeners.close()
+        await self._end("api", API_GRACE_S)
         # 3. Dispatch: stop claiming, wait for the window's answers, record them, unbind, release the rest.
         await self._end("dispatch", max(1.0, DISPATCH_UNTIL_S - (time.monotonic() - began)))
         # 4. Admin last: readiness and metrics are watched during the drain.
@@ -300,20 +301,16 @@ class Supervisor:
         keepers = {s.keeper for s in slots if s.keeper is not None}
         if not keepers:
             return
+        ended = asyncio.create_task(_all_of(keepers))
         hurry = asyncio.create_task(self._hurry.wait())
-        deadline = time.monotonic() + grace_s
-        waiting = set(keepers)
-        while waiting and not hurry.done() and (left := deadline - time.monotonic()) > 0:
-            _, waiting_or_hurry = await asyncio.wait(
-                {*waiting, hurry}, timeout=left, return_when=asyncio.FIRST_COMPLETED
-            )
-            waiting = {t for t in waiting_or_hurry if t is not hurry}
+        await asyncio.wait([ended, hurry], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
+        waiting = {keeper for keeper in keepers if not keeper.done()}
         for slot in slots:
             if slot.keeper in waiting:
                 log.warning("worker %s did not end in time: killed", slot.name)
                 _signal(slot, signal.SIGKILL)
-        await asyncio.gather(*keepers, return_exceptions=True)
+        await ended
         for slot in slots:
             killed = slot.process is not None and slot.process.returncode not in (0, None)
             if role == "dispatch" and killed and self._store is not None:
@@ -328,6 +325,11 @@ class Supervisor:
     async def _wait_hurry(self, pause_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._hurry.wait(), pause_s)
+
+
+async def _all_of(tasks: Iterable[asyncio.Task[None]]) -> bool:
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return True
 
 
 def _signal(slot: _Slot, sign: signal.Signals) -> None:

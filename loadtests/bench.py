@@ -39,6 +39,12 @@ import psutil
 import redis
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # run as a script, only loadtests/ would be searched
+
+from gateway.model import Category  # noqa: E402
+from gateway.settings import load  # noqa: E402
+from gateway.store.store import Store  # noqa: E402
+
 PATTERN = "vnmnnvmnnm"
 """Of ten messages two are verification, five notification, three marketing."""
 LABELS = {"v": "verification", "n": "notification", "m": "marketing"}
@@ -49,7 +55,7 @@ DRAIN_TIMEOUT_S = 60.0
 
 @dataclass(slots=True)
 class Setup:
-    """What is started. The defaults are the issue's: 2 binds, window 500, 5 ms, receipts after 1 s, strict."""
+    """What is started. Defaults: 2 binds, window 500, answers after 5 ms, receipts after 1 s, strict."""
 
     workdir: Path
     api_workers: int = 1
@@ -70,6 +76,11 @@ class Setup:
     admin_port: int = 0
     smsc_port: int = 0
 
+    def environment(self) -> dict[str, str]:
+        """Return the environment of every process: its secrets, and the checkout to import from."""
+        secrets_of_the_run = {"SMSGW_ADMIN_TOKEN": self.token, "BENCH_SMSC_PASSWORD": "bench"}
+        return {**os.environ, **secrets_of_the_run, "PYTHONPATH": str(ROOT)}
+
     @property
     def config_dir(self) -> Path:
         return self.workdir / "config"
@@ -88,7 +99,7 @@ class Setup:
 
 
 def write_config(setup: Setup) -> None:
-    """Write the configuration directory of the run; tables that are not written come from the shipped ones."""
+    """Write the configuration directory of the run; tables not written come from the shipped ones."""
     setup.config_dir.mkdir(parents=True, exist_ok=True)
     caps = {
         "verification": '["1/60s", "5/3600s", "10/86400s"]',
@@ -173,11 +184,7 @@ class Machine:
         self.gateway: subprocess.Popen[bytes] | None = None
         self.smsc: subprocess.Popen[bytes] | None = None
         self.client: subprocess.Popen[bytes] | None = None
-        self._environment = os.environ | {
-            "SMSGW_ADMIN_TOKEN": setup.token,
-            "BENCH_SMSC_PASSWORD": "bench",
-            "PYTHONPATH": str(ROOT),
-        }
+        self._environment = setup.environment()
 
     def start(self) -> None:
         """Start carrier and gateway; return when both binds are up and the gateway says it is ready."""
@@ -287,7 +294,7 @@ class Machine:
         return {name: float(value) for name, value in samples}
 
     def roles(self) -> dict[str, list[psutil.Process]]:
-        """Return the running processes by role: api, dispatch, admin, store, supervisor, client, simulator."""
+        """Return the running processes by role: api, dispatch, admin, store, supervisor, client, …"""
         roles: dict[str, list[psutil.Process]] = defaultdict(list)
         assert self.gateway is not None
         supervisor = psutil.Process(self.gateway.pid)
@@ -479,12 +486,14 @@ def _doubles(path: Path) -> array[float]:
 
 
 async def load_blacklist(socket_path: str, setup: Setup) -> None:
-    """Put BLACKLISTED numbers that the run never uses on the account's blacklist, as an operator's import
-    would.
-    """
-    from loadtests.store_setup import blacklist
-
-    await blacklist(socket_path, setup.config_dir, (f"86139{n:08d}" for n in range(BLACKLISTED)))
+    """Put BLACKLISTED numbers that the run never uses on the account's blacklist, as an operator's import would."""
+    settings = load(setup.config_dir, setup.environment())
+    store = await Store.open(settings, f"unix://{socket_path}")
+    try:
+        every = tuple(Category)
+        await store.blacklist_add("bench", [(f"86139{n:08d}", every, "complaint") for n in range(BLACKLISTED)])
+    finally:
+        await store.close()
 
 
 def drain(machine: Machine, accepted: int) -> int:
@@ -517,9 +526,7 @@ def cpu_us(before: Sample, after: Sample, messages: int) -> dict[str, float]:
 def delivered(machine: Machine) -> int:
     """Return how many messages the gateway itself counts as delivered."""
     prefix = "smsgw_messages_total"
-    return int(
-        sum(v for k, v in machine.metrics().items() if k.startswith(prefix) and 'state="delivered"' in k)
-    )
+    return int(sum(v for k, v in machine.metrics().items() if k.startswith(prefix) and 'state="delivered"' in k))
 
 
 def run_throughput(machine: Machine, args: argparse.Namespace) -> dict[str, Any]:
@@ -664,9 +671,7 @@ def run_idle(machine: Machine, args: argparse.Namespace) -> dict[str, Any]:
     return {
         "seconds": round(after.at - before.at, 1),
         "cpu_percent_of_a_core": percent,
-        "gateway_cpu_percent": round(
-            sum(v for k, v in percent.items() if k not in ("client", "simulator")), 2
-        ),
+        "gateway_cpu_percent": round(sum(v for k, v in percent.items() if k not in ("client", "simulator")), 2),
         "rss_mb": _mb(after.rss_bytes),
     }
 
@@ -718,25 +723,17 @@ def about_machine() -> dict[str, Any]:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mode", choices=sorted(MODES), default="batch")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, and exit 1 if anything was lost")
     parser.add_argument("--warmup", type=float, default=8.0, help="seconds before the steady window")
     parser.add_argument("--steady", type=float, default=30.0, help="seconds measured")
     parser.add_argument("--connections", type=int, default=0, help="0: 8 for batches, 64 for single messages")
-    parser.add_argument(
-        "--rate", type=float, default=0.0, help="messages a second; 0: as fast as answers come"
-    )
-    parser.add_argument(
-        "--outstanding", type=int, default=40_000, help="accepted and not yet settled, at most"
-    )
+    parser.add_argument("--rate", type=float, default=0.0, help="messages a second; 0: as fast as answers come")
+    parser.add_argument("--outstanding", type=int, default=40_000, help="accepted and not yet settled, at most")
     parser.add_argument("--queued", type=int, default=0, help="priority: 20,000; backlog: 1,000,000")
     parser.add_argument("--probe-rate", type=float, default=20.0, help="verification probes a second")
-    parser.add_argument(
-        "--max-tps", type=int, default=0, help="0: none, but 200 in modes priority and backlog"
-    )
+    parser.add_argument("--max-tps", type=int, default=0, help="0: none, but 200 in modes priority and backlog")
     parser.add_argument("--api-workers", type=int, default=1)
     parser.add_argument("--dispatch-workers", type=int, default=1)
     parser.add_argument("--shards", type=int, default=1)

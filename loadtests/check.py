@@ -286,9 +286,7 @@ def _check_submits(report: Report, group: _Group) -> None:
         if taken[part] < must[part]:
             never = must[part] - taken[part]
             report.lost.extend(ids[:never])
-            report.add(
-                "I3", ids, f"part {part}: on record as sent {must[part]} times, seen {taken[part]} times"
-            )
+            report.add("I3", ids, f"part {part}: on record as sent {must[part]} times, seen {taken[part]} times")
         elif taken[part] > may[part]:
             report.copies += taken[part] - may[part]
             if may[part] == 0:
@@ -332,14 +330,10 @@ def _check_copies(report: Report, allowed: int) -> None:
     if report.copies > allowed:
         report.add("I4", report.duplicated, f"{report.copies} copies, {allowed} allowed")
         if allowed == 0:
-            report.add(
-                "I3", report.duplicated, "more than one submit_sm for a part, and no fault to excuse it"
-            )
+            report.add("I3", report.duplicated, "more than one submit_sm for a part, and no fault to excuse it")
 
 
-def _check_history(
-    report: Report, by_id: Mapping[str, RecordRow], history: Sequence[Mapping[str, str]]
-) -> None:
+def _check_history(report: Report, by_id: Mapping[str, RecordRow], history: Sequence[Mapping[str, str]]) -> None:
     was: dict[str, str] = {}
     now = {message_id: record.state for message_id, record in by_id.items()}
     for snapshot in [*history, now]:
@@ -394,18 +388,12 @@ def read_smsc(path: Path) -> tuple[list[SubmitRow], list[ReceiptRow]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check three ledger files; exit 1 when an invariant is broken."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--client", type=Path, required=True)
     parser.add_argument("--smsc", type=Path, required=True, nargs="+", help="one file a simulated SMSC")
     parser.add_argument("--records", type=Path, required=True)
-    parser.add_argument(
-        "--copies", type=int, default=0, help="the duplicate budget of the faults of this run"
-    )
-    parser.add_argument(
-        "--running", action="store_true", help="the run is not over: live messages are not lost"
-    )
+    parser.add_argument("--copies", type=int, default=0, help="the duplicate budget of the faults of this run")
+    parser.add_argument("--running", action="store_true", help="the run is not over: live messages are not lost")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
     submits: list[SubmitRow] = []

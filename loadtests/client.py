@@ -24,8 +24,11 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
+
+import uvloop
 
 NUMBER_PREFIX = "+86138"
 """A China Mobile prefix; eight digits follow, so one run can name 100 million distinct recipients."""
@@ -103,8 +106,7 @@ class BodyMaker:
         # `run` keeps refs of two runs against one store apart; the two numbers of the text are the place and
         # its ref.
         return (
-            f'{{"to":"{NUMBER_PREFIX}%08d","category":"{category}","text":{text},'
-            f'"ref":"{self.plan.run}-%08d"}}'
+            f'{{"to":"{NUMBER_PREFIX}%08d","category":"{category}","text":{text},"ref":"{self.plan.run}-%08d"}}'
         ).encode()
 
     def _wrap(self, items: Sequence[bytes]) -> bytes:
@@ -248,7 +250,7 @@ class Stream:
                 try:
                     if link is None or link.transport is None:
                         link = HttpLink(answered, lost)
-                        await loop.create_connection(lambda made=link: made, self._host, self._port)
+                        await loop.create_connection(partial(_same, link), self._host, self._port)
                     link.send(request)
                     status, head, body = await waiter
                 except OSError:
@@ -329,6 +331,10 @@ class Stream:
 
     def _count_code(self, code: str, n: int) -> None:
         self.result.codes[code] = self.result.codes.get(code, 0) + n
+
+
+def _same(link: HttpLink) -> HttpLink:
+    return link
 
 
 def _count(body: bytes, name: bytes) -> int:
@@ -430,15 +436,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a plan file (written by bench.py) to its end; SIGTERM stops sending, then open requests are
     answered.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--plan", required=True, type=Path, help="JSON: host, port, key, streams, feedback, stats, out"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plan", required=True, type=Path, help="JSON: host, port, key, streams, feedback, stats, out")
     args = parser.parse_args(argv)
     plan = json.loads(args.plan.read_text())
-    with asyncio.Runner(loop_factory=_fast_loop()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_main(plan))
     return 0
 
@@ -452,14 +454,6 @@ async def _main(plan: dict[str, Any]) -> None:
     gc.set_threshold(50_000, 50, 50)
     await run.run()
     run.write_results(Path(plan["out"]))
-
-
-def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
 
 
 if __name__ == "__main__":

@@ -179,15 +179,11 @@ def test_snapshots_of_another_version_or_torn_files_are_passed_over(tmp_path: Pa
         b'{"incarnation": "x", "cells": [["gone_total", [], 3], ["submits_total", ["a"], 1]]}'
     )
     (tmp_path / "y.json").write_bytes(b'{"incarnation": ')
-    (tmp_path / "z.json").write_bytes(
-        orjson.dumps({"incarnation": "z", "hists": [["accept_seconds", [], [1], 1.0]]})
-    )
+    (tmp_path / "z.json").write_bytes(orjson.dumps({"incarnation": "z", "hists": [["accept_seconds", [], [1], 1.0]]}))
     assert not MetricsHub(tmp_path).totals()
 
 
-async def test_the_writer_writes_changes_and_skips_repeats(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_writer_writes_changes_and_skips_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "HEARTBEAT_S", 3600.0)
     m = Metrics("api", "0", "one")
     task = asyncio.create_task(SnapshotWriter(m, tmp_path).run(interval_s=0.01))

@@ -1,4 +1,4 @@
-"""`/admin/v1/gates`: read and set the gates that hold or close messages by gate, tag, campaign, account, category.
+"""`/admin/v1/gates`: read and set what holds or closes messages, by gate, tag, campaign, account or category.
 
     GET                                                    → {"gates": [{kind, name, state, held, closed}]}
     PUT {"kind": "gate", "name": "spring", "state": "hold"} → {kind, name, state, held, moved}

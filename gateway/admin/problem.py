@@ -24,9 +24,7 @@ SAFE_HEADERS: Final = {
 
 def json_answer(body: Any, *, status: int = 200) -> web.Response:
     """Return `body` as JSON."""
-    return web.Response(
-        status=status, body=orjson.dumps(body), content_type="application/json", headers=SAFE_HEADERS
-    )
+    return web.Response(status=status, body=orjson.dumps(body), content_type="application/json", headers=SAFE_HEADERS)
 
 
 def problem(

@@ -92,29 +92,11 @@ class AdminServer:
         """Let in who may ask, and turn every error into an answer that repeats nothing."""
         try:
             if not self._allowed(request):
-                return problem(
-                    401, "unauthorized", "the admin token is wanted", headers={"WWW-Authenticate": "Bearer"}
-                )
+                return problem(401, "unauthorized", "the admin token is wanted", headers={"WWW-Authenticate": "Bearer"})
             async with asyncio.timeout(REQUEST_LIMIT_S):
                 return await handler(request)
-        except (RequestError, Backpressure, StoreUnavailable) as error:
-            return refusal(error)
-        except TimeoutError:
-            return problem(503, "timeout", "the answer took too long", headers={"Retry-After": "1"})
-        except web.HTTPRequestEntityTooLarge:
-            return problem(413, "too_large", f"at most {gates_v1.MAX_BODY_BYTES} bytes are accepted")
-        except web.HTTPMethodNotAllowed as error:
-            allow = ", ".join(sorted(error.allowed_methods))
-            return problem(405, "method_not_allowed", "this path has other methods", headers={"Allow": allow})
-        except web.HTTPException as error:
-            return problem(
-                error.status, "not_found" if error.status == 404 else "bad_request", "no such thing here"
-            )
-        except (
-            Exception
-        ) as error:  # the one boundary: a fault of ours is logged by its type and place, not shown
-            log.exception("admin request failed: %s", type(error).__name__)
-            return problem(500, "internal_error", "this is our fault; the log says more")
+        except Exception as error:  # the one boundary: every error becomes an answer
+            return _answer_to(error)
 
     def _allowed(self, request: web.Request) -> bool:
         sent = request.headers.get("Authorization")
@@ -196,6 +178,26 @@ class _Connection(RequestHandler):
         del request, exc, message
         self.keep_alive(False)
         return problem(status if status < 500 else 500, "bad_request", "this is no HTTP request")
+
+
+def _answer_to(error: Exception) -> web.Response:
+    match error:
+        case RequestError() | Backpressure() | StoreUnavailable():
+            answer = refusal(error)
+        case TimeoutError():
+            answer = problem(503, "timeout", "the answer took too long", headers={"Retry-After": "1"})
+        case web.HTTPRequestEntityTooLarge():
+            answer = problem(413, "too_large", f"at most {gates_v1.MAX_BODY_BYTES} bytes are accepted")
+        case web.HTTPMethodNotAllowed():
+            allow = {"Allow": ", ".join(sorted(error.allowed_methods))}
+            answer = problem(405, "method_not_allowed", "this path has other methods", headers=allow)
+        case web.HTTPException():
+            code = "not_found" if error.status == 404 else "bad_request"
+            answer = problem(error.status, code, "there is no such thing here")
+        case _:  # a fault of ours: the log has its type and place, the answer nothing
+            log.error("admin request failed: %s", type(error).__name__, exc_info=error)
+            answer = problem(500, "internal_error", "this is our fault; the log says more")
+    return answer
 
 
 def _digest(text: str) -> bytes:

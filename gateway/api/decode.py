@@ -34,9 +34,7 @@ def decode_json(raw: bytes) -> Any:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         at = f"line {error.lineno}, column {error.colno}"
-        raise RequestError(
-            "invalid_json", f"the body is not valid JSON in UTF-8 ({at})", status=400
-        ) from None
+        raise RequestError("invalid_json", f"the body is not valid JSON in UTF-8 ({at})", status=400) from None
     except RecursionError:
         raise RequestError("too_deep", f"more than {MAX_DEPTH} levels", status=400) from None
     keys = _count_keys(value, 1)

@@ -145,15 +145,11 @@ class GuardedConnection(RequestHandler):
     ) -> web.StreamResponse:
         """Answer what aiohttp could not parse. Neither the answer nor the log repeats any of it."""
         if status == 400:
-            body = document(
-                400, "bad_request", "the request line, the headers or the framing are not HTTP/1.1"
-            )
+            body = document(400, "bad_request", "the request line, the headers or the framing are not HTTP/1.1")
             self._guard.count_closed("bad_request")
         else:
             _log.error("request failed in the server: %s", type(exc).__name__)
-            body = document(
-                500, "internal", "an error on our side; it may have been stored", outcome="unknown"
-            )
+            body = document(500, "internal", "an error on our side; it may have been stored", outcome="unknown")
         return cast(web.StreamResponse, Answer(status, body, content_type=CONTENT_TYPE, close=True))
 
     def log_exception(self, *args: Any, **kw: Any) -> None:

@@ -16,7 +16,7 @@ from gateway.api.decode import decode_json
 from gateway.api.problem import refuse
 from gateway.api.request import MAX_BATCH_BYTES, idempotency_key
 from gateway.api.schema import open_batch, validate_items
-from gateway.api.views import result_view
+from gateway.api.views import batch_view
 from gateway.errors import Backpressure, GatewayError, RequestError, StoreUnavailable
 from gateway.intake import SLICE, ItemResult, Taken
 from gateway.model import ValidMessage
@@ -34,11 +34,7 @@ async def post_batch(context: Context, call: Call) -> Answer:
         return refuse(undecided)
     taken = [result for result in results if result.__class__ is Taken]
     context.accept_seconds.observe(time.perf_counter() - started, len(taken))
-    body = {
-        "accepted": len(taken),
-        "rejected": len(results) - len(taken),
-        "results": [result_view(result, context.durability) for result in results],
-    }
+    body = batch_view(results, len(taken), context.durability)
     replayed = bool(taken) and all(result.replayed for result in taken)
     return Answer(202, body, headers=b"Idempotent-Replayed: true\r\n" if replayed else b"")
 

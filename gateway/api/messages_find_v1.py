@@ -29,9 +29,7 @@ async def find_messages(context: Context, call: Call) -> Answer:
     else:
         ref = parameters["ref"]
         if not 1 <= len(ref) <= _MAX_REF_CHARS:
-            raise RequestError(
-                "invalid_parameter", "ref must have 1 to 128 characters", field="ref", status=400
-            )
+            raise RequestError("invalid_parameter", "ref must have 1 to 128 characters", field="ref", status=400)
         found = await context.store.find_ref(msisdn, ref_mark(account, ref, msisdn))
         records = [found] if found is not None else []
     return Answer(200, {"messages": [record_view(r) for r in records if r.account == account]})

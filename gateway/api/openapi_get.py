@@ -61,18 +61,14 @@ def _paths() -> Json:
     return {
         "/v1/messages": {
             "post": _operation("Send one message", "Message", "Accepted", "202", posted, [key]),
-            "get": _operation(
-                "Find messages to a number", None, "Found", "200", (400, 401, 422, 503), [to, ref]
-            ),
+            "get": _operation("Find messages to a number", None, "Found", "200", (400, 401, 422, 503), [to, ref]),
         },
         "/v1/messages/batch": {
             "post": _operation("Send up to 1,000 messages", "Batch", "BatchAnswer", "202", posted, [key]),
         },
         "/v1/messages/{id}": {
             "get": _operation("Read one message", None, "Record", "200", (400, 401, 404, 503), [item]),
-            "delete": _operation(
-                "Cancel a message", None, "Cancelled", "200", (400, 401, 404, 409, 503), [item]
-            ),
+            "delete": _operation("Cancel a message", None, "Cancelled", "200", (400, 401, 404, 409, 503), [item]),
         },
     }
 

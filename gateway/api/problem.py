@@ -1,8 +1,8 @@
 """Refusals as RFC 9457 problem documents: one shape for every error the API answers.
 
-Owns the shape {type, title, status, code, detail, outcome, field?, retry_after_s?} and the words of each code. Refuses to
-repeat anything of the request: details are our own sentences. Stands at the end of every failing path, also
-of those on which no request could be read.
+Owns the shape {type, title, status, code, detail, outcome, field?, retry_after_s?} and the words of each
+code. Refuses to repeat anything of the request: details are our own sentences. Stands at the end of every
+failing path, also of those on which no request could be read.
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ def document(
 def describe(error: GatewayError) -> dict[str, Any]:
     """Return the problem document of an error from the tree."""
     if isinstance(error, RequestError):
-        return document(
-            error.status, error.code, error.detail, field=error.field, retry_after_s=error.retry_after_s
-        )
+        return document(error.status, error.code, error.detail, field=error.field, retry_after_s=error.retry_after_s)
     if isinstance(error, Backpressure):
         return document(error.status, error.code, error.detail, retry_after_s=error.retry_after_s)
     if isinstance(error, StoreUnavailable):

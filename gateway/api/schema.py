@@ -64,22 +64,23 @@ def _string(
     pattern: str = f"[^{_CONTROL}]*",
     wants: str = "no control characters",
     most_bytes: int = 0,
-    bounds_code: str = "invalid_field",
+    long_code: str = "invalid_field",
     required: bool = False,
 ) -> Field:
     """Make a string field of `least` to `most` characters (code points) that match `pattern` as a whole."""
     matches = re.compile(pattern).fullmatch
-    plain = pattern.startswith(
-        "[^\\u0000"
-    )  # printable characters always pass: isprintable is the cheap answer
+    plain = pattern.startswith("[^\\u0000")  # printable characters always pass: isprintable is the cheap answer
     bounds = f"{least} to {most} characters" if least else f"at most {most} characters"
 
     def check(value: Any) -> str:
         if value.__class__ is not str:
             raise _refusal(name, f"{name} must be a string")
         if not least <= len(value) <= most:
-            raise _refusal(name, f"{name} must have {bounds}", bounds_code)
-        if not (plain and value.isprintable()) and not matches(value):
+            code = long_code if len(value) > most else "invalid_field"
+            raise _refusal(name, f"{name} must have {bounds}", code)
+        if plain and value.isprintable() and not most_bytes:
+            return value
+        if not matches(value):
             raise _refusal(name, f"{name} must have {wants}")
         if most_bytes and len(value.encode()) > most_bytes:
             raise _refusal(name, f"{name} must have at most {most_bytes} bytes in UTF-8")
@@ -103,19 +104,15 @@ def _integer(name: str, about: str, least: int, most: int) -> Field:
 
 
 def _choice(name: str, about: str, choices: tuple[str, ...], *, required: bool = False) -> Field:
-    allowed = {choice: choice for choice in choices}
+    allowed = frozenset(choices)
     listed = ", ".join(choices)
 
     def check(value: Any) -> str:
-        if value.__class__ is str:
-            found = allowed.get(value)
-            if found is not None:
-                return found
+        if value.__class__ is str and value in allowed:
+            return value
         raise _refusal(name, f"{name} must be one of {listed}")
 
-    return Field(
-        name, {"type": "string", "enum": list(choices), "description": about}, check, required=required
-    )
+    return Field(name, {"type": "string", "enum": list(choices), "description": about}, check, required=required)
 
 
 def _boolean(name: str, about: str) -> Field:
@@ -129,8 +126,7 @@ def _boolean(name: str, about: str) -> Field:
 
 # RFC 3339 §5.6 with the offset it requires; fromisoformat alone would take week dates and offsets of seconds.
 _TIMESTAMP = (
-    "[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,9})?"
-    "([Zz]|[+\\-]([01][0-9]|2[0-3]):[0-5][0-9])"
+    "[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,9})?([Zz]|[+\\-]([01][0-9]|2[0-3]):[0-5][0-9])"
 )
 
 
@@ -203,7 +199,7 @@ FIELDS: Final[tuple[Field, ...]] = (
     _string(
         "to",
         "Recipient: E.164 as +8613800138000, or national digits completed by the account's default country.",
-        most=32, bounds_code="invalid_number", required=True,
+        most=32, long_code="invalid_number", required=True,
     ),
     _choice("category", "What the message is for; verification goes first.", CATEGORY_LABELS, required=True),
     _string(
@@ -212,7 +208,7 @@ FIELDS: Final[tuple[Field, ...]] = (
         "at most 10 parts after encoding.",
         most=MAX_TEXT, pattern=f"[^{_CONTROL_IN_TEXT}]*",
         wants="no control characters other than line feed and carriage return",
-        bounds_code="text_too_long", required=True,
+        long_code="text_too_long", required=True,
     ),
     _string("sender", "Sender id, one of the account's; the first of them when absent.", most=20),
     _string("ref", "The application's own id: idempotency key within account and recipient.", most=128),
@@ -269,9 +265,9 @@ def validate_message(given: Any, now_ms: int, defaults: Mapping[str, Any] | None
     if given.__class__ is not dict:
         raise RequestError("invalid_field", "a message must be an object")
     fields = check_fields(given, {} if defaults is None else dict(defaults))
-    for name in REQUIRED:
-        if name not in fields:
-            raise RequestError("missing_field", f"{name} is required", field=name)
+    if "to" not in fields or "category" not in fields or "text" not in fields:
+        missing = next(name for name in REQUIRED if name not in fields)
+        raise RequestError("missing_field", f"{missing} is required", field=missing)
     if "send_at_ms" in fields or "not_after_ms" in fields:
         _check_times(fields, now_ms)
     return ValidMessage(fields)
@@ -285,9 +281,7 @@ def check_fields(given: dict[str, Any], into: dict[str, Any]) -> dict[str, Any]:
             attribute, check = rules[name]
         except KeyError:
             if name in NOT_SUPPORTED:
-                raise RequestError(
-                    "not_supported", f"{name} is not supported by this version", field=name
-                ) from None
+                raise RequestError("not_supported", f"{name} is not supported by this version", field=name) from None
             raise unknown_field(name) from None
         into[attribute] = check(value)
     return into

@@ -120,6 +120,11 @@ class ApiServer:
         self._server = await loop.create_server(self._guard, sock=sock, backlog=BACKLOG)
         self._guard.start_sweeping()
 
+    def refuse_new(self) -> None:
+        """Answer every new request with 503 `draining` from now on; still listening, so that nobody is left
+        without an answer."""
+        self._draining = True
+
     async def drain(self, timeout_s: float = 10.0) -> None:
         """Accept no more connections, refuse new requests with 503 `draining`, let running ones end.
 

@@ -6,12 +6,14 @@ Stands at the end of the endpoints.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from gateway.api.problem import describe
-from gateway.errors import GatewayError
 from gateway.intake import ItemResult, Taken
 from gateway.model import CATEGORY_LABELS, STATE_LABELS, message_id
 from gateway.store.records import Attempt, Record
@@ -24,27 +26,43 @@ def iso(at_ms: int) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
 
 
-def taken_view(taken: Taken, durability: str) -> dict[str, Any]:
-    """Return what a 202 says of one message."""
+def taken_view(taken: Taken, durability: str) -> bytes:
+    """Return what a 202 says of one message, as JSON.
+
+    Messages of one commit differ in their id alone, so the rest is written once for all of them.
+    """
+    rest = _taken_rest(
+        taken.state, taken.parts, taken.encoding, taken.route, taken.expires_at_ms, taken.replayed, durability
+    )
+    return b'{"id":"%b",%b' % (message_id(taken.id).encode(), rest)
+
+
+@lru_cache(maxsize=1024)
+def _taken_rest(
+    state: str, parts: int, encoding: str, route: str, expires_at_ms: int, replayed: bool, durability: str
+) -> bytes:
     view: dict[str, Any] = {
-        "id": message_id(taken.id),
-        "state": taken.state,
-        "parts": taken.parts,
-        "encoding": taken.encoding,
-        "route": taken.route,
-        "expires_at": iso(taken.expires_at_ms) if taken.expires_at_ms else None,
+        "state": state,
+        "parts": parts,
+        "encoding": encoding,
+        "route": route,
+        "expires_at": iso(expires_at_ms) if expires_at_ms else None,
         "durability": durability,
     }
-    if taken.replayed:
+    if replayed:
         view["replayed"] = True
-    return view
+    return orjson.dumps(view)[1:]
 
 
-def result_view(result: ItemResult, durability: str) -> dict[str, Any]:
-    """Return one item of a batch's `results`: an accepted message, or `error` with its problem document."""
-    if isinstance(result, GatewayError):
-        return {"error": describe(result)}
-    return taken_view(result, durability)
+def batch_view(results: Sequence[ItemResult], accepted: int, durability: str) -> bytes:
+    """Return the answer to a batch: counts, and in order each accepted message or its `error`."""
+    items = b",".join(
+        [
+            taken_view(result, durability) if isinstance(result, Taken) else orjson.dumps({"error": describe(result)})
+            for result in results
+        ]
+    )
+    return b'{"accepted":%d,"rejected":%d,"results":[%b]}' % (accepted, len(results) - accepted, items)
 
 
 def record_view(record: Record) -> dict[str, Any]:

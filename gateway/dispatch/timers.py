@@ -86,7 +86,7 @@ class Timers:
                 number, known = await self._store.parked(shard, channel)
                 total += number
                 if known:
-                    await self._on_parked([(Correlation(channel, smsc_id, "", 0), raw) for smsc_id, raw in known])
+                    await self._on_parked(known)
             self._parked_gauges[channel].n = total
         return PARKED_S
 

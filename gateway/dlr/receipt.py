@@ -374,29 +374,31 @@ def _keys(raw: str, id_format: str) -> tuple[str, ...]:
     if id_format == "text":
         return (raw,)
     same = _canonical(raw)
+    if raw.isascii() and raw.isdigit():
+        return _number_keys(same, id_format)
     if not _HEX(raw):
         return (same,)
-    number = raw.isdigit()
-    as_hex = _decimal_to_hex(same) if number else same
-    as_decimal = _hex_to_decimal(raw)
-    if id_format == "resp_hex_dlr_dec":  # kept as decimal; a receipt with letters in it must be hex after all
-        return _distinct(same, as_decimal) if number else (as_decimal,)
+    as_decimal = str(int(raw, 16))
+    if id_format == "resp_hex_dlr_dec":  # a receipt with letters in it must be hex after all
+        return (as_decimal,)
+    return (as_decimal, same) if id_format == "resp_dec_hex" else (same, as_decimal)
+
+
+def _number_keys(digits: str, id_format: str) -> tuple[str, ...]:
+    """Return the spellings for an id that reads as a number in both bases; `digits` without leading zeros."""
+    if len(digits) == 1:
+        return (digits,)  # written alike in both bases; from 10 on all three spellings differ
+    from_hex = str(int(digits, 16))
+    if id_format == "resp_hex_dlr_dec":  # kept as decimal, and so is the receipt
+        return (digits, from_hex)
     if id_format == "resp_dec_hex":  # kept as decimal; the receipt is hex
-        return _distinct(as_decimal, same)
-    return _distinct(same, as_hex, as_decimal) if number else (same, as_decimal)
-
-
-def _distinct(*keys: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(keys))
+        return (from_hex, digits)
+    return (digits, format(int(digits), "x"), from_hex)
 
 
 def _hex_to_decimal(raw: str) -> str:
     """Return a hex id in decimal, '' when it is not hex. Exact at any length."""
     return str(int(raw, 16)) if _HEX(raw) else ""
-
-
-def _decimal_to_hex(digits: str) -> str:
-    return format(int(digits), "x")
 
 
 def _form(receipt: Receipt, key: str) -> str:

@@ -16,19 +16,18 @@ from dataclasses import dataclass
 
 import orjson
 
-from gateway.dlr.receipt import Receipt, parse, receipt_keys
+from gateway.dlr.receipt import IdLearner, Receipt, parse, receipt_keys
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Cell, Metrics
 from gateway.model import STATE_LABELS, shard_of_id
 from gateway.settings import Settings
 from gateway.smpp.channel import Channel, Inbound
-from gateway.store.store import AppliedReceipt, Correlation, FoundReceipt, Store
+from gateway.store.store import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, Store
 
 logger = logging.getLogger(__name__)
 
 _MOST = 200
 _STATUS_AGAIN = 0x08  # ESME_RSYSERR: "temporary" to every SMSC we know of, unlike 0x64
-_ID_CHARS = 22
 _WAITING_MOST = 20_000
 
 
@@ -45,6 +44,7 @@ class Recorder:
         self._store = store
         self._metrics = metrics
         self._formats = {c.id: c.id_format for c in settings.channels}
+        self._learners = {c.id: IdLearner() for c in settings.channels if c.id_format == "auto"}
         self._waiting: deque[Inbound] = deque()
         self._ready = asyncio.Event()
         self._stopping = False
@@ -116,73 +116,104 @@ class Recorder:
         Channel.acknowledge(batch)
 
     async def _apply(self, items: list[_Item]) -> None:
-        found = await self._store.find_receipts(
-            [
-                FoundReceipt(
-                    i.inbound.channel,
-                    receipt_keys(i.receipt.id, self._formats.get(i.inbound.channel, "auto"), i.receipt.text_id),
-                    True,
-                    _payload(i),
-                )
-                for i in items
-            ]
-        )
-        known: dict[int, list[AppliedReceipt]] = {}
-        for item, answer in zip(items, found, strict=True):
-            if len(answer) > _ID_CHARS:
-                r = item.receipt
-                sid = answer[:_ID_CHARS]
-                known.setdefault(shard_of_id(sid), []).append(
-                    AppliedReceipt(
-                        sid,
-                        shard_of_id(sid),
-                        int(answer[_ID_CHARS:]),
-                        item.inbound.channel,
-                        r.state,
-                        item.inbound.source.decode("latin-1"),
-                        r.stat,
-                        r.network_error or r.err,
+        lookups = []
+        for i in items:
+            spellings = self._spellings(i.inbound.channel, i.receipt)
+            lookups.append(FoundReceipt(i.inbound.channel, spellings, _payload(i, spellings)))
+        matches = await self._store.find_receipts(lookups)
+        wrong = await self._apply_matches(items, lookups, matches)
+        if wrong:
+            # Another message happens to have this id in another spelling; ours is still to come.
+            again = await self._store.park_receipts([lookups[i] for i in wrong])
+            await self._apply_matches([items[i] for i in wrong], [lookups[i] for i in wrong], again)
+
+    async def _apply_matches(
+        self, items: list[_Item], lookups: list[FoundReceipt], matches: list[ReceiptMatch | None]
+    ) -> list[int]:
+        """Apply what was found; returns the places whose match was a guess that the address proved wrong."""
+        groups: dict[int, list[tuple[int, AppliedReceipt]]] = {}
+        wrong: list[int] = []
+        for place, match in enumerate(matches):
+            channel, receipt = items[place].inbound.channel, items[place].receipt
+            address = items[place].inbound.source.decode("latin-1")
+            if match is None:
+                self._count(channel, "parked")
+            elif match.candidate and not address:
+                wrong.append(place)
+            else:
+                shard = shard_of_id(match.id)
+                groups.setdefault(shard, []).append(
+                    (
+                        place,
+                        AppliedReceipt(
+                            match.id,
+                            shard,
+                            match.part,
+                            channel,
+                            receipt.state,
+                            address,
+                            receipt.stat,
+                            receipt.network_error or receipt.err,
+                        ),
                     )
                 )
-            else:
-                self._count(item.inbound.channel, "parked" if answer == "P" else "dropped")
-        for shard, group in known.items():
-            self._account(group, await self._store.apply_receipts(shard, group))
+        for shard, group in groups.items():
+            answers = await self._store.apply_receipts(shard, [r for _, r in group])
+            for (place, applied), answer in zip(group, answers, strict=True):
+                match = matches[place]
+                assert match is not None
+                if answer == "q" and match.candidate:
+                    wrong.append(place)
+                    continue
+                self._account(applied, answer)
+                learner = self._learners.get(applied.channel)
+                if learner is not None and answer in "fp":
+                    key = lookups[place].candidates[match.candidate]
+                    if learner.matched(items[place].receipt, key):
+                        logger.warning("channel %s: receipts spell ids in another form than before", applied.channel)
+        return wrong
+
+    def _spellings(self, channel: str, receipt: Receipt) -> tuple[str, ...]:
+        learner = self._learners.get(channel)
+        if learner is not None:
+            return learner.keys(receipt)
+        return receipt_keys(receipt.id, self._formats.get(channel, "auto"), receipt.text_id)
 
     async def apply_parked(self, parked: list[tuple[Correlation, bytes]]) -> None:
         """Apply early receipts whose message is known by now (the settler's and the timers' callback)."""
-        known: dict[int, list[AppliedReceipt]] = {}
-        done: list[tuple[str, str]] = []
+        groups: dict[int, list[tuple[AppliedReceipt, list[tuple[str, str, bytes]]]]] = {}
         for correlation, raw in parked:
             data = orjson.loads(raw)
-            sid, part = correlation.id, correlation.part
-            if not sid:
-                answer = (
-                    await self._store.find_receipts(
-                        [FoundReceipt(correlation.channel, (correlation.smsc_id,), True, raw)]
-                    )
-                )[0]
-                if len(answer) <= _ID_CHARS:
-                    continue
-                sid, part = answer[:_ID_CHARS], int(answer[_ID_CHARS:])
-            shard = shard_of_id(sid)
-            known.setdefault(shard, []).append(
-                AppliedReceipt(sid, shard, part, correlation.channel, data["s"], data["a"], data["w"], data["e"])
+            shard = shard_of_id(correlation.id)
+            applied = AppliedReceipt(
+                correlation.id,
+                shard,
+                correlation.part,
+                correlation.channel,
+                data["s"],
+                data["a"],
+                data["w"],
+                data["e"],
             )
-            done.extend((correlation.channel, key) for key in data["k"])
-        for shard, group in known.items():
-            self._account(group, await self._store.apply_receipts(shard, group))
+            places = [(correlation.channel, key, raw) for key in data["k"]]
+            groups.setdefault(shard, []).append((applied, places))
+        done: list[tuple[str, str, bytes]] = []
+        for shard, group in groups.items():
+            answers = await self._store.apply_receipts(shard, [applied for applied, _ in group])
+            for (applied, places), answer in zip(group, answers, strict=True):
+                if answer != "q":  # parked under this spelling by another message's receipt: it stays
+                    self._account(applied, answer)
+                    done += places
         if done:
             await self._store.unpark(done)
 
-    def _account(self, group: list[AppliedReceipt], answers: list[str]) -> None:
-        for receipt, answer in zip(group, answers, strict=True):
-            if answer in "fpc":
-                self._count(receipt.channel, STATE_LABELS[receipt.state])
-                if answer == "c":
-                    self._count(receipt.channel, "corrected")
-            else:
-                self._count(receipt.channel, {"d": "duplicate", "q": "quarantined"}.get(answer, "orphan"))
+    def _account(self, receipt: AppliedReceipt, answer: str) -> None:
+        if answer in "fpc":
+            self._count(receipt.channel, STATE_LABELS[receipt.state])
+            if answer == "c":
+                self._count(receipt.channel, "corrected")
+        else:
+            self._count(receipt.channel, {"d": "duplicate", "q": "quarantined"}.get(answer, "orphan"))
 
     def _count(self, channel: str, state: str) -> None:
         cell = self._cells.get((channel, state))
@@ -191,7 +222,7 @@ class Recorder:
         cell.n += 1
 
 
-def _payload(item: _Item) -> bytes:
+def _payload(item: _Item, keys: tuple[str, ...]) -> bytes:
     """What is kept of a receipt that comes before its message is known: enough to apply it later."""
     r = item.receipt
     return orjson.dumps(
@@ -200,7 +231,7 @@ def _payload(item: _Item) -> bytes:
             "a": item.inbound.source.decode("latin-1"),
             "w": r.stat,
             "e": r.network_error or r.err,
-            "k": receipt_keys(r.id, "auto", r.text_id),
+            "k": keys,
         }
     )
 

@@ -93,7 +93,9 @@ class Client:
         limit_s = timeout_s or self.timeout_s
         deadline = time.monotonic() + limit_s
         try:
-            await asyncio.wait_for(self._room.acquire(), limit_s)
+            # Not wait_for: before Python 3.12 it may swallow a cancellation, and its caller then never ends.
+            async with asyncio.timeout(limit_s):
+                await self._room.acquire()
         except TimeoutError as exc:
             raise StoreUnavailable("no connection to the store is free", outcome="not_stored") from exc
         connection = None

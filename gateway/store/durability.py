@@ -131,9 +131,7 @@ def check_server(durability: str, info: Mapping[str, Any]) -> list[Problem]:
     floor = MIN_VERSION_REPLICATED if durability == "replicated" else MIN_VERSION
     if version < floor:
         found = ".".join(map(str, version)) or "unknown"
-        problems.append(
-            Problem("version", f"{name} {found}; {durability} needs {floor[0]}.{floor[1]} or later")
-        )
+        problems.append(Problem("version", f"{name} {found}; {durability} needs {floor[0]}.{floor[1]} or later"))
     if _flag(info, "loading"):
         problems.append(Problem("loading", "the server is reading its data"))
     if info.get("role", "master") != "master":
@@ -210,9 +208,7 @@ async def inspect(execute: Execute, durability: str, data_dir: Path | None = Non
     used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     aof = int(info.get("aof_current_size", 0))
     free, total = _disk(data_dir)
-    intake, pressure = judge_intake(
-        used_memory=used, max_memory=limit, disk_free=free, disk_total=total, aof_bytes=aof
-    )
+    intake, pressure = judge_intake(used_memory=used, max_memory=limit, disk_free=free, disk_total=total, aof_bytes=aof)
     name, _ = server_version(info)
     server = f"{name} {info.get('valkey_version', info.get('redis_version', ''))}".strip()
     return Health(tuple(problems), intake, pressure, used, limit, aof, server)

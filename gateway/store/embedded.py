@@ -164,9 +164,7 @@ class EmbeddedServer:
                     raise StoreUnavailable(self._why_it_ended(), outcome="not_stored")
                 with contextlib.suppress(BusyLoadingError, RedisError, OSError):
                     await client.ping()
-                    problems = [
-                        p for p in check_server("strict", await client.info()) if p.setting == "version"
-                    ]
+                    problems = [p for p in check_server("strict", await client.info()) if p.setting == "version"]
                     if problems:
                         await self._terminate()
                         raise ConfigError([ConfigProblem("gateway.toml", "store.binary", str(problems[0]))])
@@ -387,9 +385,7 @@ def _physical_memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _cgroup_limits_bytes(
-    root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc/self/cgroup")
-) -> list[int]:
+def _cgroup_limits_bytes(root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc/self/cgroup")) -> list[int]:
     """Return the memory limits of our cgroup and those above it (version 2, then 1), at least one number."""
     limits = [1 << 62]
     candidates = [root / "memory" / "memory.limit_in_bytes"]

@@ -31,6 +31,7 @@ _POLICY = {"resend": "r", "hold": "h", "fail": "f"}
 HOLD_GRACE_MS = 600_000
 RESEND_GRACE_MS = 30_000
 _VERIFICATION_RESERVE = 0.05
+_ID_CHARS = 22
 _CODES = {"a": "accepted", "b": "blocked", "e": "expired", "f": "full"}
 
 
@@ -98,8 +99,16 @@ class FoundReceipt:
 
     channel: str
     candidates: tuple[str, ...]
-    final: bool
     payload: bytes
+
+
+@dataclass(slots=True)
+class ReceiptMatch:
+    """The message part a receipt names, and by which of its spellings it was found."""
+
+    id: str
+    part: int
+    candidate: int
 
 
 @dataclass(slots=True)
@@ -513,25 +522,42 @@ class Store:
             groups.setdefault(keys.shard_of_smsc_id(c.channel, c.smsc_id, self.shards), []).append(c)
         return groups
 
-    async def find_receipts(self, items: list[FoundReceipt]) -> list[str]:
-        """Look up the messages of receipts: for each `id` + part, or `P` parked, or `O` parking full.
+    async def find_receipts(self, items: list[FoundReceipt]) -> list[ReceiptMatch | None]:
+        """Look up the messages of receipts, trying each one's spellings in order; None: parked.
 
-        Candidates of an id are tried in order; a receipt that matches none is parked under each.
+        A match by another spelling than the first is only a guess (257 and 0x257 may both exist): check the address,
+        and give it to `park_receipts` when it is another message's.
         """
-        results = [""] * len(items)
-        everything = list(range(len(items)))
+        results: list[ReceiptMatch | None] = [None] * len(items)
         # A single spelling is looked up and, when it misses, parked in one step.
-        await self._find_round(items, everything, 0, results)
+        await self._find_round(items, list(range(len(items))), 0, results)
         for k in range(1, max((len(i.candidates) for i in items), default=0)):
-            await self._find_round(items, [i for i in everything if not results[i]], k, results)
-        # Nobody knows any of its spellings: parked under each, since the response may come in any of them.
-        missing = [i for i in everything if not results[i]]
-        for k in range(max((len(items[i].candidates) for i in missing), default=0)):
-            await self._find_round(items, [i for i in missing if results[i] in ("", "P")], k, results, park=True)
+            await self._find_round(items, [i for i, found in enumerate(results) if found is None], k, results)
+        missing = [i for i, found in enumerate(results) if found is None and len(items[i].candidates) > 1]
+        for place, match in zip(missing, await self.park_receipts([items[i] for i in missing]), strict=True):
+            results[place] = match
+        return results
+
+    async def park_receipts(self, items: list[FoundReceipt]) -> list[ReceiptMatch | None]:
+        """Keep receipts until their message is known, under every spelling, since the response may come in any.
+
+        Returns a match where the first spelling has become known meanwhile.
+        """
+        results: list[ReceiptMatch | None] = [None] * len(items)
+        for k in range(max((len(i.candidates) for i in items), default=0)):
+            found: list[ReceiptMatch | None] = results if k == 0 else [None] * len(items)
+            places = [i for i, match in enumerate(results) if match is None]
+            await self._find_round(items, places, k, found, park=True)
         return results
 
     async def _find_round(
-        self, items: list[FoundReceipt], places: list[int], k: int, results: list[str], *, park: bool = False
+        self,
+        items: list[FoundReceipt],
+        places: list[int],
+        k: int,
+        results: list[ReceiptMatch | None],
+        *,
+        park: bool = False,
     ) -> None:
         groups: dict[int, list[int]] = {}
         for i in places:
@@ -543,10 +569,11 @@ class Store:
             for i in group:
                 one = items[i]
                 alone = "1" if park or len(one.candidates) == 1 else "0"
-                args += (one.channel, one.candidates[k], "1" if one.final else "0", alone, one.payload)
+                args += (one.channel, one.candidates[k], "1" if k == 0 else "0", alone, one.payload)
             raw = await self._timed("receipt_find", shard, args, len(group))
             for i, answer in zip(group, raw, strict=True):
-                results[i] = answer.decode()
+                if len(answer) > _ID_CHARS:
+                    results[i] = ReceiptMatch(answer[:_ID_CHARS].decode(), int(answer[_ID_CHARS:]), k)
 
     async def apply_receipts(self, shard: int, items: list[AppliedReceipt]) -> list[str]:
         """Apply final receipts; one letter an item, see `lua/receipt.lua`."""
@@ -555,18 +582,24 @@ class Store:
             args += (r.id, r.part, r.channel, r.state, r.address, r.reason, r.code)
         return await self._answers("receipt", shard, args, len(items))
 
-    async def unpark(self, pairs: list[tuple[str, str]]) -> None:
-        """Remove parked receipts (channel, smsc_id) that have been applied."""
-        groups: dict[int, list[str]] = {}
-        for channel, smsc_id in pairs:
-            groups.setdefault(keys.shard_of_smsc_id(channel, smsc_id, self.shards), []).extend((channel, smsc_id))
+    async def unpark(self, rows: list[tuple[str, str, bytes]]) -> None:
+        """Remove parked receipts (channel, smsc_id, receipt) that have been applied."""
+        groups: dict[int, list[Any]] = {}
+        for channel, smsc_id, payload in rows:
+            shard = keys.shard_of_smsc_id(channel, smsc_id, self.shards)
+            groups.setdefault(shard, []).extend((channel, smsc_id, payload))
         for shard, flat in groups.items():
             await self.client.call("unpark", [self._prefixes[shard]], flat)
 
-    async def parked(self, shard: int, channel: str, most: int = 200) -> tuple[int, list[tuple[str, bytes]]]:
+    async def parked(self, shard: int, channel: str, most: int = 200) -> tuple[int, list[tuple[Correlation, bytes]]]:
         """Return how many receipts of a channel are parked on a shard, and those whose message is known by now."""
         raw = await self.client.call("parked", [self._prefixes[shard]], [channel, PARKED_TTL_S, most])
-        return int(raw[0]), [(raw[i].decode(), raw[i + 1]) for i in range(1, len(raw), 2)]
+        known = []
+        for i in range(1, len(raw), 3):
+            match = raw[i + 1].decode()
+            smsc_id = raw[i].decode()
+            known.append((Correlation(channel, smsc_id, match[:_ID_CHARS], int(match[_ID_CHARS:])), raw[i + 2]))
+        return int(raw[0]), known
 
     async def listen(self, wake: Callable[[], None]) -> None:
         """Call `wake` whenever an empty queue got work, until cancelled; a lost connection is opened again.

@@ -57,9 +57,7 @@ def api_settings(**api: Any) -> Settings:
         ),
         accounts=(
             AccountSettings("shop", (key_hash(KEY),), senders=("106900001", "Acme")),
-            AccountSettings(
-                "bank", (key_hash(OTHER_KEY),), frozenset({Category.VERIFICATION}), signature="【Bank】"
-            ),
+            AccountSettings("bank", (key_hash(OTHER_KEY),), frozenset({Category.VERIFICATION}), signature="【Bank】"),
             AccountSettings("slow", (key_hash(LIMITED_KEY),), max_per_s=5, daily_quota=100),
         ),
         number_segments_files={"CN": SEGMENTS},

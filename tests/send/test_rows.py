@@ -89,9 +89,7 @@ def test_a_quote_that_never_closes_is_a_bad_row() -> None:
     assert found[-1].message is not None
 
 
-@pytest.mark.parametrize(
-    "text", ["", "\n", "text\n", "to,txt\n", "to,to\n", 'to,"x\n' + "y" * 40_000], ids=range(6)
-)
+@pytest.mark.parametrize("text", ["", "\n", "text\n", "to,txt\n", "to,to\n", 'to,"x\n' + "y" * 40_000], ids=range(6))
 def test_a_file_without_usable_columns(text: str) -> None:
     with pytest.raises(BadFile):
         rows(text)

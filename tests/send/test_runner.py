@@ -48,9 +48,7 @@ def results(file: Path) -> list[dict[str, str]]:
 async def test_every_row_is_answered_for(tmp_path: Path) -> None:
     file = write(tmp_path / "f.csv", 95, extra=",no number\n+8613900000000,blocked\n+861,\udcff\n")
     async with ApiPeer() as peer:
-        peer.refuse = lambda sent: (
-            {"code": "blocked_recipient", "field": "to"} if sent["text"] == "blocked" else None
-        )
+        peer.refuse = lambda sent: {"code": "blocked_recipient", "field": "to"} if sent["text"] == "blocked" else None
         report = await run(peer, file)
         assert report == SendReport(rows=98, accepted=95, refused=1, bad_rows=2)
         assert len(peer.stored) == 95

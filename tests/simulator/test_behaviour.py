@@ -99,10 +99,7 @@ def test_rules_for_failed_states(rule: int, expected: tuple[str, str]) -> None:
 )
 def test_the_first_n_submits_of_a_number_fail(rule: int, status: int | None, connection: str) -> None:
     behaviour = Behaviour(SimulatorOptions())
-    plans = [
-        behaviour.decide(f"8613800900{rule}", nth=i, unanswered=0, wants_receipt=True, now=0.0)
-        for i in range(5)
-    ]
+    plans = [behaviour.decide(f"8613800900{rule}", nth=i, unanswered=0, wants_receipt=True, now=0.0) for i in range(5)]
     assert [(p.status, p.connection) for p in plans] == [(status, connection)] * 3 + [(0, "")] * 2
 
 
@@ -116,10 +113,7 @@ def test_above_the_tps_it_throttles_and_a_new_second_starts_afresh() -> None:
     behaviour = Behaviour(SimulatorOptions(max_tps=3))
 
     def second(now: float) -> list[int | None]:
-        return [
-            behaviour.decide("86138", nth=i, unanswered=0, wants_receipt=True, now=now).status
-            for i in range(5)
-        ]
+        return [behaviour.decide("86138", nth=i, unanswered=0, wants_receipt=True, now=now).status for i in range(5)]
 
     assert second(10.1) == [0, 0, 0, 0x58, 0x58]
     assert second(11.0) == [0, 0, 0, 0x58, 0x58]
@@ -133,9 +127,7 @@ def test_limits_of_a_session() -> None:
     options = SimulatorOptions(unbind_after=2)
     assert [decide(options=options, nth=n).connection for n in (1, 2)] == ["", "unbind"]
     full = Behaviour(SimulatorOptions(max_unanswered=4))
-    statuses = [
-        full.decide("86138", nth=1, unanswered=n, wants_receipt=False, now=0.0).status for n in (4, 5)
-    ]
+    statuses = [full.decide("86138", nth=1, unanswered=n, wants_receipt=False, now=0.0).status for n in (4, 5)]
     assert statuses == [0, 0x14]
 
 
@@ -154,8 +146,7 @@ def test_rates_hold_and_a_seed_repeats_a_run() -> None:
             )
         )
         return [
-            behaviour.decide("8613800000001", nth=i, unanswered=0, wants_receipt=True, now=0.0)
-            for i in range(4000)
+            behaviour.decide("8613800000001", nth=i, unanswered=0, wants_receipt=True, now=0.0) for i in range(4000)
         ]
 
     plans = run(1)

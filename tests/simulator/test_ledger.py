@@ -42,9 +42,7 @@ def submit(short_message: bytes = b"hi", esm_class: int = 0, **changes: object) 
         (b"", 0x40, (0, 1, 1)),
     ],
 )
-def test_a_part_is_known_by_its_header(
-    short_message: bytes, esm_class: int, expected: tuple[int, int, int]
-) -> None:
+def test_a_part_is_known_by_its_header(short_message: bytes, esm_class: int, expected: tuple[int, int, int]) -> None:
     assert submit(short_message, esm_class).part() == expected
 
 

@@ -50,9 +50,7 @@ def test_a_receipt_reads_back_as_planned(state: str, text: bool, tlvs: bool, sms
     assert (pdu.dest_addr_ton, pdu.dest_addr_npi, pdu.destination_addr) == (5, 0, b"Acme")
     assert (pdu.esm_class, pdu.data_coding, pdu.registered_delivery) == (RECEIPT_ESM_CLASS, 0, 0)
     if text:
-        pattern = (
-            r"id:(\S+) sub:001 dlvrd:(\d{3}) submit date:(\d{10}) done date:(\d{10}) stat:(\w+) err:042 text:"
-        )
+        pattern = r"id:(\S+) sub:001 dlvrd:(\d{3}) submit date:(\d{10}) done date:(\d{10}) stat:(\w+) err:042 text:"
         found = re.fullmatch(pattern, pdu.short_message.decode())
         assert found is not None
         assert found[1].encode() == smsc_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 import smpplib.client
 import smpplib.consts
 import smpplib.gsm
@@ -59,6 +60,7 @@ def run_client(port: int) -> dict[str, Any]:
     return seen
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 async def test_smpplibs_client_understands_the_simulator() -> None:
     smsc = Smsc(SimulatorOptions(system_id="acme", password="secret", receipt_delay_s=0.05, id_format="hex"))
     port = await smsc.start()

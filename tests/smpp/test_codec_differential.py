@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from smpplib import command, consts, smpp  # type: ignore[import-untyped]
+from smpplib import command, consts, smpp
 
 from gateway.smpp import codec
 from gateway.smpp import constants as c
@@ -66,9 +66,7 @@ def fields(tlvs: dict[str, st.SearchStrategy[bytes]]) -> st.SearchStrategy[dict[
     )
 
 
-def ours(
-    kind: type[SubmitSm] | type[DeliverSm], values: dict[str, Any], sequence: int
-) -> SubmitSm | DeliverSm:
+def ours(kind: type[SubmitSm] | type[DeliverSm], values: dict[str, Any], sequence: int) -> SubmitSm | DeliverSm:
     made = {name: value.encode() if isinstance(value, str) else value for name, value in values.items()}
     made["tlvs"] = {consts.OPTIONAL_PARAMS[name]: value for name, value in values["tlvs"].items()} or None
     return kind(**made, sequence_number=sequence)
@@ -94,7 +92,7 @@ def theirs(name: str, values: dict[str, Any], sequence: int) -> Any:
 def test_submit_sm_is_written_as_smpplib_writes_it(values: dict[str, Any], sequence: int) -> None:
     pdu = ours(SubmitSm, values, sequence)
     expected = theirs("submit_sm", values, sequence).generate()
-    written = codec.encode_submit_sm(pdu, sequence)  # type: ignore[arg-type]
+    written = codec.encode_submit_sm(pdu, sequence)
     # smpplib writes optional parameters in an order of its own, so these are compared as a set
     assert len(written) == len(expected)
     assert codec.decode(expected) == pdu
@@ -169,16 +167,12 @@ def test_binds_both_ways(
     )
     assert codec.encode(pdu) == expected
     assert codec.decode(expected) == pdu
-    resp = BindResp(
-        pdu.command_id | c.RESPONSE_BIT, b"smsc", {c.TAG_SC_INTERFACE_VERSION: b"\x34"}, 0, sequence
-    )
+    resp = BindResp(pdu.command_id | c.RESPONSE_BIT, b"smsc", {c.TAG_SC_INTERFACE_VERSION: b"\x34"}, 0, sequence)
     read = smpp.parse_pdu(codec.encode(resp), client=None, sequence=0, allow_unknown_opt_params=True)
     assert (read.command, read.system_id) == (name + "_resp", b"smsc")
 
 
-@pytest.mark.parametrize(
-    "name", ["unbind", "unbind_resp", "enquire_link", "enquire_link_resp", "generic_nack"]
-)
+@pytest.mark.parametrize("name", ["unbind", "unbind_resp", "enquire_link", "enquire_link_resp", "generic_nack"])
 def test_headers_both_ways(name: str) -> None:
     expected = smpplib_pdu(name, 77).generate()
     assert codec.encode_header(consts_id(name), 77) == expected

@@ -18,9 +18,7 @@ from gateway.smpp.pdu import Bind, BindResp, DeliverSm, Malformed, Pdu, SubmitSm
 PDUS = int(os.environ.get("SMSGW_FUZZ_PDUS", "200000"))
 SEED = int(os.environ.get("SMSGW_FUZZ_SEED", "20261121"))
 
-RECEIPT = (
-    b"id:0123456789 sub:001 dlvrd:001 submit date:2601011200 done date:2601011201 stat:DELIVRD err:000 text:"
-)
+RECEIPT = b"id:0123456789 sub:001 dlvrd:001 submit date:2601011200 done date:2601011201 stat:DELIVRD err:000 text:"
 SOUND = [
     codec.encode(pdu, 77)
     for pdu in (

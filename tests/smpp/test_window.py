@@ -100,7 +100,7 @@ class WindowAgainstModel(RuleBasedStateMachine):
         expected = None if sent_at is None else (f"c{number}", sent_at)
         assert self.window.pop(number) == expected
         if expected is not None:
-            self.open.remove((number, sent_at))  # type: ignore[arg-type]
+            self.open.remove((number, sent_at))
         else:
             late = self.window.pop_late(number)
             assert (late is not None) == (number in self.late)

@@ -181,9 +181,7 @@ async def test_a_setting_weakened_at_run_time_is_found_and_its_return_too(
 
     async with server(tmp_path) as client:
         before = (await client.config_get(setting))[setting]
-        checks = asyncio.create_task(
-            watch(client.execute_command, "strict", seen.append, every_s=0.01, recheck_s=0.01)
-        )
+        checks = asyncio.create_task(watch(client.execute_command, "strict", seen.append, every_s=0.01, recheck_s=0.01))
         await until(lambda: seen and not seen[-1].problems)
         await client.config_set(setting, value)
         await until(named)

@@ -92,9 +92,7 @@ async def test_stop_is_a_graceful_shutdown(tmp_path: Path) -> None:
     assert not socket_path(tmp_path).exists()
 
 
-async def test_a_second_server_on_the_directory_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_second_server_on_the_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "LOCK_GRACE_S", 0.1)
     async with running(EmbeddedServer(StoreSettings(data_dir=tmp_path))):
         # Its socket is out of reach, so the second one can neither adopt nor start.
@@ -204,9 +202,7 @@ async def test_a_long_path_gets_a_short_private_socket(tmp_path: Path) -> None:
     path.parent.rmdir()
 
 
-async def test_a_socket_directory_of_somebody_else_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_socket_directory_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "real").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     deep = tmp_path / "data" / ("d" * 120)

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.model import State, shard_of_id
 from gateway.settings import Settings
-from gateway.store.store import AppliedReceipt, Correlation, FoundReceipt, Settlement, Store
+from gateway.store.store import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, Settlement, Store
 from tests.conftest import with_shards
 from tests.support.messages import accept, claim, message
 from tests.support.valkey import ValkeyServer
@@ -22,7 +22,7 @@ async def store(valkey: ValkeyServer, settings: Settings, shards: int) -> AsyncI
 
 
 def settlement(c: object, verb: str = "s", **changes: object) -> Settlement:
-    values = dict(channel="ch", delay_ms=60_000, accepted_mask=1 if verb == "s" else 0)
+    values = {"channel": "ch", "delay_ms": 60_000, "accepted_mask": 1 if verb == "s" else 0}
     values.update(changes)
     return Settlement(c.id, shard_of_id(c.id), c.attempt, verb, **values)  # type: ignore[attr-defined, arg-type]
 
@@ -50,8 +50,8 @@ async def test_from_accept_to_receipt(store: Store) -> None:
     assert record is not None
     assert record.state == State.SUBMITTED
     assert record.attempts[0].smsc_ids == {0: "abc"}
-    found = await store.find_receipts([FoundReceipt("ch", ("abc",), True, b"payload")])
-    assert found == [m.id + "0"]
+    found = await store.find_receipts([FoundReceipt("ch", ("abc",), b"payload")])
+    assert found == [ReceiptMatch(m.id, 0, 0)]
     assert await receipt(store, m.id, address=m.msisdn) == "f"
     record = await store.get(m.id)
     assert record is not None
@@ -69,13 +69,13 @@ async def test_a_claim_takes_each_message_once_and_repeats_by_token(store: Store
 
 
 async def test_an_early_receipt_is_parked_and_handed_back(store: Store) -> None:
-    assert await store.find_receipts([FoundReceipt("ch", ("x1", "X1"), True, b"early")]) == ["P"]
+    assert await store.find_receipts([FoundReceipt("ch", ("x1", "X1"), b"early")]) == [None]
     m = message(store)
     await accept(store, m)
     (c,) = await claim(store)
     parked = await store.correlate([Correlation("ch", "x1", c.id, 0)], 1000)
     assert [(p[0].id, p[1]) for p in parked] == [(c.id, b"early")]
-    await store.unpark([("ch", "x1")])
+    await store.unpark([("ch", "x1", b"early")])
     assert await store.correlate([Correlation("ch", "x1", c.id, 0)], 1000) == []
 
 

@@ -12,8 +12,7 @@ for i = 2, #ARGV, 4 do
   call('SET', P .. 'corr:' .. key, ARGV[i + 2] .. ARGV[i + 3], 'EX', ARGV[1])
   if has_parked[channel] == nil then has_parked[channel] = call('EXISTS', P .. 'corr:' .. channel .. '::parked') == 1 end
   if has_parked[channel] then
-    local parked = call('GET', P .. 'park:' .. key)
-    if parked then
+    for _, parked in ipairs(call('LRANGE', P .. 'park:' .. key, 0, -1)) do
       result[#result + 1] = (i + 2) / 4
       result[#result + 1] = parked
     end

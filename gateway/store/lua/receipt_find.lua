@@ -3,7 +3,7 @@
 --
 -- Promise: a receipt is either matched or parked in one step, so a response recorded meanwhile cannot miss it. A final
 --   receipt cuts the correlation's life to one hour (repeats still find it).
--- Repeat: the same answer; parking again overwrites.
+-- Repeat: the same answer; parking the same receipt again keeps one.
 -- KEYS 1 prefix   ARGV 1 parked receipts kept a channel  2 their TTL s  then for each receipt 5 values:
 --   channel, smsc_id, final ('1'), park if missing ('1'), payload
 -- Returns  for each: id .. part, or '' (missing), or 'P' (parked), or 'O' (the channel's parking is full, dropped)
@@ -28,7 +28,11 @@ for k = 1, #keys do
     if call('ZCARD', index) >= tonumber(ARGV[1]) then
       result[k] = 'O'
     else
-      call('SET', P .. 'park:' .. name, ARGV[b + 4], 'EX', ARGV[2])
+      -- A list: two receipts may share a spelling (decimal 257 and hexadecimal 257 are different messages).
+      call('LREM', P .. 'park:' .. name, 1, ARGV[b + 4])
+      call('RPUSH', P .. 'park:' .. name, ARGV[b + 4])
+      call('LTRIM', P .. 'park:' .. name, -8, -1)
+      call('EXPIRE', P .. 'park:' .. name, ARGV[2])
       call('ZADD', index, 'NX', now_s, ARGV[b + 1])
       result[k] = 'P'
     end

@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- Remove parked receipts that have been applied.
 --
--- Repeat: nothing left to remove.   KEYS 1 prefix   ARGV pairs of channel, smsc_id   Returns the number removed
+-- Repeat: nothing left to remove.   KEYS 1 prefix   ARGV triples of channel, smsc_id, payload   Returns the number removed
 local P = KEYS[1]
 local n = 0
-for i = 1, #ARGV, 2 do
-  n = n + redis.call('DEL', P .. 'park:' .. ARGV[i] .. ':' .. ARGV[i + 1])
-  redis.call('ZREM', P .. 'corr:' .. ARGV[i] .. '::parked', ARGV[i + 1])
+for i = 1, #ARGV, 3 do
+  local key = P .. 'park:' .. ARGV[i] .. ':' .. ARGV[i + 1]
+  n = n + redis.call('LREM', key, 1, ARGV[i + 2])
+  if redis.call('EXISTS', key) == 0 then redis.call('ZREM', P .. 'corr:' .. ARGV[i] .. '::parked', ARGV[i + 1]) end
 end
 return n

@@ -1,0 +1,80 @@
+"""The demonstration itself, small, and the folder that `make run` works on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+
+from gateway.apikey import new_key
+from gateway.demo.world import copy_shipped_config, free_port, secret_environment
+from gateway.settings import load
+from tests.support.until import until
+
+ROOT = Path(__file__).resolve().parents[2]
+ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def test_the_demonstration_loses_nothing_while_a_carrier_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gateway", "demo", "--messages", "600"]
+    env = {**ENV, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "carrier cm-a killed" in done.stdout
+    assert re.search(r"accepted\W+598\b", done.stdout)
+    assert re.search(r"\blost\W+0\b", done.stdout)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_copied_folder_is_sound_with_made_up_secrets(tmp_path: Path) -> None:
+    copy_shipped_config(tmp_path, "sha256:" + "0" * 64)
+    env = secret_environment(tmp_path, {"CM_A_PASSWORD": "mine"})
+    assert env["CM_A_PASSWORD"] == "mine"
+    assert "SHOP_WEBHOOK_SECRET" not in env
+    settings = load(tmp_path, env)
+    assert settings.admin.token is not None
+    assert settings.accounts[0].key_hashes == ("sha256:" + "0" * 64,)
+    assert all(channel.host == "127.0.0.1" for channel in settings.channels)
+
+
+async def test_make_run_serves_the_curl_it_prints(tmp_path: Path) -> None:
+    key, key_hash = new_key()
+    copy_shipped_config(tmp_path / "var" / "config", key_hash)
+    for file, old in (("gateway", "8080"), ("gateway", "8081"), *(("channels", str(p)) for p in range(2775, 2782))):
+        path = tmp_path / "var" / "config" / f"{file}.toml"
+        path.write_text(path.read_text().replace(old, str(free_port())))
+    (tmp_path / "var" / "api-key").write_text(key)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "demo", "--serve", cwd=tmp_path, env=ENV, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        printed = ""
+        async with asyncio.timeout(40):
+            while "Metrics:" not in printed:
+                line = await process.stdout.readline()
+                assert line, printed
+                printed += line.decode()
+        assert f'API key of account "shop": {key}' in printed
+        (url,) = set(re.findall(r"(http://127.0.0.1:\d+)/v1", printed))
+        headers = {"Authorization": f"Bearer {key}"}
+        document = {"to": "+8613800138000", "category": "notification", "text": "【Acme】Hello from smsgw"}
+        async with aiohttp.ClientSession(url, headers=headers) as session:
+            async with session.post("/v1/messages", json=document) as response:
+                assert response.status == 202
+                message_id = (await response.json())["id"]
+
+            async def delivered() -> bool:
+                async with session.get(f"/v1/messages/{message_id}") as response:
+                    return bool((await response.json())["state"] == "delivered")
+
+            await until(delivered, timeout_s=10)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 45) == 0

@@ -1,0 +1,278 @@
+"""The supervisor and the workers as processes: start, restart, reaping at once, and an end in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+from gateway.simulator.behaviour import SimulatorOptions
+from gateway.simulator.smsc import Smsc
+from tests.support.gateway import ADMIN_TOKEN, GatewayProcess
+from tests.support.until import until
+
+
+@contextlib.asynccontextmanager
+async def smsc(**options: object) -> AsyncIterator[Smsc]:
+    peer = Smsc(SimulatorOptions(**{"receipt_delay_s": 0.05, "by_number": False, **options}))  # type: ignore[arg-type]
+    await peer.start()
+    try:
+        yield peer
+    finally:
+        await peer.stop()
+
+
+def message(n: int, category: str = "notification") -> dict[str, object]:
+    return {"to": f"+8613800{n:06d}", "category": category, "text": f"hello {n}"}
+
+
+async def state(gateway: GatewayProcess, message_id: str) -> str:
+    _, body = await gateway.get(f"/v1/messages/{message_id}")
+    return str(body["state"])
+
+
+async def test_a_post_becomes_a_receipt_and_the_metrics_say_so(tmp_path: Path) -> None:
+    async with smsc() as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
+        status, body = await gateway.post(message(1))
+        assert status == 202, body
+        assert body["durability"] == "fsync"
+        await until(lambda: _is(gateway, body["id"], "delivered"))
+        # Snapshots come each second.
+        await until(lambda: _has(gateway, "smsgw_receipts_total", 1, state="delivered"))
+        assert await gateway.metric("smsgw_submits_total", channel="cm-a") == 1
+        assert await gateway.metric("smsgw_accept_to_submit_seconds_count", category="notification") == 1
+        assert await gateway.metric("smsgw_channel_up", channel="cm-a") == 1
+        assert await gateway.metric("smsgw_store_ready") == 1
+        assert await gateway.terminate() == 0
+        assert "hello" not in gateway.log()
+        assert "13800000001" not in gateway.log()
+
+
+async def _is(gateway: GatewayProcess, message_id: str, wanted: str) -> bool:
+    return await state(gateway, message_id) == wanted
+
+
+async def _has(gateway: GatewayProcess, name: str, value: float, **labels: str) -> bool:
+    return await gateway.metric(name, **labels) >= value
+
+
+@pytest.mark.parametrize("role", ["api", "dispatch", "admin"])
+async def test_a_killed_worker_is_back_and_counters_do_not_fall(tmp_path: Path, role: str) -> None:
+    async with smsc() as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
+        _, body = await gateway.post(message(1))
+        await until(lambda: _is(gateway, body["id"], "delivered"))
+        await until(lambda: _has(gateway, "smsgw_submits_total", 1))
+        [old] = gateway.workers(role)
+        old.kill()
+        await until(lambda: [p.pid for p in gateway.workers(role)] not in ([], [old.pid]))
+        await until(lambda: _ready(gateway))
+        status, body = await gateway.post(message(2))
+        assert status == 202
+        await until(lambda: _is(gateway, body["id"], "delivered"))
+        await until(lambda: _has(gateway, "smsgw_submits_total", 2))
+        await until(lambda: _has(gateway, "smsgw_worker_restarts_total", 1, role=role))
+
+
+async def _ready(gateway: GatewayProcess) -> bool:
+    return (await gateway.readyz())[0] == 200
+
+
+async def test_what_a_killed_dispatch_worker_held_is_taken_back_at_once(tmp_path: Path) -> None:
+    # The SMSC keeps every answer to itself: all 20 are claimed and sent when the worker dies.
+    async with smsc(silence=True) as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
+        ids = [(await gateway.post(message(n, "marketing")))[1]["id"] for n in range(20)]
+        await until(lambda: peer.counters.submits == 20)
+        killed = time.monotonic()
+        gateway.workers("dispatch")[0].kill()
+        for message_id in ids:
+            await until(lambda i=message_id: _is(gateway, i, "uncertain"))
+        assert time.monotonic() - killed < 2.0
+        await until(lambda: "claims of a dead worker taken back" in gateway.log())
+
+
+async def test_the_end_is_in_order_and_loses_nothing(tmp_path: Path) -> None:
+    async with smsc(latency_s=1.0) as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
+        ids = [(await gateway.post(message(n)))[1]["id"] for n in range(30)]
+        await until(lambda: peer.counters.submits == 30)
+        began = time.monotonic()
+        ended = asyncio.create_task(gateway.terminate())
+        # Not ready first; the admin worker is there to say so until the others have gone.
+        status, reasons = await until(lambda: _not_ready(gateway))
+        assert (status, "draining" in reasons) == (503, True)
+        assert await ended == 0
+        assert time.monotonic() - began < 35
+        log = gateway.log()
+        order = [log.index(f"{who}: stopped") for who in ("api-0 app", "dispatch-0 app", "admin-0 app")]
+        assert order == sorted(order)
+        assert "killed" not in log
+        assert peer.counters.answered_ok == 30
+
+        await gateway.start()
+        for message_id in ids:
+            await until(lambda i=message_id: _is(gateway, i, "delivered"))
+        assert peer.counters.submits == 30  # no copy
+
+
+async def _not_ready(gateway: GatewayProcess) -> tuple[int, list[str]] | None:
+    found = await gateway.readyz()
+    return found if found[0] == 503 else None
+
+
+async def test_posts_during_the_end_are_refused_and_not_stored(tmp_path: Path) -> None:
+    async with smsc(latency_s=2.0) as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
+        await gateway.post(message(1))
+        await until(lambda: peer.counters.submits == 1)
+        ended = asyncio.create_task(gateway.terminate())
+        await until(lambda: _not_ready(gateway))
+        answers: list[tuple[int, dict[str, object]]] = []
+        with contextlib.suppress(aiohttp.ClientError):
+            while True:
+                answers.append(await gateway.post(message(100 + len(answers))))
+        assert answers
+        assert {(status, body.get("outcome")) for status, body in answers} == {(503, "not_stored")}
+        assert await ended == 0
+
+
+async def test_everything_ends_when_the_supervisor_is_killed(tmp_path: Path) -> None:
+    async with smsc() as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
+        family = gateway.processes()
+        assert len(family) == 5  # supervisor, store, api, dispatch, admin
+        family[0].kill()
+        await until(lambda: not any(_lives(p) for p in family), timeout_s=15)
+        await gateway.start()
+        assert (await gateway.post(message(1)))[0] == 202
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def test_the_store_killed_is_503_meanwhile_and_nothing_is_lost(tmp_path: Path) -> None:
+    async with smsc() as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
+        _, first = await gateway.post(message(1))
+        gateway.store_process().kill()
+        await until(lambda: _stored_again(gateway, 2))
+        await until(lambda: _is(gateway, first["id"], "delivered"))
+        await until(lambda: _has(gateway, "smsgw_store_restarts_total", 1))
+        await until(lambda: _ready(gateway))
+
+
+async def _stored_again(gateway: GatewayProcess, n: int) -> bool:
+    status, body = await gateway.post(message(n))
+    assert status in (202, 503), body
+    return status == 202
+
+
+async def test_a_weaker_setting_is_not_ready_and_named_and_never_a_202(tmp_path: Path) -> None:
+    async with smsc() as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
+        url = gateway.data_dir / "run" / "store.sock"
+        import redis.asyncio
+
+        client = redis.asyncio.Redis(unix_socket_path=str(url))
+        await client.config_set("appendfsync", "everysec")
+        # The workers look every 30 s; a new one looks when it starts.
+        for role in ("api", "admin"):
+            gateway.workers(role)[0].kill()
+        await until(lambda: _named(gateway, "appendfsync is everysec"))
+        await until(lambda: _refused(gateway))
+        await client.config_set("appendfsync", "always")
+        await until(lambda: _ready(gateway))
+        assert (await gateway.post(message(2)))[0] == 202
+        await client.aclose()
+
+
+async def _named(gateway: GatewayProcess, words: str) -> bool:
+    return any(words in reason.replace(": is", " is") for reason in (await gateway.readyz())[1])
+
+
+async def _refused(gateway: GatewayProcess) -> bool:
+    try:
+        status, body = await gateway.post(message(1))
+    except aiohttp.ClientError:
+        return False
+    assert status == 503, body
+    assert body["outcome"] == "not_stored"
+    return True
+
+
+async def test_a_second_gateway_on_the_directory_is_refused(tmp_path: Path) -> None:
+    async with smsc() as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
+        second = GatewayProcess(tmp_path / "second", {"cm-a": peer.port})
+        text = (second.config_dir / "gateway.toml").read_text()
+        (second.config_dir / "gateway.toml").write_text(text.replace(str(second.data_dir), str(gateway.data_dir)))
+        done = await _run("run", second.config_dir)
+        assert (done.returncode, "another gateway runs on" in done.stderr) == (3, True)
+
+
+async def test_an_address_in_use_is_a_configuration_error(tmp_path: Path) -> None:
+    async with smsc() as peer:
+        gateway = GatewayProcess(tmp_path, {"cm-a": peer.port})
+        gateway_toml = gateway.config_dir / "gateway.toml"
+        gateway_toml.write_text(gateway_toml.read_text().replace(str(gateway.api_port), str(peer.port)))
+        done = await _run("run", gateway.config_dir)
+        assert (done.returncode, "api.listen" in done.stderr) == (3, True)
+
+
+@pytest.mark.parametrize("role", ["api", "dispatch"])
+async def test_a_role_alone_needs_a_store(tmp_path: Path, role: str) -> None:
+    gateway = GatewayProcess(tmp_path, {"cm-a": 1})
+    done = await _run(role, gateway.config_dir)
+    assert (done.returncode, "store.url" in done.stderr) == (3, True)
+
+
+async def test_a_role_alone_finds_the_embedded_store_of_its_directory(tmp_path: Path) -> None:
+    async with smsc() as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
+        before = gateway.api_port
+        toml = gateway.config_dir / "gateway.toml"
+        gateway.api_port = _other_port()
+        toml.write_text(toml.read_text().replace(str(before), str(gateway.api_port)))
+        alone = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", "api", "--config", str(gateway.config_dir)), env=_env()
+        )
+        try:
+            await until(lambda: _accepts(gateway))
+        finally:
+            alone.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(alone.wait(), 15) == 0
+
+
+async def _accepts(gateway: GatewayProcess) -> bool:
+    try:
+        return (await gateway.post(message(1)))[0] == 202
+    except aiohttp.ClientError:
+        return False
+
+
+def _other_port() -> int:
+    from tests.support.gateway import free_port
+
+    return free_port()
+
+
+def _env() -> dict[str, str]:
+    return {**os.environ, "SMSGW_ADMIN_TOKEN": ADMIN_TOKEN, "SMSC_PASSWORD": "secret"}
+
+
+async def _run(command: str, config_dir: Path) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "gateway", command, "--config", str(config_dir)],
+        env=_env(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
