@@ -366,6 +366,7 @@ class _StoreWatch:
         self._store = store
         self._ready = worker.metrics.gauge("store_ready")
         self._named: set[str] = set()
+        self._pressure: tuple[str, ...] = ()
         self._execute = store.client.execute
         self._durability = worker.settings.store.durability
         # The disk is ours to look at where the embedded server writes on it.
@@ -381,9 +382,13 @@ class _StoreWatch:
         problems = [str(p) for p in health.problems]
         if health.intake == "closed":
             problems += health.pressure
+        if health.pressure != self._pressure:
+            log.warning("store: intake %s: %s", health.intake, "; ".join(health.pressure) or "room again")
+            self._pressure = health.pressure
         if problems != self._store.ready():
             log.log(logging.ERROR if problems else logging.INFO, "store: %s", "; ".join(problems) or "ready")
         self._store.set_problems(problems)
+        self._store.set_intake(health.intake)
         self._ready.n = 0 if problems else 1
         if self._worker.role == "admin":
             self._gauges(health)

@@ -9,6 +9,7 @@ carrier is chosen late. Stands between the api and the store; preparing a messag
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections.abc import Sequence
@@ -122,6 +123,12 @@ class Intake:
             await self._accept_slices(terms, items, idempotency_key, results)
         self._count(items, results)
         return results
+
+    async def close(self) -> None:
+        """Give back what was drawn of the accounts' quotas and not spent; wait 2 s for it at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await self._limiter.close(self._settings.accounts)
 
     async def _accept_slices(
         self,

@@ -42,8 +42,7 @@ CATEGORY_BY_LABEL: dict[str, Category] = {label: Category(i) for i, label in enu
 class State:
     """State of a message as one character, as the record stores it. Upper case is final."""
 
-    QUEUED = "q"
-    CLAIMED = "c"  # taken by a dispatch worker; an application sees `queued`
+    QUEUED = "q"  # also while a dispatch worker holds it: the claim stands beside the record
     RETRY = "r"  # waits in `due` for its next attempt; an application sees `queued`
     HELD = "w"  # set aside by a gate; an application sees `queued`
     SCHEDULED = "h"
@@ -62,7 +61,6 @@ class State:
 
 STATE_LABELS: dict[str, str] = {
     State.QUEUED: "queued",
-    State.CLAIMED: "queued",
     State.RETRY: "queued",
     State.HELD: "queued",
     State.SCHEDULED: "scheduled",

@@ -17,10 +17,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from gateway import app, logs
 from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
@@ -114,15 +114,18 @@ class Supervisor:
             try:
                 # 1. The addresses: a port in use stops us before anything was started.
                 self._bind()
-                # 2. The store, loaded and answering; its layout fits the configuration.
-                await self._start_store()
-                # 3. The workers, each kept alive by a task of its own.
+                # 2. The store's process; a directory in use stops us here.
+                await self._begin_store()
+                # 3. The workers, each kept alive by a task of its own. They start while the store loads: until
+                # it answers, `/livez` does and a post gets its 503.
                 for slot in self._slots:
                     slot.keeper = asyncio.create_task(self._keep(slot), name=slot.name)
-                # 4. Until told to stop.
+                # 4. The store answers, and its layout fits the configuration.
+                await self._unless_stopped(self._check_store())
+                # 5. Until told to stop.
                 await self._stop.wait()
             finally:
-                # 5. The end, in the order of the path.
+                # 6. The end, in the order of the path.
                 await self._drain()
                 writer.cancel()
                 await asyncio.gather(writer, return_exceptions=True)
@@ -152,7 +155,7 @@ class Supervisor:
             self._listeners.by_role[role] = listener
             log.info("%s listens on %s", role, app.address_of(listener))
 
-    async def _start_store(self) -> None:
+    async def _begin_store(self) -> None:
         if not self._url:
             restarts = self._metrics.counter("store_restarts_total")
 
@@ -160,11 +163,27 @@ class Supervisor:
                 restarts.n += 1
 
             self._embedded = EmbeddedServer(self._settings.store, on_restart=count)
-            await self._embedded.start()
+            await self._embedded.begin()
             self._url = self._embedded.url
+
+    async def _check_store(self) -> None:
+        if self._embedded is not None:
+            await self._embedded.until_ready()
         # A store by URL may still be on its way; workers wait for it, and so does the first reap.
         with contextlib.suppress(StoreUnavailable):
             await self._opened_store()
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for `work`, but not longer than until we are told to stop; what it raises is raised."""
+        task = asyncio.create_task(work)
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        elif (exc := task.exception()) is not None:
+            raise exc
 
     async def _opened_store(self) -> Store:
         if self._store is None:
@@ -177,20 +196,28 @@ class Supervisor:
         """Fill one slot for ever: start, wait for its end, take back what it held, start again."""
         while not self._stopping:
             started = time.monotonic()
-            await self._spawn(slot)
-            assert slot.process is not None
-            code = await slot.process.wait()
-            self._close_link(slot)
+            code = await self._live_through(slot)
             if self._stopping:
                 return
-            slot.ready = False
             self._metrics.counter("worker_restarts_total", role=slot.role).n += 1
-            log.error("worker %s ended with code %d; starting it again", slot.name, code)
+            log.error("worker %s ended (%s); starting it again", slot.name, code)
             if slot.role == "dispatch":
                 self._reap_soon(slot.incarnation)
             slot.failures = 0 if time.monotonic() - started > STEADY_AFTER_S else slot.failures
             await self._pause(BACKOFF_S[min(slot.failures, len(BACKOFF_S) - 1)])
             slot.failures += 1
+
+    async def _live_through(self, slot: _Slot) -> str:
+        """Start one process and wait for its end; returns how it ended, for people."""
+        try:
+            await self._spawn(slot)
+        except OSError as exc:  # no process, memory or descriptor left: the next try may find one
+            return f"not started: {exc.strerror}"
+        assert slot.process is not None
+        code = await slot.process.wait()
+        self._close_link(slot)
+        slot.ready = False
+        return f"code {code}"
 
     async def _spawn(self, slot: _Slot) -> None:
         ours, theirs = socket.socketpair()

@@ -28,8 +28,7 @@ class Ledgers:
 
     def __init__(self) -> None:
         self.client = [
-            ClientRow(to=f"+8613800000{i:03d}", id=f"id-{i}", account="shop", ref=f"ref-{i}")
-            for i in range(N)
+            ClientRow(to=f"+8613800000{i:03d}", id=f"id-{i}", account="shop", ref=f"ref-{i}") for i in range(N)
         ]
         self.submits = [SubmitRow(to=f"8613800000{i:03d}", at_ms=5_000, smsc_id=str(i)) for i in range(N)]
         self.receipts = [ReceiptRow(to=f"8613800000{i:03d}", smsc_id=str(i), ack=0) for i in range(N)]

@@ -112,9 +112,7 @@ def test_a_value_cannot_forge_a_line_or_hide_text(style: str) -> None:
 
 
 def test_json_lines_carry_the_fields() -> None:
-    out = written(
-        "json", lambda log: log.info("channel up", extra={"fields": {"channel": "cm-a", "sessions": 2}})
-    )
+    out = written("json", lambda log: log.info("channel up", extra={"fields": {"channel": "cm-a", "sessions": 2}}))
     line = orjson.loads(out)
     assert line.pop("at").endswith("Z")
     assert line == {

@@ -8,6 +8,7 @@ Owns the shape of both. Refuses to know queues: the store sets a gate, and it ta
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Any, Final, Protocol
 
@@ -22,6 +23,7 @@ KINDS: Final = ("gate", "tag", "campaign", "account", "category")
 STATES: Final = ("open", "hold", "closed")
 MAX_NAME_CHARS: Final = 64
 MAX_BODY_BYTES: Final = 4096
+_FIELD: Final = re.compile(r"[a-z_]{1,32}")
 
 
 class GateStore(Protocol):
@@ -64,9 +66,10 @@ async def _body(request: web.Request) -> dict[str, Any]:
 
 
 def _checked(body: dict[str, Any], accounts: frozenset[str]) -> tuple[str, str, str]:
-    if unknown := body.keys() - {"kind", "name", "state"}:
-        del unknown  # not repeated: it is the caller's text
-        raise RequestError("unknown_field", "kind, name and state are the fields", field="")
+    if unknown := sorted(body.keys() - {"kind", "name", "state"}):
+        # Named when it is a plain word: a misspelt field. Anything else is the caller's text and not repeated.
+        field = unknown[0] if _FIELD.fullmatch(unknown[0]) else None
+        raise RequestError("unknown_field", "kind, name and state are the fields", field=field)
     for field, allowed in (("kind", KINDS), ("state", STATES)):
         if body.get(field) not in allowed:
             raise RequestError("invalid_field", f"one of {', '.join(allowed)} is wanted", field=field)

@@ -121,8 +121,7 @@ class ApiServer:
         self._guard.start_sweeping()
 
     def refuse_new(self) -> None:
-        """Answer every new request with 503 `draining` from now on; still listening, so that nobody is left
-        without an answer."""
+        """Refuse every request from now on with 503 `draining`; connections are still accepted."""
         self._draining = True
 
     async def drain(self, timeout_s: float = 10.0) -> None:
@@ -130,7 +129,7 @@ class ApiServer:
 
         Connections stay open for that refusal: who keeps one learns at once that nothing was stored.
         """
-        self._draining = True
+        self.refuse_new()
         if self._server is not None:
             self._server.close()
         if self._running:
@@ -138,7 +137,7 @@ class ApiServer:
                 await asyncio.wait_for(self._ended.wait(), timeout_s)
 
     async def stop(self) -> None:
-        """Close every connection; requests still running are cancelled."""
+        """Close every connection; requests still running are cancelled, unspent quota is given back."""
         self._draining = True
         if self._server is not None:
             self._server.close()
@@ -146,6 +145,7 @@ class ApiServer:
             await self._guard.stop_sweeping()
             self._guard.pre_shutdown()
             await self._guard.shutdown(1.0)
+        await self._context.intake.close()
 
     # --- one request
 

@@ -42,7 +42,8 @@ class ClientLedger:
 def messages(count: int) -> Iterator[Message]:
     """Yield `count` messages, categories and networks well mixed, no number twice, a few of them no numbers."""
     for number in range(count):
-        to = f"+86{_PREFIXES[number % len(_PREFIXES)]}{number // len(_PREFIXES) + 10_000_000:08}"
+        row, column = divmod(number, len(_PREFIXES))
+        to = f"+86{_PREFIXES[(column * 7 + row) % len(_PREFIXES)]}{row + 10_000_000:08}"
         if number % _INVALID_EVERY == _INVALID_EVERY - 1:
             to = f"+86100{number}"
         yield _message(number, to)

@@ -36,6 +36,8 @@ class Report:
     states: Counter[str] = field(default_factory=Counter)
     failed: Counter[tuple[str, str]] = field(default_factory=Counter)  # (state, reason) → messages
     lost: int = 0
+    uncertain: int = 0  # the answer was lost with the carrier; the category's policy decides later
+    uncertain_budget: int = 0
     unfinished: int = 0
     unfinished_states: Counter[str] = field(default_factory=Counter)
     copies: int = 0
@@ -46,8 +48,9 @@ class Report:
 
     @property
     def well(self) -> bool:
-        """Nothing lost, nothing stuck, no copy that the record does not own up to."""
-        return not (self.lost or self.unfinished or self.unflagged_copies or self.unasked)
+        """Nothing lost, nothing stuck, no copy that the record does not own up to, no more doubt than allowed."""
+        within = self.uncertain + self.copies <= self.uncertain_budget
+        return within and not (self.lost or self.unfinished or self.unflagged_copies or self.unasked)
 
 
 def compare(client: ClientLedger, submits: Iterable[Submit], records: Mapping[str, Mapping[str, Any] | None]) -> Report:
@@ -82,7 +85,9 @@ def _enter_state(report: Report, record: Mapping[str, Any] | None) -> None:
         return
     state = str(record["state"])
     report.states[state] += 1
-    if not record["final"]:
+    if state == "uncertain":
+        report.uncertain += 1
+    elif not record["final"]:
         report.unfinished += 1
         report.unfinished_states[state] += 1
     elif state != "delivered":

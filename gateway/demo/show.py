@@ -90,7 +90,8 @@ async def _demonstrate(count: int, folder: Path, console: Console) -> Report:
                 await _wait_quiet(client, world)
                 records = await _read_back(world, client, screen)
     submits = sorted((row for carrier in carriers for row in carrier.smsc.ledger.submits), key=lambda row: row.at)
-    return compare(client, submits, records)
+    victim = next(channel for channel in settings.channels if channel.id == VICTIM)
+    return compare(client, submits, records, uncertain_budget=victim.binds * victim.window)
 
 
 async def _kill_and_revive(carrier: Carrier, kill: asyncio.Event, revive: asyncio.Event, screen: _Screen) -> None:
@@ -149,7 +150,7 @@ async def _read_back(world: World, client: ClientLedger, screen: _Screen) -> dic
                     screen.advance_reading(records[message_id])
 
             await asyncio.gather(*(reader() for _ in range(READERS)))
-            still = [mid for mid in open_ids if (found := records[mid]) is not None and not found["final"]]
+            still = [mid for mid in open_ids if _may_change(records[mid])]
             if len(still) < len(open_ids):
                 deadline = time.monotonic() + QUIET_S
             if time.monotonic() > deadline:
@@ -157,6 +158,11 @@ async def _read_back(world: World, client: ClientLedger, screen: _Screen) -> dic
             open_ids = still
             await asyncio.sleep(0.5 if still else 0)
     return records
+
+
+def _may_change(record: Mapping[str, Any] | None) -> bool:
+    """Tell whether waiting makes sense. What is uncertain waits half a minute (notification) or ten (marketing)."""
+    return record is not None and not record["final"] and record["state"] != "uncertain"
 
 
 class _Screen:
@@ -193,7 +199,9 @@ class _Screen:
 
     def say(self, line: str) -> None:
         """Print a milestone with the seconds since the start, above the bars."""
-        self._console.print(f"[dim]{time.monotonic() - self._started:6.1f} s[/dim]  {line}", highlight=False, soft_wrap=True)
+        self._console.print(
+            f"[dim]{time.monotonic() - self._started:6.1f} s[/dim]  {line}", highlight=False, soft_wrap=True
+        )
 
     def update(self) -> None:
         self._progress.update(self._accepted, completed=self._client.posted)
@@ -203,7 +211,7 @@ class _Screen:
         self._reading = self._progress.add_task("read back", total=count)
 
     def advance_reading(self, record: Mapping[str, Any] | None) -> None:
-        if self._reading is not None and (record is None or record["final"]):
+        if self._reading is not None and not _may_change(record):
             self._progress.advance(self._reading)
 
     def _render(self) -> Group:
@@ -223,7 +231,7 @@ class _Screen:
 def _print(report: Report, console: Console) -> None:
     """Print the final table."""
     table = Table(title="what became of it", show_header=False, title_justify="left")
-    table.add_column(min_width=34)
+    table.add_column(min_width=46)
     table.add_column(justify="right")
     table.add_row("posted over HTTP", f"{report.posted:,}")
     for code, count in sorted(report.refused.items()):
@@ -234,6 +242,8 @@ def _print(report: Report, console: Console) -> None:
     table.add_row("[green]delivered[/green]", f"{report.states['delivered']:,}")
     for (state, reason), count in report.failed.most_common():
         table.add_row(f"  {state}: {reason}", f"{count:,}")
+    if report.uncertain:
+        table.add_row("  uncertain: its answer died with the carrier", f"{report.uncertain:,}")
     for state, count in report.unfinished_states.most_common():
         table.add_row(f"  [yellow]not finished: {state}[/yellow]", f"{count:,}")
     table.add_section()

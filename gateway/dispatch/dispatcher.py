@@ -216,7 +216,7 @@ class Dispatcher:
                     if sid in self._orphans:  # twice in a row: not just settled or claimed
                         record = await self._store.get(sid)
                         if record is not None:
-                            await self._store.release(shard, [(sid, record.attempt)])
+                            await self._store.release(shard, [(sid, record.attempt + 1)])
         self._orphans = unknown
 
     async def _gauges(self) -> None:

@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 _MOST = 200
 _RETRY_FIRST_S, _RETRY_MOST_S = 0.1, 2.0
-CORRELATION_EXTRA_S = 3_600
 
 SubmitKey = Callable[[str, str], str]
 OnParked = Callable[[list[tuple[Correlation, bytes]]], Awaitable[None]]
@@ -54,7 +53,6 @@ class Settler:
         self._on_parked = on_parked
         self._formats = {c.id: c.id_format for c in settings.channels}
         self._rules = [settings.categories[c] for c in Category]
-        self._ttl_s = max(r.dlr_wait_s for r in self._rules) + CORRELATION_EXTRA_S
         self._done: deque[Flight] = deque()
         self._ready = asyncio.Event()
         self._empty = asyncio.Event()
@@ -203,7 +201,7 @@ class Settler:
             for part, raw in f.smsc_ids
             if (key := self._submit_key(raw, self._formats[f.channel]))
         ]
-        parked = await self._store.correlate(correlations, self._ttl_s) if correlations else []
+        parked = await self._store.correlate(correlations) if correlations else []
         groups: dict[int, list[tuple[Flight, Settlement, Decision]]] = {}
         released: dict[int, list[tuple[str, int]]] = {}
         for f in batch:

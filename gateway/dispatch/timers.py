@@ -41,6 +41,7 @@ class Timers:
             self._every(self._due),
             self._every(self._expire),
             self._every(self._close_waiting),
+            self._every(self._purge),
             self._every(self._parked),
             self._every(self._sweep),
         )
@@ -78,6 +79,12 @@ class Timers:
             looked, _ = await self._store.close_waiting(shard)
             busy |= looked >= 500
         return 0.01 if busy else WAIT_S
+
+    async def _purge(self) -> float:
+        busy = False
+        for shard in range(self._store.shards):
+            busy |= await self._store.purge(shard) >= 1000
+        return 0.02 if busy else WAIT_S
 
     async def _parked(self) -> float:
         for channel in self._channels:

@@ -350,9 +350,7 @@ class Behaviour:
         receipts: tuple[ReceiptPlan, ...] = ()
         if wants_receipt:
             options = self.options
-            receipts = (
-                ReceiptPlan(self._receipt_delay_s(), text=options.receipt_text, tlvs=options.receipt_tlvs),
-            )
+            receipts = (ReceiptPlan(self._receipt_delay_s(), text=options.receipt_text, tlvs=options.receipt_tlvs),)
         return Plan(delay_s=self._latency_s(), receipts=receipts)
 
     def _latency_s(self) -> float:

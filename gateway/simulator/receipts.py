@@ -100,9 +100,7 @@ class OutgoingEncoder:
         header = _HEADER.pack(size + len(recipient), c.DELIVER_SM, 0, sequence_number)
         text_id = smsc_id if plan.text else b""
         tlv_id = smsc_id if plan.tlvs else b""
-        return b"".join(
-            (header, front, recipient, middle, text_id, tail, tlv_id, _TLV_END[plan.state, plan.tlvs])
-        )
+        return b"".join((header, front, recipient, middle, text_id, tail, tlv_id, _TLV_END[plan.state, plan.tlvs]))
 
     def _general(self, item: Outgoing) -> DeliverSm:
         about = item.about

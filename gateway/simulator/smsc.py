@@ -364,9 +364,7 @@ class Smsc:
         else:
             answer()
 
-    def _plan_receipts(
-        self, mailbox: Mailbox, pdu: SubmitSm, plan: Plan, receipt_id: bytes, now: float
-    ) -> None:
+    def _plan_receipts(self, mailbox: Mailbox, pdu: SubmitSm, plan: Plan, receipt_id: bytes, now: float) -> None:
         wall = now + self._wall_offset
         for receipt in plan.receipts:
             smsc_id = self._ids.unknown() if receipt.unknown_id else receipt_id

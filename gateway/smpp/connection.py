@@ -45,9 +45,7 @@ CLOSE_GRACE_S: Final = 2.0
 
 
 class Connection(asyncio.Protocol):
-    """One TCP connection and its session. `clock` is monotonic; all times of the session are in its
-    seconds.
-    """
+    """One TCP connection and its session; all its times are those of `clock`, which is monotonic."""
 
     def __init__(
         self,
@@ -104,9 +102,7 @@ class Connection(asyncio.Protocol):
         self.flush_soon()
 
     def flush_soon(self) -> None:
-        """Write what the session has queued at the end of this loop turn; call it after using `session`
-        directly.
-        """
+        """Write what is queued at the end of this loop turn; call it after using `session` directly."""
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
@@ -292,6 +288,4 @@ async def listen(
         OSError: the address cannot be bound.
     """
     loop = asyncio.get_running_loop()
-    return await loop.create_server(
-        lambda: Connection(Role.SMSC, config, on_events), host, port, **server_options
-    )
+    return await loop.create_server(lambda: Connection(Role.SMSC, config, on_events), host, port, **server_options)

@@ -61,9 +61,7 @@ RDELIVERYFAILURE: Final[int] = consts.SMPP_ESME_RDELIVERYFAILURE
 RUNKNOWNERR: Final[int] = consts.SMPP_ESME_RUNKNOWNERR
 
 STATUS_NAMES: Final[dict[int, str]] = {
-    value: name.removeprefix("SMPP_ESME_")
-    for name, value in vars(consts).items()
-    if name.startswith("SMPP_ESME_")
+    value: name.removeprefix("SMPP_ESME_") for name, value in vars(consts).items() if name.startswith("SMPP_ESME_")
 }
 
 # --- TLV tags (SMPP 3.4 §5.3.2) ---
@@ -100,9 +98,7 @@ NPI_UNKNOWN: Final[int] = consts.SMPP_NPI_UNK
 NPI_ISDN: Final[int] = consts.SMPP_NPI_ISDN
 
 ESM_CLASS_UDHI: Final[int] = consts.SMPP_GSMFEAT_UDHI
-ESM_CLASS_RECEIPT: Final = (
-    0x04  # deliver_sm only: message type bits 5-2 = 0001, SMSC delivery receipt (§5.2.12)
-)
+ESM_CLASS_RECEIPT: Final = 0x04  # deliver_sm only: message type bits 5-2 = 0001, SMSC delivery receipt (§5.2.12)
 ESM_CLASS_TYPE_MASK: Final = 0x3C
 REGISTERED_DELIVERY_FINAL: Final[int] = consts.SMPP_SMSC_DELIVERY_RECEIPT_BOTH
 
@@ -116,13 +112,9 @@ INTERFACE_VERSION_34: Final[int] = consts.SMPP_VERSION_34
 # --- sizes ---
 HEADER_OCTETS: Final = 16
 MAX_PDU_OCTETS: Final = 65536
-"""Longest PDU taken from a peer; the longest a peer needs is a 64 KiB message_payload less its mandatory
-part.
-"""
+"""Longest PDU taken from a peer; a larger command_length means that the stream is out of step."""
 MAX_SEQUENCE_NUMBER: Final = 0x7FFFFFFF
-"""Our own sequence numbers run 1 to this and start again (SMPP 3.4 §5.1.4); a peer's are echoed whatever
-they are.
-"""
+"""Our own sequence numbers run from 1 to this and start again (SMPP 3.4 §5.1.4); a peer's are only echoed."""
 MAX_SHORT_MESSAGE_OCTETS: Final = 254
 """SMPP 3.4 §5.2.22; longer texts go into message_payload or into parts."""
 

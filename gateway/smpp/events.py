@@ -39,9 +39,7 @@ class CloseReason(StrEnum):
 
 @dataclass(slots=True)
 class Bound:
-    """The SMSC accepted our bind. `interface_version` 0: it did not say (then it is 3.3, SMPP 3.4
-    §5.2.25).
-    """
+    """The SMSC accepted our bind. `interface_version` 0: it did not say (3.3, by SMPP 3.4 §5.2.25)."""
 
     bind_type: BindType
     system_id: bytes = field(repr=False)
@@ -72,8 +70,8 @@ class SubmitReceived:
 
 @dataclass(slots=True)
 class SubmitAnswered:
-    """The SMSC answered a submit (or nacked it: `status` is then never 0). `late`: it had been reported as
-    timed out.
+    """The SMSC answered a submit (or nacked it, never with status 0). `late`: it was reported as timed
+    out.
     """
 
     context: Any
@@ -102,9 +100,7 @@ class DeliverReceived:
 
 @dataclass(slots=True)
 class DeliverMalformed:
-    """ESME role: a deliver_sm nobody can read; keep `pdu.raw`, then `respond_deliver(…, 0)`, or it returns
-    for days.
-    """
+    """ESME role: a deliver_sm nobody can read. Keep `pdu.raw` and answer 0, or it returns for days."""
 
     pdu: Malformed
 
@@ -144,18 +140,14 @@ class PeerNack:
 
 @dataclass(slots=True)
 class ProtocolProblem:
-    """The peer did something it should not, and was answered; for the log (limit the lines: the peer sets
-    the rate).
-    """
+    """The peer did something wrong and was answered; for the log (limit the lines: it sets the rate)."""
 
     detail: str
 
 
 @dataclass(slots=True)
 class Closed:
-    """The end. `lost`: given to the transport and never answered; `unsent`: never left the session, safe to
-    requeue.
-    """
+    """The end. `lost`: given to the transport, never answered; `unsent`: never left us, safe to requeue."""
 
     reason: CloseReason
     detail: str

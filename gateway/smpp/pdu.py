@@ -1,9 +1,9 @@
-"""SMPP PDUs as plain slotted values: the fields of SMPP 3.4, verbatim names, and a `repr` that shows no
+"""SMPP PDUs as plain slotted values: SMPP 3.4's fields under their own names, and a `repr` that shows no
 person.
 
 Knows no bytes (codec) and no protocol order (session). Every PDU carries `command_id`, `command_status` and
 `sequence_number`; addresses, texts and ids are octets as on the wire. Never changed once built, by
-convention: frozen dataclasses cost four times as much to make, and there are two for every short message.
+convention: frozen dataclasses cost four times as much to make, and there are several for every short message.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from gateway.smpp import constants as c
 
 @dataclass(slots=True, repr=False)
 class ShortMessagePdu:
-    """The fields submit_sm and deliver_sm share (SMPP 3.4 §4.4.1, §4.6.1). Octet strings without their
-    NUL.
-    """
+    """What submit_sm and deliver_sm share (SMPP 3.4 §4.4.1, §4.6.1). Octet strings without their NUL."""
 
     command_id: ClassVar[int]
 
@@ -169,9 +167,7 @@ class EnquireLinkResp(_HeaderOnly):
 
 @dataclass(slots=True, repr=False)
 class GenericNack(_HeaderOnly):
-    """A PDU of ours that the peer could not read at all; `sequence_number` 0 when it could not read even
-    that.
-    """
+    """A PDU of ours that the peer could not read; `sequence_number` 0 when not even that was readable."""
 
     command_id: ClassVar[int] = c.GENERIC_NACK
 
@@ -191,9 +187,7 @@ class Unknown:
 
 @dataclass(slots=True, repr=False)
 class Malformed:
-    """A sound header with a body that cannot be read. `raw` is the whole PDU, kept for the dead-letter
-    list.
-    """
+    """A sound header, a body that cannot be read. `raw` is the whole PDU, for the dead-letter list."""
 
     command_id: int
     error: MalformedPdu
@@ -231,9 +225,7 @@ def _head(
 
 
 def _masked(address: bytes) -> str:
-    """Return how much of an address a log may show: the last four digits of a long number, or only its
-    length.
-    """
+    """Return what a log may show of an address: a long number's last four digits, else its length."""
     if len(address) >= 8 and address.isdigit():
         return f"****{address[-4:].decode()}"
     return f"[{len(address)}]"

@@ -33,7 +33,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Final, TypeAlias
 
 from gateway.errors import EncodeError, SessionClosed
@@ -85,6 +84,7 @@ from gateway.smpp.pdu import (
     UnbindResp,
     Unknown,
 )
+from gateway.smpp.states import TRANSITIONS, Move, Role, SessionState
 from gateway.smpp.window import Entry, Window, WindowFull
 
 __all__ = [
@@ -116,69 +116,6 @@ __all__ = [
 ]
 
 
-class Role(Enum):
-    """Which end of the session we are."""
-
-    ESME = "esme"
-    SMSC = "smsc"
-
-
-class SessionState(Enum):
-    """Where the session stands; SMPP 3.4 §2.2 with the steps between its states named as well."""
-
-    OPEN = "open"  # connected; the bind is not sent (ESME) or not received (SMSC)
-    BINDING = "binding"  # the bind waits for its answer
-    BOUND_TX = "bound_tx"
-    BOUND_RX = "bound_rx"
-    BOUND_TRX = "bound_trx"
-    UNBINDING = "unbinding"  # we asked to end
-    LEAVING = "leaving"  # the peer asked, was answered, and may still answer what we sent
-    CLOSED = "closed"
-
-
-class Move(Enum):
-    """What can happen to the state."""
-
-    BIND = "bind"
-    REFUSE = "refuse"
-    BOUND_TX = "bound_tx"
-    BOUND_RX = "bound_rx"
-    BOUND_TRX = "bound_trx"
-    UNBIND = "unbind"
-    PEER_UNBIND = "peer_unbind"
-    END = "end"
-
-
-_BOUND_MOVES: Final = {
-    Move.UNBIND: SessionState.UNBINDING,
-    Move.PEER_UNBIND: SessionState.LEAVING,
-    Move.END: SessionState.CLOSED,
-}
-TRANSITIONS: Final[dict[SessionState, dict[Move, SessionState]]] = {
-    SessionState.OPEN: {
-        Move.BIND: SessionState.BINDING,
-        Move.PEER_UNBIND: SessionState.LEAVING,
-        Move.END: SessionState.CLOSED,
-    },
-    SessionState.BINDING: {
-        Move.BOUND_TX: SessionState.BOUND_TX,
-        Move.BOUND_RX: SessionState.BOUND_RX,
-        Move.BOUND_TRX: SessionState.BOUND_TRX,
-        Move.REFUSE: SessionState.OPEN,  # SMSC role: the peer may try again; an ESME that was refused ends
-        Move.PEER_UNBIND: SessionState.LEAVING,
-        Move.END: SessionState.CLOSED,
-    },
-    SessionState.BOUND_TX: _BOUND_MOVES,
-    SessionState.BOUND_RX: _BOUND_MOVES,
-    SessionState.BOUND_TRX: _BOUND_MOVES,
-    SessionState.UNBINDING: {
-        Move.PEER_UNBIND: SessionState.UNBINDING,  # both asked at once: answer, and wait for our own answer
-        Move.END: SessionState.CLOSED,
-    },
-    SessionState.LEAVING: {Move.PEER_UNBIND: SessionState.LEAVING, Move.END: SessionState.CLOSED},
-    SessionState.CLOSED: {},
-}
-
 _BOUND: Final = frozenset({SessionState.BOUND_TX, SessionState.BOUND_RX, SessionState.BOUND_TRX})
 _BIND_COMMANDS: Final = {
     BindType.TRANSMITTER: (c.BIND_TRANSMITTER, Move.BOUND_TX),
@@ -188,17 +125,13 @@ _BIND_COMMANDS: Final = {
 _BIND_TYPES: Final = {command_id: bind_type for bind_type, (command_id, _) in _BIND_COMMANDS.items()}
 
 TIMEOUTS_IN_A_ROW: Final = 3
-"""Unanswered requests in a row that end the session, though enquire_link may still be answered (delivery.md
-§1.7, F33).
-"""
+"""Time-outs in a row that end the session, though the link may still be answered (delivery.md §1.7, F33)."""
 NACKS_A_MINUTE: Final = 3
 """generic_nacks we cannot match to a request that end the session (delivery.md §1.7)."""
 LEAVING_S: Final = 5.0
 """Longest wait, after the peer's unbind, for its answers to what we sent before."""
 LATE_S: Final = 300.0
-"""How long a late answer is still told apart from an unknown one, at least; ten response timers when that is
-more.
-"""
+"""How long a late answer is still known as one, at least (ten response timers when that is more)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,9 +293,7 @@ class Session:
         self.counters.delivers_sent += 1
         return number
 
-    def _send_short_message(
-        self, encode_it: Callable[[Any, int], bytes], pdu: Any, context: object, now: float
-    ) -> int:
+    def _send_short_message(self, encode_it: Callable[[Any, int], bytes], pdu: Any, context: object, now: float) -> int:
         number = self._next_number
         if self._numbers_used_up:
             number = self._unused_number(number)
@@ -374,9 +305,7 @@ class Session:
         return number
 
     def respond_deliver(self, sequence_number: int, status: int = 0) -> None:
-        """ESME: answer a deliver_sm; nothing happens when the session has ended (the SMSC will send it
-        again).
-        """
+        """ESME: answer a deliver_sm; after the end nothing happens (the SMSC will send it again)."""
         if not self._ended:
             self._out.append(encode_deliver_sm_resp(sequence_number, status))
 
@@ -395,8 +324,7 @@ class Session:
             self._out.append(encode_submit_sm_resp(sequence_number, message_id, status))
 
     def accept_bind(self, sequence_number: int, status: int = 0) -> None:
-        """SMSC: answer a BindRequested; an error `status` refuses it and leaves the session open for another
-        try.
+        """SMSC: answer a BindRequested; an error `status` refuses it, and the peer may try again.
 
         Raises:
             SessionClosed: no bind with this number waits for an answer.
@@ -415,9 +343,7 @@ class Session:
             self._set_bound(move)
 
     def unbind(self, now: float) -> list[Event]:
-        """Ask the peer to end; nothing more can be submitted, answers still come in. Before the bind: just
-        end.
-        """
+        """Ask the peer to end; no more submits, but answers still come in. Before the bind: just end."""
         if self._state in _BOUND:
             number = self._take_number()
             self._out.append(encode_header(c.UNBIND, number))
@@ -539,11 +465,7 @@ class Session:
         elif state is SessionState.LEAVING:
             if self._leave_at <= now:
                 self._end(CloseReason.UNBOUND_BY_PEER, "", events)
-        elif (
-            self._unbind is not None
-            and config.response_timer_s
-            and self._unbind[1] + config.response_timer_s <= now
-        ):
+        elif self._unbind is not None and config.response_timer_s and self._unbind[1] + config.response_timer_s <= now:
             self._end(CloseReason.UNBOUND, "no unbind_resp in time", events)
 
     def _tick_link(self, now: float, events: list[Event]) -> None:
@@ -719,9 +641,7 @@ class Session:
             bare = BindResp(pdu.command_id, b"", None, pdu.command_status, pdu.sequence_number)
             self._on_bind_resp(bare, now, events)
         else:
-            self._out.append(
-                encode_header(pdu.command_id | c.RESPONSE_BIT, pdu.sequence_number, pdu.error.status)
-            )
+            self._out.append(encode_header(pdu.command_id | c.RESPONSE_BIT, pdu.sequence_number, pdu.error.status))
 
     # --- helpers ---
     def _move(self, move: Move) -> None:
@@ -733,9 +653,7 @@ class Session:
         self._move(move)
         transmits = self._state is not SessionState.BOUND_RX
         receives = self._state is not SessionState.BOUND_TX
-        self._may_send, self._may_receive = (
-            (transmits, receives) if self.role is Role.ESME else (receives, transmits)
-        )
+        self._may_send, self._may_receive = (transmits, receives) if self.role is Role.ESME else (receives, transmits)
 
     def _take_number(self) -> int:
         number = self._unused_number(self._next_number)
@@ -743,9 +661,7 @@ class Session:
         return number
 
     def _unused_number(self, number: int) -> int:
-        """Return the first number from `number` on that no unanswered request has; matters only after the
-        wrap.
-        """
+        """Return the first number from `number` on that no request has; matters only after the wrap."""
         while number in self._window:
             number = 1 if number >= c.MAX_SEQUENCE_NUMBER else number + 1
         return number

@@ -61,9 +61,7 @@ class Window:
         return self._open.pop(sequence_number, None)
 
     def pop_late(self, sequence_number: int) -> Entry | None:
-        """Return the timed-out request that an answer came for after all, once; its slot was freed long
-        ago.
-        """
+        """Return, once, the timed-out request that is answered after all; its slot was freed before."""
         return self._late.pop(sequence_number, None)
 
     def oldest_sent_at(self) -> float | None:
@@ -73,9 +71,7 @@ class Window:
         return None
 
     def overdue(self, now: float, timer_s: float) -> list[Entry]:
-        """Take out and return what has waited `timer_s` or longer, oldest first; costs only what it
-        returns.
-        """
+        """Take out what has waited `timer_s` or longer, oldest first; costs only what it returns."""
         expired = []
         for sequence_number, (_, sent_at) in self._open.items():
             if sent_at + timer_s > now:
@@ -101,9 +97,7 @@ class Window:
             del self._late[sequence_number]
 
     def clear(self) -> list[tuple[int, object]]:
-        """Empty the window; return (sequence_number, context) of everything that was open, in the order
-        sent.
-        """
+        """Empty the window; return (sequence_number, context) of what was open, in the order sent."""
         rest = [(sequence_number, context) for sequence_number, (context, _) in self._open.items()]
         self._open.clear()
         self._late.clear()

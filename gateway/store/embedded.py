@@ -86,20 +86,37 @@ class EmbeddedServer:
     # --- start
 
     async def start(self) -> None:
-        """Return when the server answers PING, however long it loads.
+        """`begin` and `until_ready` in one."""
+        await self.begin()
+        await self.until_ready()
+
+    async def begin(self) -> None:
+        """Take the directory and start the server, or adopt the one that runs there; it may still be loading.
 
         Raises:
             ConfigError: the directory is in use by another program, or the binary cannot be run.
-            StoreUnavailable: the server refused to start; the message says why and what to do.
         """
         _data_dir(self._data_dir)
         _private_dir(self._socket.parent)
-        if await self._take_lock_or_adopt():
-            try:
+        try:
+            if await self._take_lock_or_adopt():
                 await self._spawn()
-            except BaseException:
-                await self.stop()
-                raise
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def until_ready(self) -> None:
+        """Return when the server answers PING, however long it loads; from then on it is watched.
+
+        Raises:
+            ConfigError: it is too old.
+            StoreUnavailable: it refused to start; the message says why and what to do.
+        """
+        try:
+            await self._until_ready()
+        except BaseException:
+            await self.stop()
+            raise
         self._watcher = asyncio.create_task(self._watch(), name="embedded store")
 
     async def _take_lock_or_adopt(self) -> bool:
@@ -115,7 +132,6 @@ class EmbeddedServer:
                     lock.close()
                     self.pid, self.adopted = pid, True
                     log.info("store adopted pid=%d", pid)
-                    await self._until_ready()
                     return False
                 if time.monotonic() > deadline:
                     lock.close()
@@ -152,7 +168,6 @@ class EmbeddedServer:
             reason = f"{binary} cannot be started: {exc.strerror}"
             raise ConfigError([ConfigProblem("gateway.toml", "store.binary", reason)]) from exc
         self.pid, self.adopted = self._process.pid, False
-        await self._until_ready()
 
     async def _until_ready(self) -> None:
         """Wait until the server answers PING; LOADING is an answer that asks for patience."""
@@ -218,9 +233,9 @@ class EmbeddedServer:
 
     async def _restart(self) -> None:
         self._process = None
-        if self._lock is None and not await self._take_lock_or_adopt():
-            return  # an adopted server has ended and another one is there already
-        await self._spawn()
+        if self._lock is not None or await self._take_lock_or_adopt():
+            await self._spawn()
+        await self._until_ready()
         self.restarts += 1
         if self._on_restart is not None:
             self._on_restart()

@@ -273,12 +273,11 @@ class Claimed:
 
 def claimed_attempt(raw: bytes) -> int:
     """Return the number of the attempt that a claim of this record is (also where its body cannot be read)."""
-    t = len(raw) - TRAILER_BYTES
-    return raw[t + 2] if raw[t : t + 1] == b"c" else raw[t + 2] + 1
+    return raw[len(raw) - TRAILER_BYTES + 2] + 1
 
 
 def parse_claimed(sid: str, raw: bytes) -> Claimed:
-    """Read what a claim returned: the record as before the claim, or (a repeated call) as after it."""
+    """Read the record that a claim returned."""
     ml = raw[24]
     dl = int.from_bytes(raw[25:27], "big")
     el = int.from_bytes(raw[27:29], "big")
@@ -301,7 +300,7 @@ def parse_claimed(sid: str, raw: bytes) -> Claimed:
         dims[0].decode(),
         dims[2].decode(),
         raw[t + 1],
-        raw[t + 2] if raw[t] == 0x63 else raw[t + 2] + 1,
+        raw[t + 2] + 1,
         raw[t + 3],
         raw[t + 11],
         raw[t + 8] << 8 | raw[t + 9],

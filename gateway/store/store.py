@@ -25,6 +25,7 @@ from gateway.store.records import Claimed, Record
 
 LAYOUT_VERSION = "1"
 LEASE_MS = 10_000
+CORRELATION_EXTRA_S = 3_600
 PARKED_PER_CHANNEL = 100_000
 PARKED_TTL_S = 86_400
 _POLICY = {"resend": "r", "hold": "h", "fail": "f"}
@@ -166,7 +167,10 @@ class Store:
         self._max_attempts = [str(c.max_attempts) for c in categories]
         self._rules = [";".join(f"{n},{w}" for n, w in c.per_number) for c in categories]
         most = settings.store.max_queued // max(1, self.shards)
-        self._limits = [str(most), str(int(most * (1 + _VERIFICATION_RESERVE)) + 100 if most else 0)]
+        self._most = [str(most), str(int(most * (1 + _VERIFICATION_RESERVE)) + 100 if most else 0)]
+        self.set_intake("open")
+        self.correlation_ttl_s = max(c.dlr_wait_s for c in categories) + CORRELATION_EXTRA_S
+        self._correlation_days = self.correlation_ttl_s // 86_400 + 1
         response_s = max((c.response_timer_s for c in settings.channels), default=30)
         self._graces = [
             0
@@ -205,6 +209,7 @@ class Store:
         for p in self._prefixes:
             await self.client.execute("SET", f"{p}exp:cursor", now_s // 15 * 15, "NX")
             await self.client.execute("SET", f"{p}wait:cursor", now_s // 300 * 300, "NX")
+            await self.client.execute("SET", f"{p}gone:cursor", now_s // 300 * 300, "NX")
 
     async def _holds_messages(self, shards: int) -> bool:
         for s in range(shards):
@@ -228,6 +233,13 @@ class Store:
     def set_problems(self, problems: list[str]) -> None:
         """Take the findings of the periodic durability check."""
         self._problems = problems
+
+    def set_intake(self, level: str) -> None:
+        """Narrow what may be stored: `open`, `verification` (nothing else) or `closed`; replays are answered still.
+
+        The periodic check narrows it while memory or disk run low (`durability.judge_intake`).
+        """
+        self._limits = {"open": self._most, "verification": ["-1", self._most[1]], "closed": ["-1", "-1"]}[level]
 
     # --- accept --------------------------------------------------------------------------------------------------
 
@@ -400,6 +412,8 @@ class Store:
             by_shard.setdefault(keys.shard_of(msisdn, self.shards), []).extend((msisdn, f"{mask}{reason}:{now}"))
             n += 1
         for shard, flat in by_shard.items():
+            if scope != "*":
+                await self.client.execute("SADD", f"{self._prefixes[shard]}blacklists", scope)
             for i in range(0, len(flat), 2000):
                 await self.client.execute("HSET", f"{self._prefixes[shard]}blacklist:{scope}", *flat[i : i + 2000])
         return n
@@ -503,11 +517,11 @@ class Store:
 
     # --- receipts ----------------------------------------------------------------------------------------------------
 
-    async def correlate(self, items: list[Correlation], ttl_s: int) -> list[tuple[Correlation, bytes]]:
+    async def correlate(self, items: list[Correlation]) -> list[tuple[Correlation, bytes]]:
         """Remember the SMSC's ids of sent parts; returns those with a receipt that came before, and that receipt."""
         parked: list[tuple[Correlation, bytes]] = []
         for shard, group in self._by_smsc_id(items).items():
-            args: list[Any] = [ttl_s]
+            args: list[Any] = [self.correlation_ttl_s]
             for c in group:
                 args += (c.channel, c.smsc_id, c.id, c.part)
             raw = await self._timed("correlate", shard, args, len(group))
@@ -565,7 +579,7 @@ class Store:
                 shard = keys.shard_of_smsc_id(items[i].channel, items[i].candidates[k], self.shards)
                 groups.setdefault(shard, []).append(i)
         for shard, group in groups.items():
-            args: list[Any] = [PARKED_PER_CHANNEL, PARKED_TTL_S]
+            args: list[Any] = [PARKED_PER_CHANNEL, PARKED_TTL_S, self._correlation_days]
             for i in group:
                 one = items[i]
                 alone = "1" if park or len(one.candidates) == 1 else "0"
@@ -593,7 +607,7 @@ class Store:
 
     async def parked(self, shard: int, channel: str, most: int = 200) -> tuple[int, list[tuple[Correlation, bytes]]]:
         """Return how many receipts of a channel are parked on a shard, and those whose message is known by now."""
-        raw = await self.client.call("parked", [self._prefixes[shard]], [channel, PARKED_TTL_S, most])
+        raw = await self.client.call("parked", [self._prefixes[shard]], [channel, PARKED_TTL_S, most, self._correlation_days])
         known = []
         for i in range(1, len(raw), 3):
             match = raw[i + 1].decode()
@@ -646,6 +660,10 @@ class Store:
         """Close submitted messages whose receipt is overdue; returns (looked at, closed)."""
         looked, closed = await self.client.call("wait", [self._prefixes[shard]], [most, *self._retention])
         return looked, closed
+
+    async def purge(self, shard: int, most: int = 1000) -> int:
+        """Remove final records whose retention is over; returns how many."""
+        return int(await self.client.call("purge", [self._prefixes[shard]], [most]))
 
     async def sweep(self, shard: int, elapsed_ms: int) -> bool:
         """Take part in the sweeper's election and report monotonic time; returns whether this worker is elected."""

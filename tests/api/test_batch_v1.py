@@ -1,4 +1,4 @@
-"""A batch over HTTP, on a real store: items in order, each by itself, errors for the whole only when none is decided."""
+"""A batch over HTTP, on a real store: items in order, each by itself; an error for all only when none is decided."""
 
 from __future__ import annotations
 

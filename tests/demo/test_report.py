@@ -57,8 +57,18 @@ def test_copies_are_counted_by_part_and_must_be_flagged() -> None:
     again = [*parts, submit("1", part=2, status=None)]
     report = compare(client("1"), again, {"id-1": record()})
     assert (report.copies, report.unflagged_copies, report.well) == (1, 1, False)
-    report = compare(client("1"), again, {"id-1": record(possible_duplicate=True)})
+    flagged = {"id-1": record(possible_duplicate=True)}
+    report = compare(client("1"), again, flagged, uncertain_budget=1)
     assert (report.copies, report.unflagged_copies, report.well) == (1, 0, True)
+    assert not compare(client("1"), again, flagged).well
+
+
+def test_doubt_is_allowed_within_what_was_in_flight() -> None:
+    records = {"id-1": record("uncertain", final=False), "id-2": record()}
+    submits = [submit("1", status=None), submit("2")]
+    report = compare(client("1", "2"), submits, records, uncertain_budget=1)
+    assert (report.uncertain, report.unfinished, report.well) == (1, 0, True)
+    assert not compare(client("1", "2"), submits, records).well
 
 
 def test_a_refused_submit_is_no_copy() -> None:

@@ -22,9 +22,7 @@ def samples() -> list[dict]:
     return json.loads((DATA / "dlr_samples.json").read_text())["samples"]
 
 
-def receipt(
-    text: str, tlvs: dict[int, bytes] | None = None, esm_class: int = 0x04, data_coding: int = 0
-) -> Receipt:
+def receipt(text: str, tlvs: dict[int, bytes] | None = None, esm_class: int = 0x04, data_coding: int = 0) -> Receipt:
     parsed = parse(text.encode("latin-1"), tlvs, esm_class, data_coding)
     assert parsed is not None
     return parsed
@@ -169,9 +167,7 @@ def test_marked_receipts_are_receipts_whatever_they_hold(esm_class: int) -> None
     [("TD", None), ("hello", {}), ("id:77 stat:DELIVRD", None), ("", None), ("id: card", {0x0427: b"\2"})],
 )
 @pytest.mark.parametrize("esm_class", [0x00, 0x03, 0x40, 0x08, 0x10])
-def test_messages_from_handsets_are_no_receipts(
-    text: str, tlvs: dict[int, bytes] | None, esm_class: int
-) -> None:
+def test_messages_from_handsets_are_no_receipts(text: str, tlvs: dict[int, bytes] | None, esm_class: int) -> None:
     assert parse(text.encode(), tlvs, esm_class) is None
 
 
@@ -229,12 +225,8 @@ def test_an_empty_field_does_not_eat_the_next() -> None:
 _WORDS = st.sampled_from(
     ["id:", "stat:", "err:", "text:", "sub:", "submit date:", " ", "DELIVRD", "\0", "7", "é", "::"]
 )
-_OCTETS = st.binary(max_size=300) | st.lists(_WORDS, max_size=40).map(
-    lambda words: "".join(words).encode("latin-1")
-)
-_TLVS = st.none() | st.dictionaries(
-    st.sampled_from([0x1E, 0x423, 0x424, 0x427, 0x1400]), st.binary(max_size=80)
-)
+_OCTETS = st.binary(max_size=300) | st.lists(_WORDS, max_size=40).map(lambda words: "".join(words).encode("latin-1"))
+_TLVS = st.none() | st.dictionaries(st.sampled_from([0x1E, 0x423, 0x424, 0x427, 0x1400]), st.binary(max_size=80))
 
 
 @settings(max_examples=500, deadline=None)
@@ -256,9 +248,7 @@ def test_any_octets(octets: bytes, tlvs: dict[int, bytes] | None, esm_class: int
         submit_key(parsed.id, id_format)
 
 
-@pytest.mark.parametrize(
-    "octets", [b"id:" + b"9" * 60_000, b"id:7 " * 20_000, b" " * 65_000, b"stat: " * 10_000]
-)
+@pytest.mark.parametrize("octets", [b"id:" + b"9" * 60_000, b"id:7 " * 20_000, b" " * 65_000, b"stat: " * 10_000])
 def test_64_kib_of_payload_do_no_harm(octets: bytes) -> None:
     parsed = parse(b"", {0x0424: octets}, 0x04)
     assert parsed is not None
@@ -362,9 +352,7 @@ def test_the_second_spelling_comes_second_and_the_text_first_where_it_is_declare
     assert receipt_keys(parsed.id, "resp_hex_dlr_dec", parsed.text_id)[0] == "489708364"
 
 
-_SPELLINGS = st.sampled_from(
-    [str, "{:x}".format, "{:X}".format, "{:010d}".format, "{:016x}".format, "{:020X}".format]
-)
+_SPELLINGS = st.sampled_from([str, "{:x}".format, "{:X}".format, "{:010d}".format, "{:016x}".format, "{:020X}".format])
 
 
 @settings(max_examples=500)
@@ -377,12 +365,10 @@ def test_any_two_spellings_of_a_number_meet(number: int, one: object, other: obj
 @given(st.integers(0, 2**64), st.integers(0, 2**64))
 def test_declared_bases_never_confuse_two_numbers(one: int, other: int) -> None:
     """With the bases declared, the first key is the number itself, so two ids share it only when equal."""
-    assert (
-        submit_key(f"{one:x}", "resp_hex_dlr_dec") == receipt_keys(str(other), "resp_hex_dlr_dec")[0]
-    ) == (one == other)
-    assert (submit_key(str(one), "resp_dec_hex") == receipt_keys(f"{other:x}", "resp_dec_hex")[0]) == (
+    assert (submit_key(f"{one:x}", "resp_hex_dlr_dec") == receipt_keys(str(other), "resp_hex_dlr_dec")[0]) == (
         one == other
     )
+    assert (submit_key(str(one), "resp_dec_hex") == receipt_keys(f"{other:x}", "resp_dec_hex")[0]) == (one == other)
 
 
 def test_the_learner_keeps_to_what_matched() -> None:

@@ -171,9 +171,7 @@ def test_any_international_number_as_the_library_sees_it(code: str, national: st
 
 
 @settings(max_examples=300)
-@given(
-    st.text(max_size=24) | st.text("+0123456789", max_size=20), st.sampled_from(["CN", "US", "GB", "", "XX"])
-)
+@given(st.text(max_size=24) | st.text("+0123456789", max_size=20), st.sampled_from(["CN", "US", "GB", "", "XX"]))
 def test_any_text_is_a_number_or_a_request_error(raw: str, country: str) -> None:
     try:
         number = normalise(raw, country)

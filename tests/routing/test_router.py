@@ -31,9 +31,7 @@ SEGMENTS = NumberSegments(
 
 
 def channel(name: str, **more: object) -> ChannelSettings:
-    return ChannelSettings(
-        id=name, host="127.0.0.1", port=2775, system_id="acme", password=Secret("x"), **more
-    )  # type: ignore[arg-type]
+    return ChannelSettings(id=name, host="127.0.0.1", port=2775, system_id="acme", password=Secret("x"), **more)  # type: ignore[arg-type]
 
 
 def route(name: str, *channels: tuple[str, int], **match: object) -> RouteSettings:
@@ -174,9 +172,7 @@ def test_among_equals_the_first_in_the_file() -> None:
 
 
 def test_explain_lists_every_route_that_fits() -> None:
-    routes = router(
-        route("rest"), route("cn", country="CN"), route("uk", country="GB"), route("otp", category=V)
-    )
+    routes = router(route("rest"), route("cn", country="CN"), route("uk", country="GB"), route("otp", category=V))
     assert [one.id for one in routes.explain(MOBILE, "CN", V, "shop", "")] == ["otp", "cn", "rest"]
     assert [one.id for one in routes.explain(MOBILE, "CN", M, "shop", "")] == ["cn", "rest"]
 
@@ -236,10 +232,7 @@ def test_as_the_rule_reads_word_by_word(matches: list[dict[str, object]], messag
             and msisdn.startswith(str(match.get("prefix", "")))
         ]
         for key in ("account", "sender", "category", "prefix", "carrier", "country"):
-            weight = {
-                n: len(str(matches[n].get(key, ""))) if key == "prefix" else key in matches[n]
-                for n in fitting
-            }
+            weight = {n: len(str(matches[n].get(key, ""))) if key == "prefix" else key in matches[n] for n in fitting}
             fitting = [number for number in fitting if weight[number] == max(weight.values())]
         expected = str(fitting[0]) if fitting else None
         assert taken(routes, msisdn, country, category, account, sender) == expected

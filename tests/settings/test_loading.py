@@ -79,9 +79,7 @@ def test_number_segments_of_the_folder_replace_the_shipped(tmp_path: Path) -> No
     table.write_text("anything")
     assert read(tmp_path).number_segments_files["CN"] == table
     (table.parent / "china.csv").write_text("")
-    assert "number_segments/china.csv: the name must be a country's two letters, as in cn.csv" in problems_of(
-        tmp_path
-    )
+    assert "number_segments/china.csv: the name must be a country's two letters, as in cn.csv" in problems_of(tmp_path)
 
 
 def test_all_problems_come_at_once(tmp_path: Path) -> None:
@@ -327,8 +325,7 @@ class TestSecrets:
         settings = read(tmp_path, channels=CHANNELS.replace("${env:B_PASSWORD}", "literal"))
         assert settings.channels[1].password == Secret("literal")
         assert [str(warning) for warning in settings.warnings] == [
-            "channels.toml: channel[b].password: a literal secret stands in this file; "
-            "use ${env:NAME} or file:PATH"
+            "channels.toml: channel[b].password: a literal secret stands in this file; use ${env:NAME} or file:PATH"
         ]
 
     def test_an_open_secret_file_is_warned_of(self, tmp_path: Path) -> None:

@@ -35,9 +35,7 @@ def test_the_channels_setting_wins() -> None:
     assert source_address("Acme", ton=0) == (0, 0, b"Acme")
 
 
-@pytest.mark.parametrize(
-    "sender", ["TwelveLetter", "1" * 21, "Äcme", "信", "١٢٣٤٥", "a\0b", "a\nb", "１０６９"]
-)
+@pytest.mark.parametrize("sender", ["TwelveLetter", "1" * 21, "Äcme", "信", "١٢٣٤٥", "a\0b", "a\nb", "１０６９"])
 def test_refused_senders_are_not_shown(sender: str) -> None:
     with pytest.raises(EncodeError) as caught:
         source_address(sender)

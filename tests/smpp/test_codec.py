@@ -280,6 +280,12 @@ def test_a_length_that_cannot_be_true_ends_the_stream(length: int) -> None:
         assert decoder.pending == 0
 
 
+def test_a_pdu_over_the_cap_is_refused_though_it_came_whole() -> None:
+    decoder = codec.Decoder()
+    assert decoder.feed(raw(c.SUBMIT_SM_RESP, b"x" * (c.MAX_PDU_OCTETS - 15))) == []
+    assert decoder.failure is not None
+
+
 def test_four_octets_are_enough_to_see_a_wrong_length() -> None:
     decoder = codec.Decoder()
     decoder.feed(b"\0\0\0\x0f")

@@ -296,7 +296,7 @@ def test_a_response_timer_that_is_due_before_the_armed_one(run: Run) -> None:
         smsc.hold = True
         async with bound(smsc, esme, enquire_link_s=60.0, response_timer_s=0.1) as connection:
             connection.submit(SUBMIT, "a")
-            await until(lambda: esme.of(SubmitTimedOut))
+            await until(lambda: esme.of(SubmitTimedOut), timeout_s=3)  # the armed one is due in 10 s
             assert not connection.session.closed
             assert connection.free == 100
 

@@ -73,9 +73,7 @@ def test_nothing_outside_the_table_is_gsm() -> None:
         assert (text.plan(chr(point)).encoding == "gsm7") == (chr(point) in known)
 
 
-@pytest.mark.parametrize(
-    "vector", vectors(), ids=lambda v: f"{v['encoding']}-{v['reference_bits']}-{v['units']}"
-)
+@pytest.mark.parametrize("vector", vectors(), ids=lambda v: f"{v['encoding']}-{v['reference_bits']}-{v['units']}")
 def test_vectors(vector: dict) -> None:
     message = "".join(char * count for char, count in vector["text"])
     bits, encoding = vector["reference_bits"], vector["encoding"]
@@ -111,9 +109,7 @@ def test_headers_are_those_of_gsm_0340() -> None:
         ("\x1b", "latin1", "ucs2", b"\x00\x1b"),
     ],
 )
-def test_what_data_coding_zero_means_decides(
-    message: str, alphabet: str, encoding: str, octets: bytes
-) -> None:
+def test_what_data_coding_zero_means_decides(message: str, alphabet: str, encoding: str, octets: bytes) -> None:
     assert text.plan(message, alphabet=alphabet) == text.TextPlan(encoding, 1)
     assert text.encode_parts(message, encoding, 0, alphabet=alphabet) == [octets]
 

@@ -24,6 +24,8 @@ from gateway.store.durability import (
     watch,
 )
 from gateway.store.embedded import EmbeddedServer
+from gateway.store.store import Store
+from tests.support.messages import accept, message
 from tests.support.until import until
 
 STRICT = {
@@ -211,3 +213,17 @@ async def test_an_operator_who_forbids_config_gets_told(tmp_path: Path) -> None:
 
 def test_a_problem_reads_as_one_line() -> None:
     assert str(Problem("appendfsync", "is no")) == "appendfsync: is no"
+
+
+async def test_what_is_short_goes_to_verification_first_and_replays_are_answered(store: Store) -> None:
+    mark = {"idem": b"i" * 16, "digest": b"d" * 8}
+    first = message(store, "8613800000001", **mark)
+    assert await accept(store, first) == ["accepted"]
+    for level, wanted in (
+        ("verification", ["full", "accepted", "replay"]),
+        ("closed", ["full", "full", "replay"]),
+        ("open", ["accepted", "accepted", "replay"]),
+    ):
+        store.set_intake(level)
+        again = message(store, "8613800000001", **mark)
+        assert await accept(store, message(store), message(store, category=0), again) == wanted

@@ -44,7 +44,7 @@ async def test_from_accept_to_receipt(store: Store) -> None:
     (c,) = await claim(store)
     assert (c.id, c.attempt, c.msisdn, c.body["t"]) == (m.id, 1, m.msisdn, "hello")
     assert await store.waiting() == 0
-    assert not await store.correlate([Correlation("ch", "abc", c.id, 0)], 1000)
+    assert not await store.correlate([Correlation("ch", "abc", c.id, 0)])
     assert await settle(store, c, log="1\x1fch\x1f0\x1fsent\x1f0=abc") == "1"
     record = await store.get(m.id)
     assert record is not None
@@ -73,10 +73,10 @@ async def test_an_early_receipt_is_parked_and_handed_back(store: Store) -> None:
     m = message(store)
     await accept(store, m)
     (c,) = await claim(store)
-    parked = await store.correlate([Correlation("ch", "x1", c.id, 0)], 1000)
+    parked = await store.correlate([Correlation("ch", "x1", c.id, 0)])
     assert [(p[0].id, p[1]) for p in parked] == [(c.id, b"early")]
     await store.unpark([("ch", "x1", b"early")])
-    assert await store.correlate([Correlation("ch", "x1", c.id, 0)], 1000) == []
+    assert await store.correlate([Correlation("ch", "x1", c.id, 0)]) == []
 
 
 async def test_a_long_message_is_final_when_all_parts_are_with_the_worst_state(store: Store) -> None:

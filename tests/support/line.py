@@ -100,7 +100,9 @@ class Worker:
 
 
 @contextlib.asynccontextmanager
-async def worker(settings: Settings, valkey: ValkeyServer, name: str = "worker01", **kwargs: Any) -> AsyncIterator[Worker]:
+async def worker(
+    settings: Settings, valkey: ValkeyServer, name: str = "worker01", **kwargs: Any
+) -> AsyncIterator[Worker]:
     """Run one worker on its own store client."""
     store = await Store.open(settings, valkey.url, incarnation=name)
     w = Worker(settings, store)

@@ -7,7 +7,7 @@
 --   extras: sender US gate US tags (RS = 0x1e between them)
 --
 -- The trailer is the last T bytes, so that one SETRANGE at (length - T) appends to the log and changes the state:
---   1 state  2 rank  3 attempts used  4 flags (1 possible duplicate, 2 late correction, 4 caps given back,
+--   1 state (`q` while a worker holds it too: see claim.lua)  2 rank  3 attempts used  4 flags (1 possible duplicate, 2 late correction, 4 caps given back,
 --   8 bytes may have left, 16 pinned)  5-6 parts with a final receipt  7-8 parts delivered  9-10 parts accepted by
 --   the SMSC  11 worst final state so far or '-'  12 retries without an attempt  13-18 state_at  19-26 incarnation
 local P = KEYS[1]
@@ -109,6 +109,14 @@ local function route_of(dims)
   return sub(dims, b + 1, find(dims, US, b + 1, true) - 1)
 end
 
+-- Whether a worker holds the message: it is `q` and stands in somebody's claims. Looked at on rare paths only.
+local function held(id)
+  for _, inc in ipairs(call('SMEMBERS', P .. 'holders')) do
+    if call('HEXISTS', P .. 'claims:' .. inc, id) == 1 then return true end
+  end
+  return false
+end
+
 -- Queues. A pinned message waits for its channel alone; all others for route, rank, category, account.
 local function entry_of(r, now)
   return r.id .. be6(now) .. char(r.parts)
@@ -127,39 +135,97 @@ local function push(r, now, left)
   end
 end
 
--- Statistics: one HINCRBY a distinct field and batch, when the script ends.
+-- Statistics: one HINCRBY a distinct field and batch, when the script ends. Two tables deep, because building the whole
+-- field for each message costs more than all the rest of counting it.
 local stats = {}
+local function count_as(dims, suffix, n)
+  local by = stats[dims]
+  if not by then
+    by = {}
+    stats[dims] = by
+  end
+  by[suffix] = (by[suffix] or 0) + n
+end
+
 local function count(r, channel, outcome, reason)
-  if r.test then return end
-  local field = r.dims .. US .. r.cat .. US .. channel .. US .. outcome .. US .. reason
-  stats[field] = (stats[field] or 0) + 1
+  if not r.test then count_as(r.dims, r.cat .. US .. channel .. US .. outcome .. US .. reason, 1) end
+end
+
+-- Final records are removed by buckets of five minutes (see purge.lua): one push a batch instead of a TTL a key.
+local gone = {}
+local function keep_until_purged(id, cat, now)
+  local list = gone[cat]
+  if list then list[#list + 1] = id else gone[cat] = { id } end
 end
 
 local waiting_delta = 0
 local function finish(now)
   local key = P .. 'stats:' .. floor(now / 3600000)
-  for field, n in pairs(stats) do call('HINCRBY', key, field, n) end
+  for dims, by in pairs(stats) do
+    for suffix, n in pairs(by) do call('HINCRBY', key, dims .. US .. suffix, n) end
+  end
+  for cat, list in pairs(gone) do
+    local bucket = math.ceil((now / 1000 + RETENTION[cat + 1]) / 300) * 300
+    for i = 1, #list, 5000 do
+      call('RPUSH', P .. 'gone:' .. bucket, unpack(list, i, math.min(i + 4999, #list)))
+    end
+  end
   if waiting_delta ~= 0 then call('INCRBY', P .. 'waiting', waiting_delta) end
   if woke then call('PUBLISH', 'gw:wake', P) end
 end
 
+-- Numbers: one hash for eight days (the longest cap is seven), the one before it is still read. A number's value has the
+-- lines r<reference>, c<category>US<account>US<second>,... and i<id>US<account>US<sender>.
+local NUM_S = 691200
+local function num_key(now, back)
+  return P .. 'num:' .. (floor(now / 1000 / NUM_S) - back)
+end
+
+-- Correlations: one hash a day, gone after ARGV's TTL; those whose receipt was final stand for an hour or two in `done`.
+local function find_smsc_ids(fields, now, days)
+  local found, missing, at = {}, fields, {}
+  for i = 1, #fields do at[i] = i end
+  local today, hour = floor(now / 86400000), floor(now / 3600000)
+  local places = { P .. 'corr:' .. today, P .. 'done:' .. hour, P .. 'done:' .. (hour - 1) }
+  for back = 1, days do places[#places + 1] = P .. 'corr:' .. (today - back) end
+  for p = 1, #places do
+    if #missing == 0 then break end
+    local values = call('HMGET', places[p], unpack(missing))
+    local left, left_at = {}, {}
+    for i = 1, #missing do
+      if values[i] then
+        found[at[i]] = { values[i], places[p] }
+      else
+        left[#left + 1] = missing[i]
+        left_at[#left_at + 1] = at[i]
+      end
+    end
+    missing, at = left, left_at
+  end
+  return found
+end
+
 -- A message that was never sent gives its frequency caps back (one entry of its category and account).
-local function give_back(r)
+local function give_back(r, now)
   if has(r.flags, 4) or has(r.flags, 8) then return end
   r.flags = r.flags + 4
-  local key = P .. 'num:' .. r.msisdn
-  local value = call('GET', key)
-  if not value then return end
-  local head = 'c' .. r.cat .. US .. account_of(r.dims) .. US
-  local at = find(value, head, 1, true)
-  if not at then return end
-  local stop = find(value, '\n', at, true)
-  local line = sub(value, at + #head, stop - 1)
-  local second = floor(r.accepted_at / 1000) .. ','
-  local from = find(line, second, 1, true)
-  if not from then return end
-  line = sub(line, 1, from - 1) .. sub(line, from + #second)
-  call('SET', key, sub(value, 1, at - 1) .. head .. line .. sub(value, stop), 'KEEPTTL')
+  for back = 0, 1 do
+    local key = num_key(now, back)
+    local value = call('HGET', key, r.msisdn)
+    local head = 'c' .. r.cat .. US .. account_of(r.dims) .. US
+    local at = value and find(value, head, 1, true)
+    if at then
+      local stop = find(value, '\n', at, true)
+      local line = sub(value, at + #head, stop - 1)
+      local second = floor(r.accepted_at / 1000) .. ','
+      local from = find(line, second, 1, true)
+      if from then
+        line = sub(line, 1, from - 1) .. sub(line, from + #second)
+        call('HSET', key, r.msisdn, sub(value, 1, at - 1) .. head .. line .. sub(value, stop))
+        return
+      end
+    end
+  end
 end
 
 -- The channel of the last attempt in the log ('' when there was none).
@@ -192,9 +258,9 @@ end
 -- The final state: record, statistics, caps, retention. `unsent` states give the caps back.
 local function finalise(r, state, reason, code, channel, now, item)
   r.state = state
-  if state ~= 'D' then give_back(r) end
+  if state ~= 'D' then give_back(r, now) end
   local why = log_item('X', ms_text(now) .. US .. state .. US .. reason .. US .. code)
   write_record(r, now, (item or '') .. why)
-  call('EXPIRE', P .. 'msg:' .. r.id, RETENTION[r.cat + 1])
+  keep_until_purged(r.id, r.cat, now)
   count(r, channel, state, reason)
 end

@@ -7,7 +7,7 @@
 -- Repeat: the ids are made before the call, so the same call again answers `a` again for what it stored (the record is
 --   there under the same id) and writes nothing twice.
 -- KEYS 1 prefix of the shard
--- ARGV 1 most waiting messages (0: no limit)  2 the same for verification  3-5 cap rules of the categories
+-- ARGV 1 most waiting messages (0: no limit, -1: none may be added)  2 the same for verification  3-5 cap rules of the categories
 --   ("limit,window_s;...")  6 '1' when the call is repeated  7 number of classes, then for each class 10 values:
 --   category, account, dims, route, sender, ttl_ms, send_at_ms, not_after_ms, state, test ('1' or '0');
 --   then for each item 5 values: class number, id, msisdn, rest of the record, idem (16 bytes) .. digest (8) or ''
@@ -21,7 +21,7 @@ for i = 1, ncls do
   classes[i] = {
     cat = tonumber(ARGV[at]), account = ARGV[at + 1], dims = ARGV[at + 2], route = ARGV[at + 3], sender = ARGV[at + 4],
     ttl = tonumber(ARGV[at + 5]), send_at = tonumber(ARGV[at + 6]), not_after = tonumber(ARGV[at + 7]),
-    state = ARGV[at + 8], test = ARGV[at + 9] == '1', entries = {}, n = 0,
+    state = ARGV[at + 8], test = ARGV[at + 9] == '1', entries = {}, n = 0, accepted = 0,
   }
   at = at + 10
 end
@@ -39,11 +39,10 @@ end
 local first = at
 local n = (#ARGV - first + 1) / 5
 local idem_fields, idem_of = {}, {}
-local numbers, num_keys = {}, {}
+local numbers = {}
 for i = 1, n do
   local b = first + (i - 1) * 5
   numbers[i] = ARGV[b + 2]
-  num_keys[i] = P .. 'num:' .. ARGV[b + 2]
   if ARGV[b + 4] ~= '' then
     idem_fields[#idem_fields + 1] = sub(ARGV[b + 4], 1, 16)
     idem_of[i] = #idem_fields
@@ -64,7 +63,11 @@ for i = 1, ncls do
     black_own[account] = call('EXISTS', key) == 1 and call('HMGET', key, unpack(numbers)) or false
   end
 end
-local nums = call('MGET', unpack(num_keys))
+local nums = call('HMGET', num_key(now, 0), unpack(numbers))
+if call('EXISTS', num_key(now, 1)) == 1 then
+  local old = call('HMGET', num_key(now, 1), unpack(numbers))
+  for i = 1, n do nums[i] = nums[i] or old[i] end
+end
 local num_now = {} -- numbers changed by an earlier item of this call
 local waiting = tonumber(call('GET', P .. 'waiting') or '0')
 local limit_all, limit_code = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -99,19 +102,10 @@ local function capped(value, cls, second)
   return until_s
 end
 
--- The new packed value of a number. Lines: r<reference>, c<category>US<account>US<second>,... , i<id>US<account>US<sender>.
+-- The packed value of a number that has one already, with this message in it; and the concatenation reference.
 local function packed(value, cls, id, second, long)
   local list = rules[cls.cat]
-  local reference = 0
-  if not value or value == '' then
-    if long then reference = 1 end
-    value = 'r' .. reference .. '\n'
-    if #list > 0 and not cls.test then
-      value = value .. 'c' .. cls.cat .. US .. cls.account .. US .. second .. ',\n'
-    end
-    return value .. 'i' .. id .. US .. cls.account .. US .. cls.sender .. '\n', reference
-  end
-  reference = tonumber(string.match(value, '^r(%d+)')) or 0
+  local reference = tonumber(string.match(value, '^r(%d+)')) or 0
   if long then
     reference = (reference + 1) % 65536
     value = 'r' .. reference .. sub(value, find(value, '\n', 1, true))
@@ -159,16 +153,38 @@ end
 
 local second = floor(now / 1000)
 local now6 = be6(now)
+local expiring = {}
+for i = 1, ncls do
+  local cls = classes[i]
+  local expires = (cls.send_at > now and cls.send_at or now) + cls.ttl
+  if cls.not_after > 0 and expires > cls.not_after then expires = cls.not_after end
+  cls.late = expires <= now
+  local state = 'q'
+  if cls.send_at > now then state = cls.state == 'f' and 'f' or 'h' end
+  cls.due = state ~= 'q'
+  cls.front = now6 .. be6(expires) .. be6(cls.send_at)
+  cls.back = state .. '\0\0\0\0\0\0\0\0\0-\0' .. now6 .. '--------'
+  local grain = cls.ttl <= 3600000 and 15000 or 300000
+  local bucket = math.ceil(expires / grain) * grain / 1000
+  expiring[bucket] = expiring[bucket] or {}
+  cls.bucket = expiring[bucket]
+  cls.limit = cls.cat == 0 and limit_code or limit_all
+  cls.capped = #rules[cls.cat] > 0 and not cls.test
+  cls.num_front = '\n' .. (cls.capped and 'c' .. cls.cat .. US .. cls.account .. US .. second .. ',\ni' or 'i')
+  cls.num_back = US .. cls.account .. US .. cls.sender .. '\n'
+  cls.black = black_own[cls.account]
+end
+
 local result = { ms_text(now) }
-local records, idem_new, expiring, due, seen = {}, {}, {}, {}, {}
-local num_sets = {}
+local records, idem_new, due, seen, num_new, changed = {}, {}, {}, {}, {}, false
 for i = 1, n do
   local b = first + (i - 1) * 5
   local cls, id, msisdn, rest, mark = classes[tonumber(ARGV[b])], ARGV[b + 1], numbers[i], ARGV[b + 3], ARGV[b + 4]
-  local answer = nil
+  local answer, field = nil, nil
   if mark ~= '' then
     local k = idem_of[i]
-    local held = seen[idem_fields[k]] or idem_now[k] or idem_old[k]
+    field = idem_fields[k]
+    local held = seen[field] or idem_now[k] or idem_old[k]
     if held then
       if sub(held, 1, 22) == id then
         answer = 'a'
@@ -177,60 +193,52 @@ for i = 1, n do
       end
     end
   end
-  if not answer and stored[i] then answer = 'a' end
-  if not answer then
-    local own = black_own[cls.account]
-    if blocked(black[i], cls.cat) or (own and blocked(own[i], cls.cat)) then answer = 'b' end
-  end
   local value = num_now[msisdn] or nums[i]
-  if not answer and not cls.test and value and #rules[cls.cat] > 0 then
-    local again = capped(value, cls, second)
-    if again then answer = 'c' .. ms_text(again * 1000) end
+  if answer then
+  elseif stored[i] then
+    answer = 'a'
+  elseif blocked(black[i], cls.cat) or (cls.black and blocked(cls.black[i], cls.cat)) then
+    answer = 'b'
+  else
+    local again = value and cls.capped and capped(value, cls, second)
+    if again then
+      answer = 'c' .. ms_text(again * 1000)
+    elseif cls.late then
+      answer = 'e'
+    elseif cls.limit < 0 or (cls.limit > 0 and waiting >= cls.limit) then
+      answer = 'f'
+    end
   end
-  local expires = (cls.send_at > now and cls.send_at or now) + cls.ttl
-  if cls.not_after > 0 and expires > cls.not_after then expires = cls.not_after end
-  if not answer and expires <= now then answer = 'e' end
   if not answer then
-    local limit = cls.cat == 0 and limit_code or limit_all
-    if limit > 0 and waiting >= limit then answer = 'f' end
-  end
-  if not answer then
+    answer = 'a'
     local long = byte(rest, 3) > 1
-    local reference
-    value, reference = packed(value, cls, id, second, long)
+    local reference = long and 1 or 0
+    if value then
+      value, reference = packed(value, cls, id, second, long)
+    else
+      value = 'r' .. reference .. cls.num_front .. id .. cls.num_back
+    end
     num_now[msisdn] = value
-    num_sets[msisdn] = value
-    local state = cls.state
-    if cls.send_at > now then
-      if state == 'q' then state = 'h' end
+    num_new[#num_new + 1] = msisdn
+    num_new[#num_new + 1] = value
+    if cls.due then
       due[#due + 1] = cls.send_at
       due[#due + 1] = id
     else
-      state = 'q'
       cls.n = cls.n + 1
       cls.entries[cls.n] = id .. now6 .. sub(rest, 3, 3)
     end
     records[#records + 1] = P .. 'msg:' .. id
-    records[#records + 1] = now6 .. be6(expires) .. be6(cls.send_at) .. be2(reference) .. rest
-      .. state .. '\0\0\0\0\0\0\0\0\0-\0' .. now6 .. '--------'
-    local grain = cls.ttl <= 3600000 and 15000 or 300000
-    local bucket = math.ceil(expires / grain) * grain / 1000
-    local list = expiring[bucket]
-    if list then list[#list + 1] = id else expiring[bucket] = { id } end
-    if mark ~= '' then
-      local field = idem_fields[idem_of[i]]
+    records[#records + 1] = cls.front .. (reference == 0 and '\0\0' or be2(reference)) .. rest .. cls.back
+    cls.bucket[#cls.bucket + 1] = id
+    if field then
       local held = id .. sub(mark, 17)
       seen[field] = held
       idem_new[#idem_new + 1] = field
       idem_new[#idem_new + 1] = held
     end
     waiting = waiting + 1
-    waiting_delta = waiting_delta + 1
-    if not cls.test then
-      local field = cls.dims .. US .. cls.cat .. US .. US .. 'accepted' .. US
-      stats[field] = (stats[field] or 0) + 1
-    end
-    answer = 'a'
+    cls.accepted = cls.accepted + 1
   end
   result[i + 1] = answer
 end
@@ -238,12 +246,20 @@ end
 -- Writes, nothing before this line.
 if #records > 0 then
   call('MSET', unpack(records))
-  for msisdn, value in pairs(num_sets) do call('SET', P .. 'num:' .. msisdn, value, 'EX', 691200) end
-  for bucket, list in pairs(expiring) do call('RPUSH', P .. 'exp:' .. bucket, unpack(list)) end
+  local num = num_key(now, 0)
+  call('HSET', num, unpack(num_new))
+  call('EXPIRE', num, 2 * NUM_S, 'NX')
+  for bucket, list in pairs(expiring) do
+    if #list > 0 then call('RPUSH', P .. 'exp:' .. bucket, unpack(list)) end
+  end
   if #idem_new > 0 then call('HSET', P .. 'idem:' .. gen, unpack(idem_new)) end
   if #due > 0 then call('ZADD', P .. 'due', unpack(due)) end
   for i = 1, ncls do
     local cls = classes[i]
+    waiting_delta = waiting_delta + cls.accepted
+    if cls.accepted > 0 and not cls.test then
+      count_as(cls.dims, cls.cat .. US .. US .. 'accepted' .. US, cls.accepted)
+    end
     if cls.n > 0 then
       local name = cls.route .. ':0:' .. cls.cat
       local length = call('RPUSH', P .. 'q:' .. name .. ':' .. cls.account, unpack(cls.entries))

@@ -1,16 +1,17 @@
 #!lua flags=allow-oom
 --@include _record
 -- Take messages for the free capacity of a worker's channels: verification first, accounts in turn, and say so in the
--- records and in the worker's claims before a byte is sent.
+-- worker's claims before a byte is sent.
 --
--- Promise: what is returned is claimed (state `c`, attempt + 1, incarnation in the record; id in claims:<incarnation>).
+-- Promise: what is returned has left its queue and stands in claims:<incarnation> as channel US token US attempt. The
+--   record stays `q`: an id is in at most one queue or one worker's claims, so the record need not be written for it.
 --   Entries whose record is gone, no longer queued, past its time, closed by a gate or blacklisted leave the queue here.
 -- Repeat: with ARGV 3 = '1' the batch claimed under the same token is returned again and nothing new is taken.
 -- KEYS 1 prefix
 -- ARGV 1 incarnation  2 token  3 repeat ('1')  4-6 max_attempts of the categories  7-9 retention_s
 --   10 number of channels, then for each: id, parts for verification, parts for the others, number of sources,
 --   then for each source: route, rank, min_wait_ms of the categories (3 values; -1: category not served)
--- Returns  now, then for each message: channel number (from 1), id, record as it was before the claim
+-- Returns  now, then for each message: channel number (from 1), id, record
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[7], ARGV[8], ARGV[9]
 local inc, token = ARGV[1], ARGV[2]
 local claims_key = P .. 'claims:' .. inc
@@ -34,10 +35,10 @@ if ARGV[3] == '1' then
   local flat = call('HGETALL', claims_key)
   local ids, channel_of = {}, {}
   for i = 1, #flat, 2 do
-    local sep = find(flat[i + 1], US, 1, true)
-    if sub(flat[i + 1], sep + 1) == token then
+    local channel, under = string.match(flat[i + 1], '^([^\31]*)\31([^\31]*)\31')
+    if under == token then
       ids[#ids + 1] = flat[i]
-      channel_of[#ids] = sub(flat[i + 1], 1, sep - 1)
+      channel_of[#ids] = channel
     end
   end
   local records = fetch(ids)
@@ -54,6 +55,8 @@ if ARGV[3] == '1' then
 end
 
 local ids, channel_of = {}, {}
+local channel_text = {}
+for c = 1, #channels do channel_text[c] = tostring(c) end
 
 -- Pop up to `budget` parts from one queue; what does not fit goes back to its head.
 local function pop(key, budget, c, most)
@@ -126,7 +129,6 @@ for c = 1, #channels do
 end
 if #ids == 0 then return result end
 
-local records = fetch(ids)
 local gates = call('HLEN', P .. 'gates') > 0 and call('HGETALL', P .. 'gates') or nil
 local gate = {}
 if gates then for i = 1, #gates, 2 do gate[gates[i]] = gates[i + 1] end end
@@ -150,64 +152,89 @@ local function gated(r)
   return held, by
 end
 
-local numbers, mine = {}, {}
-local account_black = {}
-local has_global = call('EXISTS', P .. 'blacklist:*') == 1
+local keys = {}
+for i = 1, #ids do keys[i] = P .. 'msg:' .. ids[i] end
+local raws = call('MGET', unpack(keys))
+
+-- Blacklists: the global one always, an account's only where accounts have one.
+local numbers, number_of = {}, {}
 for i = 1, #ids do
-  local r = records[i]
-  if r then
-    numbers[#numbers + 1] = r.msisdn
-    mine[i] = #numbers
-    local account = account_of(r.dims)
-    r.account = account
-    if account_black[account] == nil then account_black[account] = call('EXISTS', P .. 'blacklist:' .. account) == 1 end
+  local raw = raws[i]
+  if raw then
+    numbers[#numbers + 1] = sub(raw, 33, 32 + byte(raw, 25))
+    number_of[i] = #numbers
   end
 end
-local black = has_global and #numbers > 0 and call('HMGET', P .. 'blacklist:*', unpack(numbers)) or {}
-for account, there in pairs(account_black) do
-  account_black[account] = there and call('HMGET', P .. 'blacklist:' .. account, unpack(numbers)) or {}
+local black = #numbers > 0 and call('HMGET', P .. 'blacklist:*', unpack(numbers)) or {}
+local scoped = {}
+local any_scoped = false
+if #numbers > 0 then
+  for _, scope in ipairs(call('SMEMBERS', P .. 'blacklists')) do
+    any_scoped = true
+    scoped[scope] = call('HMGET', P .. 'blacklist:' .. scope, unpack(numbers))
+  end
 end
 local function blocked(value, cat)
   return value and has(byte(value, 1) - 48, 2 ^ cat)
 end
 
+-- Messages that may not go now leave here, each for its reason. Returns true when the message may be claimed.
+local function may_go(id, raw, expired, is_black, cat, attempt, place)
+  local r = read_record(id, raw)
+  local door, by = nil, nil
+  if gates then door, by = gated(r) end
+  if expired then
+    finalise(r, has(r.flags, 8) and 'K' or 'E', 'expired', '', '', now)
+  elseif door == 'closed' then
+    finalise(r, 'C', 'gate_closed', '', '', now)
+    call('HINCRBY', P .. 'gatecount', by .. US .. 'closed', 1)
+  elseif door == 'hold' then
+    r.state = 'w'
+    write_record(r, now)
+    call('RPUSH', P .. 'held:' .. by, id)
+    waiting_delta = waiting_delta + 1
+  elseif is_black or (any_scoped and scoped[account_of(r.dims)] and blocked(scoped[account_of(r.dims)][place], cat)) then
+    finalise(r, 'B', 'blacklisted', '', '', now)
+  elseif attempt >= tonumber(ARGV[4 + cat]) and not has(r.flags, 16) then
+    finalise(r, has(r.flags, 1) and 'K' or 'F', 'attempts_exhausted', '', '', now)
+  else
+    return true
+  end
+  return false
+end
+
 local claims = {}
+local value_of = {}
+for c = 1, #channels do value_of[c] = channels[c].id .. US .. token .. US end
 local taken = {}
 for i = 1, #ids do
-  local r = records[i]
-  if r and r.state == 'q' and not taken[r.id] then
-    taken[r.id] = true
-    local channel = channels[channel_of[i]]
-    waiting_delta = waiting_delta - 1
-    local door, by = nil, nil
-    if gates then door, by = gated(r) end
-    if r.expires_at <= now then
-      finalise(r, r.attempt > 0 and has(r.flags, 1) and 'K' or 'E', 'expired', '', channel.id, now)
-    elseif door == 'closed' then
-      finalise(r, 'C', 'gate_closed', '', '', now)
-      call('HINCRBY', P .. 'gatecount', by .. US .. 'closed', 1)
-    elseif door == 'hold' then
-      r.state = 'w'
-      write_record(r, now)
-      call('RPUSH', P .. 'held:' .. by, r.id)
-      waiting_delta = waiting_delta + 1
-    elseif blocked(black[mine[i]], r.cat) or blocked(account_black[r.account][mine[i]], r.cat) then
-      finalise(r, 'B', 'blacklisted', '', '', now)
-    elseif r.attempt >= tonumber(ARGV[4 + r.cat]) and not has(r.flags, 16) then
-      finalise(r, has(r.flags, 1) and 'K' or 'F', 'attempts_exhausted', '', channel.id, now)
-    else
-      result[#result + 1] = tostring(channel_of[i])
-      result[#result + 1] = r.id
-      result[#result + 1] = r.raw
-      r.state = 'c'
-      r.attempt = math.min(r.attempt + 1, 255)
-      r.inc = inc
-      write_record(r, now)
-      claims[#claims + 1] = r.id
-      claims[#claims + 1] = channel.id .. US .. token
+  local raw, id = raws[i], ids[i]
+  if raw and not taken[id] then
+    local t = #raw - T
+    local state, _, attempt, flags = byte(raw, t + 1, t + 4)
+    if state == 113 then -- q
+      taken[id] = true
+      waiting_delta = waiting_delta - 1
+      local cat = byte(raw, 22) - 48
+      local a, b, c, d, e, f = byte(raw, 7, 12)
+      local expired = ((((a * 256 + b) * 256 + c) * 256 + d) * 256 + e) * 256 + f <= now
+      local is_black = blocked(black[number_of[i]], cat)
+      local plain = not (expired or is_black or gates or any_scoped) and attempt == 0
+      if plain or may_go(id, raw, expired, is_black, cat, attempt, number_of[i]) then
+        local n = #result
+        result[n + 1] = channel_text[channel_of[i]]
+        result[n + 2] = id
+        result[n + 3] = raw
+        n = #claims
+        claims[n + 1] = id
+        claims[n + 2] = value_of[channel_of[i]] .. attempt + 1
+      end
     end
   end
 end
-if #claims > 0 then call('HSET', claims_key, unpack(claims)) end
+if #claims > 0 then
+  call('HSET', claims_key, unpack(claims))
+  call('SADD', P .. 'holders', inc)
+end
 finish(now)
 return result

@@ -22,14 +22,14 @@ while cursor <= now_s and looked < most and steps < 2000 do
       local r = records[i]
       if r then
         if find('qhfrw', r.state, 1, true) then
-          if r.expires_at <= now then
+          if r.expires_at <= now and not (r.state == 'q' and held(r.id)) then
             waiting_delta = waiting_delta - 1
             finalise(r, has(r.flags, 8) and 'K' or 'E', 'expired', '', '', now)
             expired = expired + 1
           else
             again[#again + 1] = r.id
           end
-        elseif r.state == 'c' or r.state == 'u' then
+        elseif r.state == 'u' then
           again[#again + 1] = r.id
         end
       end

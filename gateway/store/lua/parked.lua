@@ -1,23 +1,28 @@
 #!lua flags=allow-oom
+--@include _record
 -- List parked receipts that may be tried again: those whose id is known by now. Expired ones leave the index.
 --
--- KEYS 1 prefix   ARGV 1 channel  2 TTL s  3 most   Returns number parked, then triples smsc_id, id .. part, payload
-local P, channel = KEYS[1], ARGV[1]
-local call = redis.call
-local index = P .. 'corr:' .. channel .. '::parked'
-local now_s = call('TIME')[1]
-call('ZREMRANGEBYSCORE', index, '-inf', now_s - ARGV[2])
+-- Repeat: the same list.   KEYS 1 prefix   ARGV 1 channel  2 TTL s  3 most  4 days a correlation may be old
+-- Returns  number parked, then triples smsc_id, id .. part, payload
+local channel = ARGV[1]
+local now = time_ms()
+local index = P .. 'parked:' .. channel
+call('ZREMRANGEBYSCORE', index, '-inf', floor(now / 1000) - ARGV[2])
 local result = { call('ZCARD', index) }
-for _, smsc_id in ipairs(call('ZRANGE', index, 0, tonumber(ARGV[3]) - 1)) do
-  local known = call('GET', P .. 'corr:' .. channel .. ':' .. smsc_id)
-  if known then
-    local payloads = call('LRANGE', P .. 'park:' .. channel .. ':' .. smsc_id, 0, -1)
+local ids = call('ZRANGE', index, 0, tonumber(ARGV[3]) - 1)
+if #ids == 0 then return result end
+local fields = {}
+for i = 1, #ids do fields[i] = channel .. ':' .. ids[i] end
+local found = find_smsc_ids(fields, now, tonumber(ARGV[4]))
+for i = 1, #ids do
+  if found[i] then
+    local payloads = call('LRANGE', P .. 'park:' .. fields[i], 0, -1)
     for _, payload in ipairs(payloads) do
-      result[#result + 1] = smsc_id
-      result[#result + 1] = known
+      result[#result + 1] = ids[i]
+      result[#result + 1] = found[i][1]
       result[#result + 1] = payload
     end
-    if #payloads == 0 then call('ZREM', index, smsc_id) end
+    if #payloads == 0 then call('ZREM', index, ids[i]) end
   end
 end
 return result

@@ -11,16 +11,20 @@ local inc = ARGV[1]
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[2], ARGV[3], ARGV[4]
 local now = time_ms()
 local key = P .. 'claims:' .. inc
-local scan = call('HKEYS', key)
+local all = call('HGETALL', key)
 local most = tonumber(ARGV[11])
-local ids = {}
-for i = 1, math.min(#scan, most) do ids[i] = scan[i] end
+local ids, attempts = {}, {}
+for i = 1, math.min(#all / 2, most) do
+  ids[i] = all[2 * i - 1]
+  attempts[i] = tonumber(string.match(all[2 * i], '(%d+)$'))
+end
 local records = fetch(ids)
 local requeued, uncertain, ended, due = 0, 0, 0, {}
 for i = 1, #ids do
   local r = records[i]
-  if r and r.state == 'c' and r.inc == inc then
+  if r and r.state == 'q' then
     r.flags = bit.bor(r.flags, 8)
+    r.attempt, r.inc = attempts[i], inc
     local policy, grace = ARGV[5 + r.cat], tonumber(ARGV[8 + r.cat])
     if policy == 'f' then
       finalise(r, 'K', 'no_response', '', '', now)
@@ -43,7 +47,10 @@ for i = 1, #ids do
 end
 if #due > 0 then call('ZADD', P .. 'due', unpack(due)) end
 if #ids > 0 then call('HDEL', key, unpack(ids)) end
-local left = #scan - #ids
-if left == 0 then call('HDEL', P .. 'lease', inc) end
+local left = #all / 2 - #ids
+if left == 0 then
+  call('HDEL', P .. 'lease', inc)
+  call('SREM', P .. 'holders', inc)
+end
 finish(now)
 return { left, requeued, uncertain, ended }

@@ -15,17 +15,28 @@
 local inc = ARGV[1]
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[2], ARGV[3], ARGV[4]
 local now = time_ms()
+local now_text, now6 = ms_text(now), be6(now)
 local n = (#ARGV - 4) / 10
-local ids = {}
-for i = 1, n do ids[i] = ARGV[5 + (i - 1) * 10] end
-local records = fetch(ids)
+local claims_key = P .. 'claims:' .. inc
+local ids, keys = {}, {}
+for i = 1, n do
+  ids[i] = ARGV[5 + (i - 1) * 10]
+  keys[i] = P .. 'msg:' .. ids[i]
+end
+local claims = call('HMGET', claims_key, unpack(ids))
+local raws = call('MGET', unpack(keys))
 local result, waits, due, settled = {}, {}, {}, {}
-local now_text = ms_text(now)
+local wait_of = {} -- delay as text → list of ids, so that its bucket is worked out once
 
-local function wait_for_receipt(r, delay)
-  local bucket = math.ceil((now + delay) / 300000) * 300
-  local list = waits[bucket]
-  if list then list[#list + 1] = r.id else waits[bucket] = { r.id } end
+local function wait_for_receipt(id, delay)
+  local list = wait_of[delay]
+  if not list then
+    local bucket = math.ceil((now + tonumber(delay)) / 300000) * 300
+    list = waits[bucket] or {}
+    waits[bucket] = list
+    wait_of[delay] = list
+  end
+  list[#list + 1] = id
 end
 
 local function later(r, delay)
@@ -33,79 +44,113 @@ local function later(r, delay)
   due[#due + 1] = r.id
 end
 
-for i = 1, n do
-  local b = 5 + (i - 1) * 10
-  local r = records[i]
-  local attempt, verb, channel = tonumber(ARGV[b + 1]), ARGV[b + 2], ARGV[b + 3]
-  local delay, mask, log = tonumber(ARGV[b + 4]), tonumber(ARGV[b + 5]), ARGV[b + 9]
-  local item = log ~= '' and log_item('A', now_text .. US .. log) or nil
-  local answer = '0'
-  if r and r.state == 'c' and r.inc == inc and r.attempt == attempt then
-    answer = '1'
-    settled[#settled + 1] = r.id
-    if mask > 0 then
-      r.flags = has(r.flags, 8) and r.flags or r.flags + 8
-      r.accepted = bit.bor(r.accepted, mask)
-    end
-    if verb == 's' then
-      r.state = 's'
-      r.slow = 0
-      write_record(r, now, item)
-      wait_for_receipt(r, delay)
-      count(r, channel, 's', '')
-    elseif verb == 'F' then
-      finalise(r, has(r.flags, 1) and 'K' or 'F', ARGV[b + 7], ARGV[b + 8], channel, now, item)
-    elseif verb == 'u' or verb == 'U' then
-      r.flags = bit.bor(r.flags, verb == 'U' and 9 or 8)
-      if r.accepted > 0 then r.flags = bit.bor(r.flags, 16) end -- the missing parts must follow the others
-      if verb == 'U' then
-        requeue(r, now, true, channel)
-        write_record(r, now, item)
-        waiting_delta = waiting_delta + 1
-      else
-        r.state = 'u'
-        write_record(r, now, item)
-        later(r, delay)
-      end
-      count(r, channel, 'u', '')
-    else
-      waiting_delta = waiting_delta + 1
-      if verb == 'l' then
-        r.attempt = r.attempt - 1
-        r.slow = math.min(r.slow + 1, 255)
-        item = nil -- a slow carrier may say so a hundred times; the log keeps attempts
-      elseif verb == 'r' then
-        r.slow = math.min(r.slow + 1, 255)
-      elseif verb == 'n' then
-        r.rank = tonumber(ARGV[b + 6])
-        r.slow = 0
-      elseif verb == 'p' then
-        r.flags = bit.bor(r.flags, 16)
-      end
-      if delay > 0 then
-        r.state = 'r'
-        write_record(r, now, item)
-        later(r, delay)
-      else
-        requeue(r, now, false, channel)
-        write_record(r, now, item)
-      end
-      if verb == 'n' then count(r, channel, 'n', ARGV[b + 8]) end
-    end
-  elseif r and verb == 's' and (r.state == 'u' or r.state == 'q' or r.state == 'r') and r.attempt >= attempt then
-    answer = 'l'
-    if r.state ~= 'u' then waiting_delta = waiting_delta - 1 end
-    if r.attempt == attempt then r.flags = bit.band(r.flags, 254) end -- the copy was never sent after all
-    r.state = 's'
+-- Everything but the plain success of the claim's owner.
+local function settle_rest(r, b, verb, item)
+  local channel, delay, mask = ARGV[b + 3], tonumber(ARGV[b + 4]), tonumber(ARGV[b + 5])
+  if mask > 0 then
     r.flags = bit.bor(r.flags, 8)
     r.accepted = bit.bor(r.accepted, mask)
+  end
+  if verb == 'F' then
+    finalise(r, has(r.flags, 1) and 'K' or 'F', ARGV[b + 7], ARGV[b + 8], channel, now, item)
+  elseif verb == 'u' or verb == 'U' then
+    r.flags = bit.bor(r.flags, verb == 'U' and 9 or 8)
+    if r.accepted > 0 then r.flags = bit.bor(r.flags, 16) end -- the missing parts must follow the others
+    if verb == 'U' then
+      requeue(r, now, true, channel)
+      waiting_delta = waiting_delta + 1
+    else
+      r.state = 'u'
+      later(r, delay)
+    end
     write_record(r, now, item)
-    wait_for_receipt(r, delay)
-    count(r, channel, 's', '')
+    count(r, channel, 'u', '')
+  else
+    waiting_delta = waiting_delta + 1
+    if verb == 'l' then
+      r.attempt = r.attempt - 1
+      r.slow = math.min(r.slow + 1, 255)
+      item = nil -- a slow carrier may say so a hundred times; the log keeps attempts
+    elseif verb == 'r' then
+      r.slow = math.min(r.slow + 1, 255)
+    elseif verb == 'n' then
+      r.rank = tonumber(ARGV[b + 6])
+      r.slow = 0
+      count(r, channel, 'n', ARGV[b + 8])
+    elseif verb == 'p' then
+      r.flags = bit.bor(r.flags, 16)
+    end
+    if delay > 0 then
+      r.state = 'r'
+      later(r, delay)
+    else
+      requeue(r, now, false, channel)
+    end
+    write_record(r, now, item)
+  end
+end
+
+local submitted = {} -- category → channel → what statistics call it
+local function submitted_as(cat, channel)
+  local by = submitted[cat]
+  if not by then
+    by = {}
+    submitted[cat] = by
+  end
+  local suffix = by[channel]
+  if not suffix then
+    suffix = cat .. US .. channel .. US .. 's' .. US
+    by[channel] = suffix
+  end
+  return suffix
+end
+
+for i = 1, n do
+  local b = 5 + (i - 1) * 10
+  local id, raw, claim = ids[i], raws[i], claims[i]
+  local attempt, verb, log = ARGV[b + 1], ARGV[b + 2], ARGV[b + 9]
+  local item = log ~= '' and log_item('A', now_text .. US .. log) or nil
+  local answer = '0'
+  if claim and sub(claim, -#attempt - 1) == US .. attempt then
+    answer = '1'
+    settled[#settled + 1] = id
+    local t = raw and #raw - T
+    if not raw or byte(raw, t + 1) ~= 113 then
+      answer = '0' -- a receipt or a late answer was faster: only the claim is left to remove
+    elseif verb == 's' then
+      local _, rank, _, flags, d1, d2, v1, v2, a1, a2, worst = byte(raw, t + 1, t + 11)
+      local mask = bit.bor(a1 * 256 + a2, tonumber(ARGV[b + 5]))
+      call('SETRANGE', keys[i], t, (item or '') .. 's' .. char(rank, tonumber(attempt), bit.bor(flags, 8), d1, d2, v1,
+        v2, floor(mask / 256), mask % 256, worst, 0) .. now6 .. inc)
+      wait_for_receipt(id, ARGV[b + 4])
+      if byte(raw, 24) % 2 == 0 then
+        local ml, dl1, dl2 = byte(raw, 25, 27)
+        local dims = sub(raw, 33 + ml, 32 + ml + dl1 * 256 + dl2)
+        count_as(dims, submitted_as(byte(raw, 22) - 48, ARGV[b + 3]), 1)
+      end
+    else
+      local r = read_record(id, raw)
+      r.attempt, r.inc = tonumber(attempt), inc
+      settle_rest(r, b, verb, item)
+    end
+  elseif raw and verb == 's' then
+    -- Late: waits to be sent again (and nobody holds it), or is uncertain.
+    local r = read_record(id, raw)
+    if (r.state == 'u' or r.state == 'q' or r.state == 'r') and r.attempt >= tonumber(attempt) and not held(id) then
+      answer = 'l'
+      if r.state ~= 'u' then waiting_delta = waiting_delta - 1 end
+      if r.attempt == tonumber(attempt) then r.flags = bit.band(r.flags, 254) end -- the copy was never sent after all
+      r.state = 's'
+      r.flags = bit.bor(r.flags, 8)
+      r.accepted = bit.bor(r.accepted, tonumber(ARGV[b + 5]))
+      write_record(r, now, item)
+      wait_for_receipt(id, ARGV[b + 4])
+      count(r, ARGV[b + 3], 's', '')
+    end
   end
   result[i] = answer
 end
-if #settled > 0 then call('HDEL', P .. 'claims:' .. inc, unpack(settled)) end
+if #settled > 0 then call('HDEL', claims_key, unpack(settled)) end
 if #due > 0 then call('ZADD', P .. 'due', unpack(due)) end
 for bucket, list in pairs(waits) do call('RPUSH', P .. 'wait:' .. bucket, unpack(list)) end
 finish(now)

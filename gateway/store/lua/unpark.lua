@@ -7,6 +7,6 @@ local n = 0
 for i = 1, #ARGV, 3 do
   local key = P .. 'park:' .. ARGV[i] .. ':' .. ARGV[i + 1]
   n = n + redis.call('LREM', key, 1, ARGV[i + 2])
-  if redis.call('EXISTS', key) == 0 then redis.call('ZREM', P .. 'corr:' .. ARGV[i] .. '::parked', ARGV[i + 1]) end
+  if redis.call('EXISTS', key) == 0 then redis.call('ZREM', P .. 'parked:' .. ARGV[i], ARGV[i + 1]) end
 end
 return n

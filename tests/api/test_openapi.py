@@ -1,0 +1,59 @@
+"""The specification and its page: public, complete, without outside resources."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from gateway.api import problem, schema
+from gateway.api.openapi_get import document
+from gateway.api.server import ITEM, PLACES
+from tests.api.conftest import Api
+
+
+def references(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        found = {value["$ref"]} if "$ref" in value else set()
+        return found.union(*(references(one) for one in value.values()))
+    if isinstance(value, list):
+        return set().union(*(references(one) for one in value))
+    return set()
+
+
+def test_every_endpoint_is_described() -> None:
+    paths = document()["paths"]
+    served = {path: set(place.methods) for path, place in PLACES.items() if not place.public}
+    served["/v1/messages/{id}"] = set(ITEM.methods)
+    assert {path: {method.upper() for method in methods} for path, methods in paths.items()} == served
+
+
+def test_every_reference_leads_somewhere() -> None:
+    spec = document()
+    names = {f"#/components/schemas/{name}" for name in spec["components"]["schemas"]}
+    assert references(spec) <= names
+
+
+def test_the_message_is_the_table() -> None:
+    described = document()["components"]["schemas"]["Message"]
+    assert list(described["properties"]) == [f.name for f in schema.FIELDS]
+    assert described["required"] == ["to", "category", "text"]
+    assert described["additionalProperties"] is False
+
+
+async def test_it_is_served_without_a_key(api: Api) -> None:
+    status, spec, _ = await api.call("GET", "/openapi.json", key=None)
+    assert (status, spec) == (200, document())
+    status, page, headers = await api.call("GET", "/docs", key=None)
+    assert status == 200
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    text = page.decode()
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", text)
+    assert "<script" not in text
+    for code in problem.TITLES:
+        assert code in text
+
+
+async def test_every_code_answered_has_a_title(api: Api) -> None:
+    _, answer, _ = await api.call("GET", "/nothing")
+    assert answer["title"] == problem.TITLES["not_found"]
