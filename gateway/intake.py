@@ -302,20 +302,24 @@ class Intake:
 
     def _count(self, items: Sequence[ValidMessage | RequestError], results: list[ItemResult]) -> None:
         """Count each item once: its state when taken, else `refused` with the code. Replays are not new."""
-        cells = self._cells
+        last_key: tuple[str, str, str, str] | None = None
         for item, result in zip(items, results, strict=True):
             category = item.category if isinstance(item, ValidMessage) else ""
-            if result.__class__ is Taken:
+            if isinstance(result, Taken):
                 if result.replayed:
                     continue
                 key = (category, result.route, result.state, "")
             else:
                 key = (category, "", "refused", getattr(result, "code", "store_unavailable"))
-            cell = cells.get(key)
-            if cell is None:
-                labels = dict(zip(("category", "route", "state", "reason"), key, strict=True))
-                cell = cells[key] = self._metrics.counter("messages_total", **labels)
+            if key != last_key:
+                last_key = key
+                cell = self._cells.get(key) or self._new_cell(key)
             cell.n += 1
+
+    def _new_cell(self, key: tuple[str, str, str, str]) -> Cell:
+        labels = dict(zip(("category", "route", "state", "reason"), key, strict=True))
+        cell = self._cells[key] = self._metrics.counter("messages_total", **labels)
+        return cell
 
 
 _CATEGORY_NUMBERS: Final = {label: int(category) for label, category in CATEGORY_BY_LABEL.items()}
@@ -350,12 +354,12 @@ def _digest(item: ValidMessage, rest: bytes) -> bytes:
 
     Only what was sent counts: a default that the configuration fills in may change between two repeats.
     """
-    asked = (
-        f"\0{item.category}\0{item.ttl_s}\0{item.send_at_ms}\0{item.not_after_ms}\0{item.sender}"
-        f"\0{item.gate}\0{item.test}"
-    )
-    if item.tags:
-        asked += "\0" + "\0".join(item.tags)
+    asked = "\0" + item.category
+    given = item.given
+    if len(given) > (4 if "ref" in given else 3):  # more than to, category, text and ref
+        asked += f"\0{item.ttl_s}\0{item.send_at_ms}\0{item.not_after_ms}\0{item.sender}\0{item.gate}\0{item.test}"
+        if item.tags:
+            asked += "\0" + "\0".join(item.tags)
     return hashlib.blake2b(rest + asked.encode(), digest_size=8).digest()
 
 

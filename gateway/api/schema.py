@@ -69,7 +69,8 @@ def _string(
 ) -> Field:
     """Make a string field of `least` to `most` characters (code points) that match `pattern` as a whole."""
     matches = re.compile(pattern).fullmatch
-    plain = pattern.startswith("[^\\u0000")  # printable characters always pass: isprintable is the cheap answer
+    # Where only control characters are refused, printable ones always pass, and isprintable is the cheap answer.
+    quick = pattern.startswith("[^\\u0000") and not most_bytes
     bounds = f"{least} to {most} characters" if least else f"at most {most} characters"
 
     def check(value: Any) -> str:
@@ -78,7 +79,7 @@ def _string(
         if not least <= len(value) <= most:
             code = long_code if len(value) > most else "invalid_field"
             raise _refusal(name, f"{name} must have {bounds}", code)
-        if plain and value.isprintable() and not most_bytes:
+        if quick and value.isprintable():
             return value
         if not matches(value):
             raise _refusal(name, f"{name} must have {wants}")

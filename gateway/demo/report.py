@@ -53,9 +53,20 @@ class Report:
         return within and not (self.lost or self.unfinished or self.unflagged_copies or self.unasked)
 
 
-def compare(client: ClientLedger, submits: Iterable[Submit], records: Mapping[str, Mapping[str, Any] | None]) -> Report:
-    """Return the report. `records` holds, by message id, the gateway's answer, or None where it knows nothing."""
+def compare(
+    client: ClientLedger,
+    submits: Iterable[Submit],
+    records: Mapping[str, Mapping[str, Any] | None],
+    *,
+    uncertain_budget: int = 0,
+) -> Report:
+    """Return the report.
+
+    `records` holds, by message id, the gateway's answer, or None where it knows nothing. `uncertain_budget` is what
+    was at most in flight when a carrier was killed: so many attempts may be in doubt or have been repeated.
+    """
     report = Report(posted=client.posted, accepted=len(client.accepted), refused=dict(client.refused))
+    report.uncertain_budget = uncertain_budget
     taken: dict[str, Counter[tuple[int, int]]] = {}
     first_at: dict[str, float] = {}
     for submit in submits:

@@ -678,10 +678,14 @@ class Store:
         )
         return granted, wait_us
 
-    async def bind_slots(self, channel: str, binds: int, wanted: int) -> list[int]:
-        """Lease up to `wanted` of a channel's bind slots (renews those held); returns the slots held now."""
+    async def bind_slots(self, channel: str, binds: int, wanted: int, in_use: Iterable[int] = ()) -> list[int]:
+        """Lease up to `wanted` of a channel's bind slots; returns the slots held now.
+
+        Renews those held; slots `in_use` are kept also when they are more than `wanted`.
+        """
+        used = ",".join(str(slot) for slot in in_use)
         held: list[int] = await self.client.call(
-            "slots", [keys.channel_key(channel, "slots")], [self.incarnation, binds, wanted, LEASE_MS, "0"]
+            "slots", [keys.channel_key(channel, "slots")], [self.incarnation, binds, wanted, LEASE_MS, "0", used]
         )
         return held
 

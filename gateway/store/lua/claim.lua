@@ -195,7 +195,7 @@ local function may_go(id, raw, expired, is_black, cat, attempt, place)
     waiting_delta = waiting_delta + 1
   elseif is_black or (any_scoped and scoped[account_of(r.dims)] and blocked(scoped[account_of(r.dims)][place], cat)) then
     finalise(r, 'B', 'blacklisted', '', '', now)
-  elseif attempt >= tonumber(ARGV[4 + cat]) and not has(r.flags, 16) then
+  elseif attempt >= tonumber(ARGV[4 + cat]) then
     finalise(r, has(r.flags, 1) and 'K' or 'F', 'attempts_exhausted', '', '', now)
   else
     return true

@@ -4,7 +4,8 @@
 -- Promise: a lease that was reaped is not renewed; its worker must drop what it holds and begin anew.
 -- Repeat: one more heartbeat.
 -- KEYS 1 prefix   ARGV 1 incarnation  2 lease ms  3 '1' at the first call  4 channels on which it can submit, commas between
--- Returns  'ok' or 'lost', now, then pairs: incarnation, "heartbeats:lease_end:channels"
+-- Returns  'ok' or 'lost', now, then pairs: incarnation, "heartbeats:lease_end:channels"; "0:0:" for one that holds
+--   claims without a lease (it claimed after it had been reaped, or the reaper died half-way)
 local P = KEYS[1]
 local call = redis.call
 local t = call('TIME')
@@ -18,4 +19,12 @@ else
   answer = 'lost'
 end
 local all = call('HGETALL', P .. 'lease')
+local known = {}
+for i = 1, #all, 2 do known[all[i]] = true end
+for _, inc in ipairs(call('SMEMBERS', P .. 'holders')) do
+  if not known[inc] then
+    all[#all + 1] = inc
+    all[#all + 1] = '0:0:'
+  end
+end
 return { answer, string.format('%.0f', now), unpack(all) }

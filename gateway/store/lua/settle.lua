@@ -3,13 +3,15 @@
 -- Record what became of claimed attempts, a batch at a time.
 --
 -- Promise: each item is applied wholly or not at all; only the claim's owner (incarnation and attempt) moves a message.
---   A late `s` (the attempt was taken for lost meanwhile) still settles a message that waits to be sent again.
+--   A late `s` (the attempt was taken for lost meanwhile) still settles a message that waits to be sent again. A message
+--   that its receipt ended before keeps its state and gets the attempt's log.
 -- Repeat: an applied item no longer finds its claim; it answers `0` and changes nothing.
 -- KEYS 1 prefix
 -- ARGV 1 incarnation  2-4 retention_s  then for each item 10 values:
 --   id, attempt, verb, channel, delay_ms, mask of accepted parts, new rank, reason, carrier code, log (or '')
 --   verbs: s submitted (delay: how long to wait for the receipt)  r again on this rank after delay  n on the new rank
 --          l slow: again after delay, attempt given back  p some parts accepted: the rest again on this channel
+--          P as p, attempt given back (the rest was only slow, or did not fit the window)
 --          u uncertain, decided when delay is over  U uncertain, again at once  F failed for good
 -- Returns  one string an item: 1 applied | l late result used | 0 nothing changed
 local inc = ARGV[1]
@@ -79,6 +81,10 @@ local function settle_rest(r, b, verb, item)
       count(r, channel, 'n', ARGV[b + 8])
     elseif verb == 'p' then
       r.flags = bit.bor(r.flags, 16)
+    elseif verb == 'P' then
+      r.attempt = r.attempt - 1
+      if mask == 0 and has(r.flags, 16) then item = nil end -- the log names its channel already
+      r.flags = bit.bor(r.flags, 16)
     end
     if delay > 0 then
       r.state = 'r'
@@ -116,7 +122,15 @@ for i = 1, n do
     settled[#settled + 1] = id
     local t = raw and #raw - T
     if not raw or byte(raw, t + 1) ~= 113 then
-      answer = '0' -- a receipt or a late answer was faster: only the claim is left to remove
+      answer = '0' -- a receipt or a late answer was faster: the claim is left to remove, and the log to write
+      if raw and verb == 's' then
+        local r = read_record(id, raw)
+        r.attempt, r.inc, r.flags = tonumber(attempt), inc, bit.bor(r.flags, 8)
+        r.accepted = bit.bor(r.accepted, tonumber(ARGV[b + 5]))
+        write_record(r, de6(raw, t + 13), item)
+        count(r, ARGV[b + 3], 's', '')
+        answer = '1'
+      end
     elseif verb == 's' then
       local _, rank, _, flags, d1, d2, v1, v2, a1, a2, worst = byte(raw, t + 1, t + 11)
       local mask = bit.bor(a1 * 256 + a2, tonumber(ARGV[b + 5]))
