@@ -18,6 +18,7 @@ import os
 import secrets
 import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ API_DRAIN_S: Final = 10.0
 DISPATCH_DRAIN_S: Final = 20.0
 """The longest wait for answers at the end, whatever the response timers: 35 s must hold all of it."""
 RECORD_LAST_S: Final = 3.0
+END_LIMIT_S: Final = 8.0
 ORPHAN_DRAIN_S: Final = 5.0
 ORPHAN_KILL_S: Final = 12.0
 STORE_RETRY_S: Final = 0.25
@@ -112,7 +114,6 @@ async def run_api(worker: _Worker) -> None:
         finally:
             # 5. Connections last: each has had its answer.
             await server.stop()
-            await store.close()
 
 
 async def run_dispatch(worker: _Worker) -> None:
@@ -125,35 +126,32 @@ async def run_dispatch(worker: _Worker) -> None:
     async with worker.running():
         # 1. The store: a worker without it has nothing to send.
         store = await worker.store()
-        try:
-            await worker.connect(store)
-            # 2. The recorder before the sessions: a receipt may be the first thing that comes.
-            recorder = Recorder(settings, store, worker.metrics)
-            recording = asyncio.create_task(recorder.run(), name="receipts")
-            # 3. Sessions and claims.
-            dispatcher = Dispatcher(
-                settings,
-                store,
-                worker.metrics,
-                on_inbound=recorder.receive,
-                on_parked=recorder.apply_parked,
-                submit_key=submit_key,
-                on_lost=worker.lost,
-                debug=logging.getLogger("gateway.smpp").isEnabledFor(logging.DEBUG),
-            )
-            await dispatcher.start()
-            worker.ready()
-            # 4. Until told to stop: no more claims, answers awaited and recorded, unbind, the rest released.
-            await worker.told_to_stop()
-            longest_s = max((c.response_timer_s for c in settings.channels), default=0.0)
-            await dispatcher.drain(worker.drain_limit_s(min(longest_s, DISPATCH_DRAIN_S)))
-            await dispatcher.stop()
-            # 5. What came in before the unbind is recorded too.
-            recorder.stop()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(recording, RECORD_LAST_S)
-        finally:
-            await store.close()
+        await worker.connect(store)
+        # 2. The recorder before the sessions: a receipt may be the first thing that comes.
+        recorder = Recorder(settings, store, worker.metrics)
+        recording = asyncio.create_task(recorder.run(), name="receipts")
+        # 3. Sessions and claims.
+        dispatcher = Dispatcher(
+            settings,
+            store,
+            worker.metrics,
+            on_inbound=recorder.receive,
+            on_parked=recorder.apply_parked,
+            submit_key=submit_key,
+            on_lost=worker.lost,
+            debug=logging.getLogger("gateway.smpp").isEnabledFor(logging.DEBUG),
+        )
+        await dispatcher.start()
+        worker.ready()
+        # 4. Until told to stop: no more claims, answers awaited and recorded, unbind, the rest released.
+        await worker.told_to_stop()
+        longest_s = max((c.response_timer_s for c in settings.channels), default=0.0)
+        await dispatcher.drain(worker.drain_limit_s(min(longest_s, DISPATCH_DRAIN_S)))
+        await dispatcher.stop()
+        # 5. What came in before the unbind is recorded too.
+        recorder.stop()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(recording, RECORD_LAST_S)
 
 
 async def run_admin(worker: _Worker) -> None:
@@ -178,7 +176,6 @@ async def run_admin(worker: _Worker) -> None:
             await worker.told_to_stop()
         finally:
             await server.stop()
-            await store.close()
 
 
 # --- one worker's life
@@ -224,6 +221,7 @@ class _Worker:
     orphaned: bool = False
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _link: socket.socket | None = None
+    _store: Store | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
@@ -232,7 +230,7 @@ class _Worker:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Take signals and the link, write metrics each second; undo it at the end, with a last snapshot."""
+        """Take signals and the link, write metrics each second; at the end undo it, the store last."""
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, self.stop)
@@ -249,9 +247,15 @@ class _Worker:
             yield
         finally:
             ready.n = 0
+            # Whatever hangs in the rest, this process ends: its place is needed for a new one.
+            last_resort = threading.Timer(END_LIMIT_S, os._exit, (1,))
+            last_resort.daemon = True
+            last_resort.start()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._store is not None:
+                await self._store.close()
             log.info("stopped")
 
     def ready(self) -> None:
@@ -321,7 +325,7 @@ class _Worker:
         return own
 
     async def store(self) -> Store:
-        """Return the store, not connected: `ready()` says so until `connect` is done.
+        """Return the store, not connected: `ready()` says so until `connect` is done. Closed by `running`.
 
         Raises:
             ConfigError: there is no store to connect to.
@@ -329,6 +333,7 @@ class _Worker:
         url = self.launch.store_url or await _embedded_url(self.settings)
         store = Store(self.settings, url, incarnation=self.launch.incarnation)
         store.commit_seconds = _CommitTimes(self.metrics)
+        self._store = store
         return store
 
     async def connect(self, store: Store) -> None:

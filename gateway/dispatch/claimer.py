@@ -15,7 +15,6 @@ from collections.abc import Callable
 from gateway.dispatch.allowance import Allowance
 from gateway.dispatch.flight import Flight
 from gateway.dispatch.lease import LeaseKeeper
-from gateway.dispatch.outcome import Outcome
 from gateway.dispatch.settler import Settler
 from gateway.dispatch.sources import SourceTable
 from gateway.errors import EncodeError, GatewayError, StoreUnavailable
@@ -61,6 +60,8 @@ class Claimer:
         self._wait = [metrics.histogram("accept_to_submit_seconds", category=c) for c in CATEGORY_LABELS]
         self._errors = metrics.counter("dispatch_errors_total", where="claim")
         self._metrics = metrics
+        self._passed_over: set[str] = set()  # channels with few free slots, in this round
+        self._passed_before: set[str] = set()  # and in the one before
         self._work = asyncio.Event()
         self._stopping = False
         self._turn = 0
@@ -101,6 +102,7 @@ class Claimer:
         shards = self._store.shards
         first = self._turn % shards
         self._turn += 1
+        self._passed_before, self._passed_over = self._passed_over, set()
         for k in range(shards):
             requests = await self._requests()
             if not requests:
@@ -144,8 +146,14 @@ class Claimer:
         open_channels = []
         for channel in self._channels.values():
             free, window = channel.free, channel.window
-            if window and free >= min(64, max(1, window // 8)):
+            if not free:
+                continue
+            # A few free slots are passed over once, so that answers gather and a claim is worth its call; not twice,
+            # since they may be all there is for a code while the SMSC answers slowly.
+            if free >= min(64, max(1, window // 8)) or channel.id in self._passed_before:
                 open_channels.append((channel, free, window))
+            else:
+                self._passed_over.add(channel.id)
         limited = [(c, free) for c, free, _ in open_channels if self._allowances[c.id].rate_per_s]
         if len(limited) == 1:
             await self._allowances[limited[0][0].id].draw(self._store, limited[0][1], now)
@@ -175,6 +183,7 @@ class Claimer:
             return False
         arrived = time.monotonic()
         drift_ms = (arrived - started) * 1000 / 2
+        latest_ms = now_ms + (arrived - started) * 1000  # the store's time by now, at most
         taken = [0] * len(requests)
         unsent: list[Flight] = []
         for place, message in claimed:
@@ -182,7 +191,8 @@ class Claimer:
             taken[place] += message.parts - message.accepted.bit_count()
             flight = Flight(message, shard, channel_id, arrived)
             self._settler.begin(flight)
-            if not self._lease.valid() or not self._submit(flight, now_ms + drift_ms):
+            expired = message.expires_at_ms <= latest_ms  # while the answer was on its way: the next claim ends it
+            if expired or not self._lease.valid() or not self._submit(flight, now_ms + drift_ms):
                 unsent.append(flight)
         for place, parts in enumerate(taken):
             self._allowances[requests[place].channel].spend(parts)
@@ -201,9 +211,10 @@ class Claimer:
             return True
         except GatewayError:
             return False
-        except (KeyError, TypeError, ValueError, AttributeError):
-            # A record that a fault of ours (or of another version) made unusable: its attempts run out.
-            logger.exception("a message could not be built")
+        except Exception as exc:
+            # A record that a fault of ours (or of another version) made unusable must not stop its neighbours. Not
+            # logged with its traceback: the error may quote the text.
+            logger.error("message %s cannot be built (%s) and ends as failed", message.id, type(exc).__name__)
             self._settler.fail(flight, "cannot_be_built")
             return True
         if not mask:
@@ -213,9 +224,6 @@ class Claimer:
             self._wait[message.category].observe(max(0.0, (now_ms - message.due_at_ms) / 1000))
         if message.flags & 1:
             self._metrics.counter("possible_duplicates_total", cause="uncertain").n += 1
-        missing = message.parts - message.accepted.bit_count() - mask.bit_count()
-        if missing:
-            flight.note(Outcome.SLOW, None)
         return True
 
 
@@ -223,7 +231,7 @@ def outbound(message: Claimed, now_ms: float) -> Outbound:
     """Return a claimed message as a channel sends it."""
     body = message.body
     return Outbound(
-        message.msisdn,
+        message.destination,
         message.sender,
         body["t"],
         body["e"],

@@ -90,6 +90,7 @@ class Dispatcher:
         self._tasks: list[asyncio.Task[None]] = []
         self._settling: asyncio.Task[None] | None = None
         self._claiming: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
         self._orphans: set[str] = set()
         self._compared_at = time.monotonic()
         self._draining = False
@@ -129,6 +130,7 @@ class Dispatcher:
         if self._claiming is not None:
             await self._claiming
         await asyncio.gather(*(c.stop(abort=self._lease.lost) for c in self.channels.values()))
+        await asyncio.gather(*self._closing, return_exceptions=True)
         # What was sent and never answered is uncertain by now; the store hears of it before the lease ends.
         if self._settling is not None:
             self._settler.stop()
@@ -195,28 +197,33 @@ class Dispatcher:
 
     async def _share_slots(self) -> None:
         """Lease this worker's share of each channel's binds, open what is new and close what is too much."""
-        workers = max(1, len(self._lease.leases))
+        workers = max(1, sum(1 for lease in self._lease.leases.values() if lease.heartbeats))
         for channel in self.channels.values():
             binds = channel.settings.binds
             wanted = math.ceil(binds / workers)
-            for slot in channel.slots[wanted:]:
-                await channel.close_slot(slot)
-            held = await self._store.bind_slots(channel.id, binds, wanted)
-            for slot in [s for s in channel.slots if s not in held]:
-                await channel.close_slot(slot)
+            for slot in sorted(channel.slots)[wanted:]:
+                self._close_slot(channel, slot)
+            # A slot stays ours until its session has ended, which may take as long as the answers do.
+            held = await self._store.bind_slots(channel.id, binds, wanted, [*channel.slots, *channel.closing])
+            for slot in channel.slots:
+                if slot not in held:  # our hold on it lapsed: somebody else may be bound there
+                    self._close_slot(channel, slot, abort=True)
             channel.set_slots(held)
+
+    def _close_slot(self, channel: Channel, slot: int, *, abort: bool = False) -> None:
+        task = asyncio.create_task(channel.close_slot(slot, abort=abort), name=f"close-{channel.id}-{slot}")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def _compare_claims(self) -> None:
         """Give back claims that the store knows and we do not: a claim whose answer was lost on the way."""
         unknown: set[str] = set()
         for shard in range(self._store.shards):
-            for sid in await self._store.claims_held(shard):
+            for sid, attempt in await self._store.claims_held(shard):
                 if sid not in self._settler.flights:
                     unknown.add(sid)
                     if sid in self._orphans:  # twice in a row: not just settled or claimed
-                        record = await self._store.get(sid)
-                        if record is not None:
-                            await self._store.release(shard, [(sid, record.attempt + 1)])
+                        await self._store.release(shard, [(sid, attempt)])
         self._orphans = unknown
 
     async def _gauges(self) -> None:

@@ -34,15 +34,17 @@ class Flight:
     status: int | None = None  # of the worst answer
     outcome: Outcome = Outcome.SENT
     smsc_ids: list[tuple[int, str]] = field(default_factory=list)
-    late: bool = False
+    late: bool = False  # answered after it had been settled as uncertain
+    done: bool = False  # waits to be settled
     cause: str = ""
 
     def note(self, outcome: Outcome, status: int | None) -> None:
         """Take one part's outcome in; the worst one stands for the message."""
-        if _SEVERITY[outcome] > _SEVERITY[self.outcome]:
+        if outcome is Outcome.SENT:
+            if self.outcome is Outcome.SENT:
+                self.status = status
+        elif _SEVERITY[outcome] > _SEVERITY[self.outcome]:
             self.outcome = outcome
-            self.status = status
-        elif outcome is Outcome.SENT and self.status is None and self.outcome is Outcome.SENT:
             self.status = status
 
     @property

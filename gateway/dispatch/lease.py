@@ -74,10 +74,14 @@ class LeaseKeeper:
                 await self._each_beat()
             except StoreUnavailable as exc:
                 logger.warning("lease: %s", exc)
+            except Exception:
+                # The boundary of this task: without it one fault of ours would cost the lease, and all in flight.
+                logger.exception("lease: a beat failed")
 
     async def _beat(self, *, first: bool) -> None:
         started = time.monotonic()
         store_ms = 0
+        everybody: dict[str, Lease] = {}
         for shard in reversed(range(self._store.shards)):
             ours, store_ms, leases = await self._store.heartbeat(shard, first=first, channels=self._channels_up())
             if not ours:
@@ -85,7 +89,8 @@ class LeaseKeeper:
                 logger.error("this worker was taken for dead: it drops what it holds")
                 self._on_lost()
                 return
-            self.leases = leases
+            everybody.update(leases)  # of a reaped worker something may be left on another shard
+        self.leases = everybody
         self._valid_until = started + _LEASE_S
         now = time.monotonic()
         if now - self._last_ok > HEARTBEAT_S * 2.5:

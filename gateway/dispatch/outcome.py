@@ -72,26 +72,32 @@ class Situation:
     next_rank: int | None
     status: int | None
     parts: int
-    accepted: int  # parts the SMSC has accepted, this attempt's included
+    accepted: int  # mask of the parts the SMSC has accepted, this attempt's included
     jitter: float  # 0..1
 
 
 def decide(outcome: Outcome, rules: CategorySettings, at: Situation) -> Decision:
     """Decide what becomes of a message after one attempt.
 
-    A message of which some parts were accepted stays on its channel (`p`): another channel's parts would never be put
-    together by the handset. Delays carry jitter so that a refused burst does not come back as a burst.
+    A message of which some parts were accepted stays on its channel (`p`, `P`): another channel's parts would never be
+    put together by the handset. Delays carry jitter so that a refused burst does not come back as a burst.
     """
     if outcome is Outcome.SENT:
+        if at.accepted != (1 << at.parts) - 1:
+            return Decision("P", 0, at.rank)  # longer than the window: the next parts at once
         return Decision("s", rules.dlr_wait_s * 1000)
     if outcome is Outcome.UNCERTAIN:
         return _uncertain(rules, at)
     if outcome is Outcome.PERMANENT:
         return Decision("F", reason="refused")
-    partly = at.accepted > 0
     if outcome is Outcome.SLOW:
         delay = min(SLOW_FIRST_MS * 2 ** min(at.slow, 6), SLOW_MOST_MS)
-        return Decision("p" if partly else "l", _spread(delay, at.jitter), at.rank)
+        return Decision("P" if at.accepted else "l", _spread(delay, at.jitter), at.rank)
+    return _refused(outcome, rules, at)
+
+
+def _refused(outcome: Outcome, rules: CategorySettings, at: Situation) -> Decision:
+    partly = at.accepted > 0
     if at.attempt >= rules.max_attempts:
         return Decision("F", reason="attempts_exhausted")
     if outcome is Outcome.SAME and (at.slow < len(SAME_DELAYS_MS) or partly):

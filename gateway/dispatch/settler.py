@@ -21,12 +21,14 @@ from gateway.routing.table import RouteTable
 from gateway.settings import Settings
 from gateway.smpp.channel import ANSWERED, UNSENT
 from gateway.store.records import attempt_log
-from gateway.store.store import Correlation, Settlement, Store
+from gateway.store.store import Correlation, Settlement, SettleRow, Store
 
 logger = logging.getLogger(__name__)
 
 _MOST = 200
 _RETRY_FIRST_S, _RETRY_MOST_S = 0.1, 2.0
+_KNOWN_CELLS = 4096
+_STATE_OF_VERB = {"s": "submitted", "F": "failed", "u": "uncertain", "U": "uncertain"}
 
 SubmitKey = Callable[[str, str], str]
 OnParked = Callable[[list[tuple[Correlation, bytes]]], Awaitable[None]]
@@ -53,6 +55,7 @@ class Settler:
         self._on_parked = on_parked
         self._formats = {c.id: c.id_format for c in settings.channels}
         self._rules = [settings.categories[c] for c in Category]
+        self._sent = [Decision("s", r.dlr_wait_s * 1000) for r in self._rules]
         self._done: deque[Flight] = deque()
         self._ready = asyncio.Event()
         self._empty = asyncio.Event()
@@ -62,7 +65,7 @@ class Settler:
         self._response: dict[str, Hist] = {
             c.id: metrics.histogram("submit_response_seconds", channel=c.id) for c in settings.channels
         }
-        self._states: dict[tuple[int, str, str, str], Cell] = {}
+        self._states: dict[tuple[int, bytes, str, str], Cell] = {}
         self._errors = metrics.counter("dispatch_errors_total", where="settle")
         self._tasks: set[asyncio.Task[None]] = set()  # one-off tasks, held so that they are not collected
         self.failing = False
@@ -120,10 +123,10 @@ class Settler:
             if late:
                 self._metrics.counter("late_results_total", channel=flight.channel).n += 1
                 if status == 0 and flight.complete:
-                    flight.late = True
                     flight.outcome, flight.status = Outcome.SENT, 0
-                    self._done.append(flight)
-                    self._ready.set()
+                    flight.late = flight.pending <= 0 and not flight.done
+                    if flight.late:
+                        self._finish(flight)
                 return
             flight.note(classify(status), status)
         elif kind == UNSENT:
@@ -137,8 +140,10 @@ class Settler:
             self._finish(flight)
 
     def _finish(self, flight: Flight) -> None:
-        self._done.append(flight)
-        self._ready.set()
+        if not flight.done:
+            flight.done = True
+            self._done.append(flight)
+            self._ready.set()
 
     def _count(self, channel: str, status: int) -> None:
         cell = self._submits.get((channel, status))
@@ -167,6 +172,8 @@ class Settler:
                 await asyncio.sleep(0)
                 continue
             batch = [self._done.popleft() for _ in range(min(_MOST, len(self._done)))]
+            for f in batch:
+                f.done = False
             await self._settle_surely(batch)
 
     async def idle(self) -> None:
@@ -190,11 +197,23 @@ class Settler:
                 logger.warning("settling: %s", exc)
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, _RETRY_MOST_S)
+            except Exception:
+                # The boundary of this task: a fault of ours in one message must not end settling for all. It stays
+                # claimed, and is uncertain when this worker ends.
+                self._errors.n += 1
+                logger.exception("settling failed for %d messages", len(batch))
+                if len(batch) > 1:
+                    for f in batch:
+                        await self._settle_surely([f])
+                return
             else:
                 self.failing = False
                 return
 
     async def _settle(self, batch: list[Flight]) -> None:
+        # A message that this worker has claimed again was settled by a call whose answer was lost: its next attempt
+        # may bear the same number, so the call must not be repeated.
+        batch = [f for f in batch if f.late or self.flights.get(f.message.id) is f]
         correlations = [
             Correlation(f.channel, key, f.message.id, part)
             for f in batch
@@ -202,33 +221,51 @@ class Settler:
             if (key := self._submit_key(raw, self._formats[f.channel]))
         ]
         parked = await self._store.correlate(correlations) if correlations else []
-        groups: dict[int, list[tuple[Flight, Settlement, Decision]]] = {}
+        groups: dict[int, list[tuple[Flight, SettleRow, Decision]]] = {}
         released: dict[int, list[tuple[str, int]]] = {}
         for f in batch:
             if f.unsent and not f.accepted and f.outcome is Outcome.SLOW and f.status is None:
                 released.setdefault(f.shard, []).append((f.message.id, f.message.attempt))
                 continue
-            decision = self._decide(f)
-            groups.setdefault(f.shard, []).append((f, self._settlement(f, decision), decision))
+            if f.complete and not f.cause:
+                # The plain case, laid out without asking: most messages take it.
+                m = f.message
+                f.outcome, f.status = Outcome.SENT, 0
+                decision = self._sent[m.category]
+                log = attempt_log(m.attempt, f.channel, 0, "sent", f.smsc_ids)
+                row = (m.id, m.attempt, "s", f.channel, decision.delay_ms, f.accepted, 0, "", "", log)
+            else:
+                decision = self._decide(f)
+                row = self._settlement(f, decision).row()
+            groups.setdefault(f.shard, []).append((f, row, decision))
         for shard, pairs in released.items():
             await self._store.release(shard, pairs)
         for shard, items in groups.items():
-            answers = await self._store.settle(shard, [item for _, item, _ in items])
+            answers = await self._store.settle_rows(shard, [row for _, row, _ in items])
             for (f, _, decision), answer in zip(items, answers, strict=True):
                 self._account(f, decision, answer)
-        if parked:
-            await self._on_parked(parked)
         for f in batch:
             self._forget(f)
+        if parked:
+            await self._apply_parked(parked)
+
+    async def _apply_parked(self, parked: list[tuple[Correlation, bytes]]) -> None:
+        try:
+            await self._on_parked(parked)
+        except StoreUnavailable as exc:
+            # They stay parked, and the timers look at them again.
+            self._errors.n += 1
+            logger.warning("applying early receipts: %s", exc)
 
     def _decide(self, f: Flight) -> Decision:
         m = f.message
         if f.cause.startswith("cannot_be"):
             return Decision("F", reason=f.cause)
-        outcome = Outcome.SENT if f.complete else f.outcome
+        if f.complete:
+            f.outcome, f.status = Outcome.SENT, 0
         route = self._table.get(m.route)
         return decide(
-            outcome,
+            f.outcome,
             self._rules[m.category],
             Situation(
                 m.category,
@@ -263,16 +300,16 @@ class Settler:
                 "failovers_total",
                 **{"route": m.route, "from": f.channel, "to": str(decision.rank), "cause": f.outcome.value},
             ).n += 1
-        state = {"s": "submitted", "F": "failed", "u": "uncertain", "U": "uncertain"}.get(decision.verb)
-        if state:
-            key = (m.category, m.route, state, decision.reason)
-            cell = self._states.get(key)
-            if cell is None:
-                cell = self._states[key] = self._metrics.counter(
-                    "messages_total",
-                    category=CATEGORY_LABELS[m.category],
-                    route=m.route,
-                    state=state,
-                    reason=decision.reason,
-                )
-            cell.n += 1
+        key = (m.category, m.dims, decision.verb, decision.reason)
+        cell = self._states.get(key)
+        if cell is None:
+            if len(self._states) >= _KNOWN_CELLS:
+                self._states.clear()  # campaigns come and go
+            cell = self._states[key] = self._metrics.counter(
+                "messages_total",
+                category=CATEGORY_LABELS[m.category],
+                route=m.route,
+                state=_STATE_OF_VERB.get(decision.verb, "retried"),
+                reason=decision.reason,
+            )
+        cell.n += 1

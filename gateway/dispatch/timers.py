@@ -54,6 +54,11 @@ class Timers:
                 self._errors.n += 1
                 logger.warning("timers: %s", exc)
                 pause_s = _RETRY_S
+            except Exception:
+                # The boundary of this task: a fault in one tick must not stop the clock.
+                self._errors.n += 1
+                logger.exception("timers: a tick failed")
+                pause_s = _RETRY_S
             await asyncio.sleep(pause_s)
 
     async def _due(self) -> float:

@@ -16,17 +16,18 @@ from dataclasses import dataclass
 
 import orjson
 
-from gateway.dlr.receipt import IdLearner, Receipt, parse, receipt_keys
+from gateway.dlr.receipt import IdLearner, Receipt, parse, receipt_keys, submit_key
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Cell, Metrics
 from gateway.model import STATE_LABELS, shard_of_id
 from gateway.settings import Settings
 from gateway.smpp.channel import Channel, Inbound
-from gateway.store.store import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, Store
+from gateway.store.store import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, ReceiptRow, Store
 
 logger = logging.getLogger(__name__)
 
 _MOST = 200
+_ID_CHARS = 22
 _STATUS_AGAIN = 0x08  # ESME_RSYSERR: "temporary" to every SMSC we know of, unlike 0x64
 _WAITING_MOST = 20_000
 
@@ -81,13 +82,35 @@ class Recorder:
             except StoreUnavailable as exc:
                 self._errors.n += 1
                 logger.warning("receipts: %s", exc)
-                Channel.acknowledge(batch, _STATUS_AGAIN)
+                # What waits would only wait for the next time-out, and the SMSC for its answer: 5 s is the limit.
+                Channel.acknowledge([*batch, *self._waiting], _STATUS_AGAIN)
+                self._waiting.clear()
             except Exception:
                 # The boundary of this task: a fault of ours must not end receipt processing. Not acknowledged as
-                # recorded, so nothing is lost: the SMSC sends these again.
+                # recorded, so nothing is lost: the SMSC sends these again, except the one we cannot digest.
                 self._errors.n += 1
                 logger.exception("receipts: a batch failed")
-                Channel.acknowledge(batch, _STATUS_AGAIN)
+                await self._record_singly(batch)
+
+    async def _record_singly(self, batch: list[Inbound]) -> None:
+        """Record a batch that failed as a whole; what fails alone as well becomes a dead letter."""
+        for inbound in batch:
+            try:
+                await self._record([inbound])
+            except StoreUnavailable:
+                Channel.acknowledge([inbound], _STATUS_AGAIN)
+            except Exception:
+                logger.exception("receipts: one cannot be recorded and is kept as a dead letter")
+                await self._keep_dead(inbound)
+
+    async def _keep_dead(self, inbound: Inbound) -> None:
+        try:
+            await self._store.keep_inbound("dead", [_kept(inbound)])
+        except StoreUnavailable:
+            Channel.acknowledge([inbound], _STATUS_AGAIN)
+            return
+        self._count(inbound.channel, "unreadable")
+        Channel.acknowledge([inbound])
 
     async def _record(self, batch: list[Inbound]) -> None:
         items: list[_Item] = []
@@ -116,6 +139,46 @@ class Recorder:
         Channel.acknowledge(batch)
 
     async def _apply(self, items: list[_Item]) -> None:
+        """Apply a batch: the likeliest spelling of every id first, all in one call; then the rest the long way."""
+        firsts = [(i.inbound.channel, self._likeliest(i.inbound.channel, i.receipt)) for i in items]
+        found = await self._store.match_receipts(firsts)
+        groups: dict[int, list[ReceiptRow]] = {}
+        missing: list[_Item] = []
+        for item, match in zip(items, found, strict=True):
+            if not match:
+                missing.append(item)
+                continue
+            r = item.receipt
+            sid = match[:_ID_CHARS]
+            groups.setdefault(shard_of_id(sid) if self._store.shards > 1 else 0, []).append(
+                (
+                    sid,
+                    match[_ID_CHARS:],
+                    item.inbound.channel,
+                    r.state,
+                    item.inbound.source,
+                    r.stat,
+                    r.network_error or r.err,
+                )
+            )
+            learner = self._learners.get(item.inbound.channel)
+            if learner is not None and not learner.learned:
+                learner.matched(r, learner.keys(r)[0])
+        for shard, rows in groups.items():
+            for row, answer in zip(rows, await self._store.apply_receipt_rows(shard, rows), strict=True):
+                self._account(row[2], row[3], answer)
+        if missing:
+            await self._apply_rest(missing)
+
+    def _likeliest(self, channel: str, receipt: Receipt) -> str:
+        learner = self._learners.get(channel)
+        if learner is None:
+            return receipt_keys(receipt.id, self._formats.get(channel, "text"), receipt.text_id)[0]
+        if learner.learned in ("", "same"):
+            return submit_key(receipt.id)
+        return learner.keys(receipt)[0]
+
+    async def _apply_rest(self, items: list[_Item]) -> None:
         lookups = []
         for i in items:
             spellings = self._spellings(i.inbound.channel, i.receipt)
@@ -165,7 +228,7 @@ class Recorder:
                 if answer == "q" and match.candidate:
                     wrong.append(place)
                     continue
-                self._account(applied, answer)
+                self._account(applied.channel, applied.state, answer)
                 learner = self._learners.get(applied.channel)
                 if learner is not None and answer in "fp":
                     key = lookups[place].candidates[match.candidate]
@@ -202,18 +265,18 @@ class Recorder:
             answers = await self._store.apply_receipts(shard, [applied for applied, _ in group])
             for (applied, places), answer in zip(group, answers, strict=True):
                 if answer != "q":  # parked under this spelling by another message's receipt: it stays
-                    self._account(applied, answer)
+                    self._account(applied.channel, applied.state, answer)
                     done += places
         if done:
             await self._store.unpark(done)
 
-    def _account(self, receipt: AppliedReceipt, answer: str) -> None:
+    def _account(self, channel: str, state: str, answer: str) -> None:
         if answer in "fpc":
-            self._count(receipt.channel, STATE_LABELS[receipt.state])
+            self._count(channel, STATE_LABELS[state])
             if answer == "c":
-                self._count(receipt.channel, "corrected")
+                self._count(channel, "corrected")
         else:
-            self._count(receipt.channel, {"d": "duplicate", "q": "quarantined"}.get(answer, "orphan"))
+            self._count(channel, {"d": "duplicate", "q": "quarantined"}.get(answer, "orphan"))
 
     def _count(self, channel: str, state: str) -> None:
         cell = self._cells.get((channel, state))

@@ -18,7 +18,8 @@ from typing import Any, Final
 from gateway.errors import EncodeError, SessionClosed
 from gateway.metrics import Metrics
 from gateway.settings import ChannelSettings
-from gateway.smpp.address import destination, source_address
+from gateway.smpp.address import NPI_ISDN, TON_INTERNATIONAL, source_address
+from gateway.smpp.codec import SubmitTemplate, encode_templated, submit_template
 from gateway.smpp.connection import Connection, connect
 from gateway.smpp.events import (
     BindRefusedEvent,
@@ -33,6 +34,7 @@ from gateway.smpp.events import (
 from gateway.smpp.pdu import SubmitSm
 from gateway.smpp.session import Event, SessionConfig
 from gateway.smpp.text import data_coding, encode_parts
+from gateway.smpp.window import WindowFull
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +42,12 @@ _ESM_UDHI: Final = 0x40
 _BACKOFF_FIRST_S, _BACKOFF_MOST_S = 0.5, 30.0
 _AUTH_FIRST_S, _AUTH_MOST_S = 60.0, 900.0
 _AUTH_STATUSES: Final = {0x0D, 0x0E, 0x0F, 0x53}  # fast retries lock accounts (delivery.md §1.7)
+_STALE_FIRST_S, _STALE_MOST_S = 5.0, 60.0
+_STALE_STATUS: Final = 0x05  # ESME_RALYBND: our last session is not dead yet at the SMSC; do not hammer
 _STARTING_S = 2.0
+_SAME_SESSION_PARTS: Final = 32
+_TEMPLATES: Final = 4096
+_UNBIND_S = 3.0
 
 ANSWERED, TIMED_OUT, LOST, UNSENT = "answered", "timed_out", "lost", "unsent"
 
@@ -49,7 +56,7 @@ ANSWERED, TIMED_OUT, LOST, UNSENT = "answered", "timed_out", "lost", "unsent"
 class Outbound:
     """A message as a channel sends it. `skip` is the mask of parts that the SMSC has accepted already."""
 
-    msisdn: str
+    destination: bytes  # E.164 digits
     sender: str
     text: str
     encoding: str
@@ -86,30 +93,28 @@ class _Link:
         self.slot = slot
         self.connections: list[Connection] = []
         self.ending = False
-        self.auth_refused = False
-        self.was_bound = False
-        self._closed = asyncio.Event()
-        self.tasks = [
-            asyncio.create_task(self._keep(kind), name=f"bind-{channel.id}-{slot}-{kind.value}")
+        self.bound_once: set[Connection] = set()
+        self.refused: dict[Connection, int] = {}  # command_status
+        self._answered = asyncio.Event()
+        self.tasks = {
+            kind: asyncio.create_task(self._keep(kind), name=f"bind-{channel.id}-{slot}-{kind.value}")
             for kind in channel.bind_types
-        ]
+        }
 
     async def _keep(self, kind: BindType) -> None:
         failures = 0
         while not self.ending:
-            self.was_bound = self.auth_refused = False
+            was_bound, refused = False, 0
             connection = await self._connect(kind)
             if connection is not None:
                 await connection.wait_closed()
-                if connection in self.connections:
-                    self.connections.remove(connection)
+                self.connections.remove(connection)
+                was_bound, refused = connection in self.bound_once, self.refused.pop(connection, 0)
+                self.bound_once.discard(connection)
             if self.ending:
                 return
-            failures = 0 if self.was_bound else failures + 1
-            first, most = (_AUTH_FIRST_S, _AUTH_MOST_S) if self.auth_refused else (_BACKOFF_FIRST_S, _BACKOFF_MOST_S)
-            most_now = min(most, first * 2 ** min(failures, 10))
-            # Full jitter above a floor: many workers must not come back in step.
-            await asyncio.sleep(first * 0.5 + random.random() * (most_now - first * 0.5))
+            failures = 0 if was_bound else failures + 1
+            await asyncio.sleep(backoff_s(failures, refused, random.random()))
 
     async def _connect(self, kind: BindType) -> Connection | None:
         channel = self.channel
@@ -169,7 +174,7 @@ class _Link:
                         p.tlvs,
                         p.esm_class,
                         p.data_coding,
-                    )  # fmt: skip
+                    )
                 )
             elif kind is SubmitTimedOut:
                 context, part = e.context
@@ -178,12 +183,12 @@ class _Link:
                 number = e.pdu.error.sequence_number
                 inbound.append(Inbound(channel.id, connection, number, b"", b"", b"", None, 0, 0, e.pdu.raw))
             elif kind is Bound:
-                self.was_bound = True
+                self.bound_once.add(connection)
                 channel.count_bind("bound")
                 logger.info("channel %s is bound (slot %d)", channel.id, self.slot)
                 channel.changed()
             elif kind is BindRefusedEvent:
-                self.auth_refused = e.status in _AUTH_STATUSES
+                self.refused[connection] = e.status
                 channel.count_bind("refused")
                 channel.note_failure()
                 logger.warning("channel %s: bind refused with command_status 0x%08X", channel.id, e.status)
@@ -197,20 +202,32 @@ class _Link:
                 channel.changed()
         if inbound:
             channel.on_inbound(inbound)
+        self._answered.set()
         channel.on_progress()
 
-    async def end(self, *, abort: bool = False) -> None:
+    @property
+    def in_flight(self) -> int:
+        return sum(c.session.in_flight for c in self.connections)
+
+    async def end(self, *, drain_s: float = 0.0, abort: bool = False) -> None:
+        """Wait up to `drain_s` for the answers to what was sent, unbind, and cut what did not agree in time."""
         self.ending = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_s):
+                while drain_s and self.in_flight:
+                    self._answered.clear()
+                    await self._answered.wait()
         for connection in list(self.connections):
             if abort:
                 connection.abort()
             else:
                 connection.unbind()
         # Only tasks that wait to reconnect are cancelled: a bound one ends when its peer agreed to the unbind.
-        if not self.connections:
-            for task in self.tasks:
+        connected = {connection.session.config.bind_type for connection in self.connections}
+        for kind, task in self.tasks.items():
+            if kind not in connected:
                 task.cancel()
-        done, late = await asyncio.wait(self.tasks, timeout=3.0)
+        done, late = await asyncio.wait(self.tasks.values(), timeout=_UNBIND_S)
         for task in late:
             task.cancel()
         for connection in list(self.connections):
@@ -218,6 +235,21 @@ class _Link:
         for task in [*done, *late]:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+def backoff_s(failures: int, refused: int, jitter: float) -> float:
+    """Return how long to wait before the next attempt to bind; `refused` is the status of the last one, if any.
+
+    Jitter (0..1) over the whole span above a floor: many workers must not come back in step.
+    """
+    if refused in _AUTH_STATUSES:
+        floor, first, most = _AUTH_FIRST_S, _AUTH_FIRST_S, _AUTH_MOST_S
+    elif refused == _STALE_STATUS:
+        floor, first, most = _STALE_FIRST_S, _STALE_FIRST_S, _STALE_MOST_S
+    else:
+        floor, first, most = _BACKOFF_FIRST_S / 2, _BACKOFF_FIRST_S, _BACKOFF_MOST_S
+    most_now: float = min(most, first * 2 ** min(failures, 10))
+    return floor + jitter * (most_now - floor)
 
 
 class Channel:
@@ -251,6 +283,7 @@ class Channel:
         )
         self._on_change = on_change
         self._links: dict[int, _Link] = {}
+        self._ending: dict[int, _Link] = {}
         self._metrics = metrics
         self._up = metrics.gauge("channel_up", channel=self.id)
         self._bound_sessions = metrics.gauge("channel_sessions", channel=self.id, state="bound")
@@ -260,7 +293,9 @@ class Channel:
         self._started_at = time.monotonic()
         self._failed = False
         self._registered = 1 if settings.registered_delivery else 0
-        self._esm_first = 0
+        self._templates: dict[tuple[str, str, bool, bytes], SubmitTemplate] = {}
+        self._picked: Connection | None = None
+        self._picked_room = 0
 
     # --- sessions
 
@@ -272,19 +307,30 @@ class Channel:
     def set_slots(self, slots: list[int]) -> None:
         """Open a bind for each slot that is new. Slots are closed by `close_slot`."""
         for slot in slots:
-            if slot not in self._links:
+            if slot not in self._links and slot not in self._ending:
                 self._links[slot] = _Link(self, slot)
 
-    async def close_slot(self, slot: int) -> None:
-        """Unbind one slot's sessions, their unanswered submits running out first."""
+    @property
+    def closing(self) -> list[int]:
+        """Slots whose sessions are still ending; nobody else may be bound there yet."""
+        return list(self._ending)
+
+    async def close_slot(self, slot: int, *, abort: bool = False) -> None:
+        """Submit nothing more on one slot, let what was sent be answered, then unbind (`abort`: cut it at once)."""
         link = self._links.pop(slot, None)
-        if link is not None:
-            await link.end()
+        if link is None:
+            return
+        self._ending[slot] = link
+        self.changed()
+        try:
+            await link.end(drain_s=0.0 if abort else self.settings.response_timer_s, abort=abort)
+        finally:
+            del self._ending[slot]
             self.changed()
 
     async def stop(self, *, abort: bool = False) -> None:
         """Unbind (or cut) everything."""
-        links, self._links = list(self._links.values()), {}
+        links, self._links = [*self._links.values(), *self._ending.values()], {}
         await asyncio.gather(*(link.end(abort=abort) for link in links))
         self.changed()
 
@@ -329,6 +375,7 @@ class Channel:
 
     def changed(self) -> None:
         """Sessions came or went: refresh the gauges and tell the owner."""
+        self._picked = None
         self.update_gauges()
         self._on_change(self.id)
 
@@ -349,56 +396,73 @@ class Channel:
         """Submit the parts of a message on one session; returns the mask of parts given to it.
 
         A mask of 0 means that no session could take it (it must be released). Each part comes back through
-        `on_answer` with `context` and its number.
+        `on_answer` with `context` and its number. Of a message longer than the window only the first parts go.
 
         Raises:
             EncodeError: the text, sender or number cannot be put into a PDU; nothing was sent.
         """
         s = self.settings
-        connection: Connection | None = None
-        most = 0
-        for candidate in self._transmitters():
-            free = candidate.free
-            if free > most:
-                connection, most = candidate, free
-        if connection is None:
-            return 0
         parts = encode_parts(
             out.text, out.encoding, out.reference, reference_bits=s.reference_bits, alphabet=s.alphabet
         )
-        wanted = len(parts) - out.skip.bit_count()
-        if wanted > most:
+        wanted = min(len(parts) - out.skip.bit_count(), s.window)
+        connection = self._pick(wanted)
+        if connection is None:
             return 0
-        source_ton, source_npi, source = source_address(out.sender, s.source_ton, s.source_npi)
-        dest_ton, dest_npi, dest = destination(out.msisdn)
-        coding = data_coding(out.encoding, s.alphabet)
-        validity = _validity(out.validity_s)
-        esm_class = _ESM_UDHI if len(parts) > 1 else 0
+        key = (out.sender, out.encoding, len(parts) > 1, _validity(out.validity_s))
+        template = self._templates.get(key) or self._make_template(key)
         sent = 0
         for part, octets in enumerate(parts):
             if out.skip >> part & 1:
                 continue
-            pdu = SubmitSm(
-                source_addr_ton=source_ton,
-                source_addr_npi=source_npi,
-                source_addr=source,
-                dest_addr_ton=dest_ton,
-                dest_addr_npi=dest_npi,
-                destination_addr=dest,
-                esm_class=esm_class,
-                validity_period=validity,
-                registered_delivery=self._registered,
-                data_coding=coding,
-                short_message=octets,
-            )
             try:
-                connection.submit(pdu, (context, part))
-            except (SessionClosed, EncodeError):
+                connection.submit((template, out.destination, octets), (context, part), encode_templated)
+            except (SessionClosed, EncodeError, WindowFull):
                 if not sent:
                     raise
                 break  # the parts before it are on their way; the caller sees which from the mask
             sent |= 1 << part
         return sent
+
+    def _pick(self, wanted: int) -> Connection | None:
+        """Return a session with room for `wanted` parts: the emptiest, and then that one for a few messages more.
+
+        Comparing all windows for each message would cost more than encoding it.
+        """
+        if self._picked is None or self._picked_room < wanted:
+            self._picked, most = None, 0
+            for candidate in self._transmitters():
+                free = candidate.free
+                if free > most:
+                    self._picked, most = candidate, free
+            if most < wanted:
+                self._picked = None
+                return None
+            self._picked_room = min(most, max(wanted, _SAME_SESSION_PARTS))
+        self._picked_room -= wanted
+        return self._picked
+
+    def _make_template(self, key: tuple[str, str, bool, bytes]) -> SubmitTemplate:
+        sender, encoding, long, validity = key
+        s = self.settings
+        source_ton, source_npi, source = source_address(sender, s.source_ton, s.source_npi)
+        template = submit_template(
+            SubmitSm(
+                source_addr_ton=source_ton,
+                source_addr_npi=source_npi,
+                source_addr=source,
+                dest_addr_ton=TON_INTERNATIONAL,
+                dest_addr_npi=NPI_ISDN,
+                esm_class=_ESM_UDHI if long else 0,
+                validity_period=validity,
+                registered_delivery=self._registered,
+                data_coding=data_coding(encoding, s.alphabet),
+            )
+        )
+        if len(self._templates) >= _TEMPLATES:
+            self._templates.clear()
+        self._templates[key] = template
+        return template
 
     @staticmethod
     def acknowledge(items: list[Inbound], status: int = 0) -> None:
@@ -413,13 +477,22 @@ class Channel:
 
 
 def _validity(seconds: float) -> bytes:
+    """Return a relative validity_period, from a table: rounding makes few of them."""
+    s = int(seconds)
+    s = max(5, s - s % 5) if s < 600 else s - s % 60 if s < 7200 else s - s % 1800
+    return _validities.get(s) or _make_validity(s)
+
+
+_validities: dict[int, bytes] = {}
+
+
+def _make_validity(s: int) -> bytes:
     """Return a relative validity_period (SMPP 3.4 §7.1.1.2), rounded down so that few different ones are encoded.
 
     Relative, because a carrier's clock or zone is not ours; at least 5 s, since a zero means the SMSC's default.
     """
-    s = int(seconds)
-    s = max(5, s - s % 5) if s < 600 else s - s % 60 if s < 7200 else s - s % 1800
     minutes, sec = divmod(s, 60)
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)
-    return b"0000%02d%02d%02d%02d000R" % (min(days, 30), hour, minute, sec)
+    _validities[s] = value = b"0000%02d%02d%02d%02d000R" % (min(days, 30), hour, minute, sec)
+    return value

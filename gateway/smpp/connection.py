@@ -27,8 +27,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias, cast
 
 from gateway.errors import SmppError
-from gateway.smpp.codec import Decoder
-from gateway.smpp.pdu import SubmitSm
+from gateway.smpp.codec import Decoder, encode_submit_sm
 from gateway.smpp.session import CloseReason, Event, Role, Session, SessionConfig
 
 logger = logging.getLogger(__name__)
@@ -89,9 +88,9 @@ class Connection(asyncio.Protocol):
         peer = self._transport.get_extra_info("peername") if self._transport is not None else None
         return f"{peer[0]}:{peer[1]}" if peer else ""
 
-    def submit(self, pdu: SubmitSm, context: object) -> int:
+    def submit(self, pdu: Any, context: object, encode_it: Callable[[Any, int], bytes] = encode_submit_sm) -> int:
         """Submit one short message; see `Session.submit`. The write happens at the end of this loop turn."""
-        number = self.session.submit(pdu, context, self.clock())
+        number = self.session.submit(pdu, context, self.clock(), encode_it)
         if not self._flush_scheduled:
             self.flush_soon()
         return number

@@ -258,8 +258,15 @@ class Session:
         self._opened_at = self._received_at = now
         self._move(Move.BIND)
 
-    def submit(self, pdu: SubmitSm, context: object, now: float) -> int:
+    def submit(
+        self,
+        pdu: Any,
+        context: object,
+        now: float,
+        encode_it: Callable[[Any, int], bytes] = encode_submit_sm,
+    ) -> int:
         """ESME: queue a submit_sm, take a window slot, return its sequence number (the PDU's own is ignored).
+        `pdu` is a SubmitSm, or whatever `encode_it(pdu, sequence_number)` lays out as one.
 
         Raises:
             SessionClosed: not bound as transmitter or transceiver, or unbinding.
@@ -268,7 +275,7 @@ class Session:
         """
         if not self._may_send or self.role is not Role.ESME:
             raise SessionClosed(f"cannot submit in state {self._state.value}")
-        number = self._send_short_message(encode_submit_sm, pdu, context, now)
+        number = self._send_short_message(encode_it, pdu, context, now)
         self.counters.submits_sent += 1
         return number
 

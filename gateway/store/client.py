@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 import redis.asyncio as redis
 from hiredis import pack_command
-from hiredis import pack_command
 from redis.asyncio.connection import Connection, UnixDomainSocketConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff

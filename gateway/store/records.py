@@ -240,7 +240,7 @@ def _part_ids(text: str) -> list[tuple[int, str]]:
 
 def attempt_log(number: int, channel: str, status: int | None, outcome: str, smsc_ids: list[tuple[int, str]]) -> str:
     """Return the payload of a log item for one attempt; the script puts the time before it."""
-    ids = ",".join(f"{part}={_clean(smsc_id)}" for part, smsc_id in smsc_ids)
+    ids = ",".join([f"{part}={i if i.isalnum() else _clean(i)}" for part, i in smsc_ids])
     return f"{number}{US}{channel}{US}{'' if status is None else status}{US}{outcome}{US}{ids}"
 
 
@@ -249,61 +249,78 @@ def _clean(smsc_id: str) -> str:
     return smsc_id.translate({0x1F: "?", 0x1E: "?", 0x2C: "?"})
 
 
-@dataclass(slots=True)
 class Claimed:
-    """What dispatch needs of a record it has claimed; cheap to read, the log is not looked at."""
+    """A record that a worker has claimed: what every message needs is read at once, the rest when it is asked for."""
 
-    id: str
-    category: int
-    parts: int
-    reference: int
-    due_at_ms: int  # accepted_at, or send_at when that is later: waiting is counted from here
-    expires_at_ms: int
-    msisdn: str
-    account: str
-    route: str
-    rank: int
-    attempt: int  # the attempt this claim is
-    flags: int
-    slow: int
-    accepted: int  # parts the SMSC has accepted already
-    sender: str
-    body: dict[str, Any]
+    __slots__ = ("_dims_at", "_raw", "_tail_at", "accepted", "attempt", "body", "category", "destination", "id", "parts")
+
+    def __init__(self, sid: str, raw: bytes) -> None:
+        a = FIXED_BYTES + raw[24]
+        c = a + (raw[25] << 8 | raw[26]) + (raw[27] << 8 | raw[28])
+        t = len(raw) - TRAILER_BYTES
+        self.id = sid
+        self.category = raw[21] - 48
+        self.parts = raw[22]
+        self.destination = raw[FIXED_BYTES:a]
+        """The recipient's E.164 digits, as a PDU takes them."""
+        self.attempt = raw[t + 2] + 1
+        """The attempt this claim is."""
+        self.accepted = raw[t + 8] << 8 | raw[t + 9]
+        """Mask of the parts the SMSC has accepted before."""
+        self.body: dict[str, Any] = orjson.loads(raw[c : c + (raw[29] << 16 | raw[30] << 8 | raw[31])])
+        self._raw = raw
+        self._dims_at = a
+        self._tail_at = t
+
+    @property
+    def msisdn(self) -> str:
+        return self.destination.decode()
+
+    @property
+    def due_at_ms(self) -> int:
+        """When it was accepted, or its `send_at` when that is later: waiting is counted from here."""
+        raw = self._raw
+        return max(int.from_bytes(raw[0:6], "big"), int.from_bytes(raw[12:18], "big"))
+
+    @property
+    def expires_at_ms(self) -> int:
+        return int.from_bytes(self._raw[6:12], "big")
+
+    @property
+    def reference(self) -> int:
+        """The concatenation reference of its parts."""
+        return self._raw[18] << 8 | self._raw[19]
+
+    @property
+    def dims(self) -> bytes:
+        """The labels it is counted under, as they stand in the record."""
+        raw = self._raw
+        return raw[self._dims_at : self._dims_at + (raw[25] << 8 | raw[26])]
+
+    @property
+    def route(self) -> str:
+        return self.dims.split(b"\x1f", 3)[2].decode()
+
+    @property
+    def sender(self) -> str:
+        raw = self._raw
+        at = self._dims_at + (raw[25] << 8 | raw[26])
+        return raw[at : raw.index(b"\x1f", at)].decode()
+
+    @property
+    def rank(self) -> int:
+        return self._raw[self._tail_at + 1]
+
+    @property
+    def flags(self) -> int:
+        return self._raw[self._tail_at + 3]
+
+    @property
+    def slow(self) -> int:
+        """Retries so far that used no attempt."""
+        return self._raw[self._tail_at + 11]
 
 
 def claimed_attempt(raw: bytes) -> int:
     """Return the number of the attempt that a claim of this record is (also where its body cannot be read)."""
     return raw[len(raw) - TRAILER_BYTES + 2] + 1
-
-
-def parse_claimed(sid: str, raw: bytes) -> Claimed:
-    """Read the record that a claim returned."""
-    ml = raw[24]
-    dl = int.from_bytes(raw[25:27], "big")
-    el = int.from_bytes(raw[27:29], "big")
-    bl = int.from_bytes(raw[29:32], "big")
-    a = FIXED_BYTES + ml
-    b = a + dl
-    c = b + el
-    dims = raw[a:b].split(b"\x1f", 3)
-    t = len(raw) - TRAILER_BYTES
-    accepted_at = int.from_bytes(raw[0:6], "big")
-    send_at = int.from_bytes(raw[12:18], "big")
-    return Claimed(
-        sid,
-        raw[21] - 48,
-        raw[22],
-        raw[18] << 8 | raw[19],
-        accepted_at if accepted_at > send_at else send_at,
-        int.from_bytes(raw[6:12], "big"),
-        raw[FIXED_BYTES:a].decode(),
-        dims[0].decode(),
-        dims[2].decode(),
-        raw[t + 1],
-        raw[t + 2] + 1,
-        raw[t + 3],
-        raw[t + 11],
-        raw[t + 8] << 8 | raw[t + 9],
-        raw[b : raw.index(b"\x1f", b, c)].decode(),
-        orjson.loads(raw[c : c + bl]),
-    )

@@ -83,6 +83,24 @@ class Settlement:
     code: str = ""
     log: str = ""
 
+    def row(self) -> SettleRow:
+        """Return the item as the script takes it."""
+        return (
+            self.id,
+            self.attempt,
+            self.verb,
+            self.channel,
+            self.delay_ms,
+            self.accepted_mask,
+            self.rank,
+            self.reason,
+            self.code,
+            self.log,
+        )
+
+
+SettleRow = tuple[str, int, str, str, int, int, int, str, str, str]
+
 
 @dataclass(slots=True)
 class Correlation:
@@ -110,6 +128,9 @@ class ReceiptMatch:
     id: str
     part: int
     candidate: int
+
+
+ReceiptRow = tuple[str, str | int, str, str, str | bytes, str, str]
 
 
 @dataclass(slots=True)
@@ -448,29 +469,31 @@ class Store:
         for i in range(1, len(raw), 3):
             sid = raw[i + 1].decode()
             try:
-                claimed.append((int(raw[i]) - 1, records.parse_claimed(sid, raw[i + 2])))
+                claimed.append((int(raw[i]) - 1, Claimed(sid, raw[i + 2])))
             except (ValueError, IndexError):
                 bad.append((sid, records.claimed_attempt(raw[i + 2])))
         return int(raw[0]), claimed, bad
 
     async def settle(self, shard: int, items: list[Settlement]) -> list[str]:
         """Record what became of claimed attempts; one answer an item: `1` applied, `l` late, `0` nothing changed."""
+        return await self.settle_rows(shard, [s.row() for s in items])
+
+    async def settle_rows(self, shard: int, rows: list[SettleRow]) -> list[str]:
+        """Do the same for rows that are laid out already (`Settlement.row`)."""
         args: list[Any] = [self.incarnation, *self._retention]
-        for s in items:
-            args += (
-                s.id, s.attempt, s.verb, s.channel, s.delay_ms, s.accepted_mask, s.rank, s.reason, s.code, s.log,
-            )  # fmt: skip
-        return await self._answers("settle", shard, args, len(items))
+        for row in rows:
+            args += row
+        return await self._answers("settle", shard, args, len(rows))
 
     async def release(self, shard: int, items: list[tuple[str, int]]) -> int:
         """Give claimed, unsent messages (id, attempt) back to the head of their queues."""
         flat = [x for item in items for x in item]
         return int(await self.client.call("release", [self._prefixes[shard]], [self.incarnation, *flat]))
 
-    async def claims_held(self, shard: int) -> list[str]:
-        """Return the ids that the store thinks this incarnation holds."""
-        found = await self.client.execute("HKEYS", f"{self._prefixes[shard]}claims:{self.incarnation}")
-        return [x.decode() for x in found]
+    async def claims_held(self, shard: int) -> list[tuple[str, int]]:
+        """Return the claims (id, attempt) that the store thinks this incarnation holds."""
+        found = _pairs(await self.client.execute("HGETALL", f"{self._prefixes[shard]}claims:{self.incarnation}"))
+        return [(sid, int(value.rsplit("\x1f", 1)[1])) for sid, value in found.items()]
 
     async def reap(self, incarnation: str) -> dict[str, int]:
         """Take back everything a dead worker held: claims on all shards, its lease, its bind slots."""
@@ -536,6 +559,23 @@ class Store:
             groups.setdefault(keys.shard_of_smsc_id(c.channel, c.smsc_id, self.shards), []).append(c)
         return groups
 
+    async def match_receipts(self, names: list[tuple[str, str]]) -> list[str]:
+        """Look final receipts up by (channel, smsc_id): the message's id followed by the part, '' where unknown."""
+        results = [""] * len(names)
+        groups: dict[int, list[int]] = {}
+        if self.shards == 1:
+            groups[0] = list(range(len(names)))
+        else:
+            for i, (channel, smsc_id) in enumerate(names):
+                groups.setdefault(keys.shard_of_smsc_id(channel, smsc_id, self.shards), []).append(i)
+        for shard, places in groups.items():
+            args: list[Any] = [PARKED_PER_CHANNEL, PARKED_TTL_S, self._correlation_days, "f"]
+            args += [f"{names[i][0]}:{names[i][1]}" for i in places]
+            raw = await self._timed("receipt_find", shard, args, len(places))
+            for i, answer in zip(places, raw, strict=True):
+                results[i] = answer.decode()
+        return results
+
     async def find_receipts(self, items: list[FoundReceipt]) -> list[ReceiptMatch | None]:
         """Look up the messages of receipts, trying each one's spellings in order; None: parked.
 
@@ -579,7 +619,7 @@ class Store:
                 shard = keys.shard_of_smsc_id(items[i].channel, items[i].candidates[k], self.shards)
                 groups.setdefault(shard, []).append(i)
         for shard, group in groups.items():
-            args: list[Any] = [PARKED_PER_CHANNEL, PARKED_TTL_S, self._correlation_days]
+            args: list[Any] = [PARKED_PER_CHANNEL, PARKED_TTL_S, self._correlation_days, "p"]
             for i in group:
                 one = items[i]
                 alone = "1" if park or len(one.candidates) == 1 else "0"
@@ -591,10 +631,16 @@ class Store:
 
     async def apply_receipts(self, shard: int, items: list[AppliedReceipt]) -> list[str]:
         """Apply final receipts; one letter an item, see `lua/receipt.lua`."""
+        return await self.apply_receipt_rows(
+            shard, [(r.id, r.part, r.channel, r.state, r.address, r.reason, r.code) for r in items]
+        )
+
+    async def apply_receipt_rows(self, shard: int, rows: list[ReceiptRow]) -> list[str]:
+        """Do the same for (id, part, channel, state, address, reason, carrier code)."""
         args: list[Any] = [*self._retention]
-        for r in items:
-            args += (r.id, r.part, r.channel, r.state, r.address, r.reason, r.code)
-        return await self._answers("receipt", shard, args, len(items))
+        for row in rows:
+            args += row
+        return await self._answers("receipt", shard, args, len(rows))
 
     async def unpark(self, rows: list[tuple[str, str, bytes]]) -> None:
         """Remove parked receipts (channel, smsc_id, receipt) that have been applied."""
@@ -607,7 +653,9 @@ class Store:
 
     async def parked(self, shard: int, channel: str, most: int = 200) -> tuple[int, list[tuple[Correlation, bytes]]]:
         """Return how many receipts of a channel are parked on a shard, and those whose message is known by now."""
-        raw = await self.client.call("parked", [self._prefixes[shard]], [channel, PARKED_TTL_S, most, self._correlation_days])
+        raw = await self.client.call(
+            "parked", [self._prefixes[shard]], [channel, PARKED_TTL_S, most, self._correlation_days]
+        )
         known = []
         for i in range(1, len(raw), 3):
             match = raw[i + 1].decode()

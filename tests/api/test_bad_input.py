@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import gateway.api.request as request_module
 from tests.api.conftest import KEY, Api, message
-from tests.api.raw import Raw, RawAnswer, post_head
+from tests.api.raw import Raw, post_head
 from tests.api.test_decode import DUPLICATES, NOT_JSON
 
 SHAPE = {"type", "title", "status", "code", "detail", "outcome"}
@@ -256,6 +257,12 @@ async def test_mutated_requests_never_make_a_5xx(api: Api, changes: list[tuple[i
         assert status == 202 or 400 <= status < 500
 
 
-def test_the_shape_is_one() -> None:
-    assert not is_problem(400, {})
-    assert RawAnswer(1, b"", b"{}").problem == {}
+async def test_bodies_on_their_way_are_limited_together(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_module, "MAX_PENDING_BYTES", 1000)
+    async with Raw(api.port) as raw:
+        raw.send(post_head(b"Content-Length: 3000"))
+        await raw.writer.drain()
+        raw.send(b" " * 2000)
+        answer = await raw.answer()
+        assert (answer.status, answer.problem["code"], answer.problem["outcome"]) == (503, "overloaded", "not_stored")
+    assert (await api.post(message(1)))[0] == 202

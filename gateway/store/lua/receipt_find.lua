@@ -6,26 +6,32 @@
 --   correlation of a final receipt moves to the hour's `done`: repeats still find it for an hour or two.
 -- Repeat: the same answer; parking the same receipt again keeps one.
 -- KEYS 1 prefix   ARGV 1 parked receipts kept a channel  2 their TTL s  3 days a correlation may be old
---   then for each receipt 5 values: channel, smsc_id, final ('1'), park if missing ('1'), payload
+--   4 'f': only look up (all are final), then for each receipt one value: channel:smsc_id
+--     'p': then for each receipt 5 values: channel, smsc_id, final ('1'), park if missing ('1'), payload
 -- Returns  for each: id .. part, or '' (missing), or 'P' (parked), or 'O' (the channel's parking is full, dropped)
 local now = time_ms()
 local fields = {}
-for i = 4, #ARGV, 5 do fields[#fields + 1] = ARGV[i] .. ':' .. ARGV[i + 1] end
+local parking = ARGV[4] == 'p'
+if parking then
+  for i = 5, #ARGV, 5 do fields[#fields + 1] = ARGV[i] .. ':' .. ARGV[i + 1] end
+else
+  for i = 5, #ARGV do fields[i - 4] = ARGV[i] end
+end
 local found = find_smsc_ids(fields, now, tonumber(ARGV[3]))
 local result, moved, from = {}, {}, {}
 local now_s = floor(now / 1000)
 for k = 1, #fields do
-  local b = 4 + (k - 1) * 5
+  local b = 5 + (k - 1) * 5
   local match = found[k]
   if match then
     result[k] = match[1]
-    if ARGV[b + 2] == '1' and find(match[2], ':corr:', 1, true) then
+    if (not parking or ARGV[b + 2] == '1') and find(match[2], ':corr:', 1, true) then
       moved[#moved + 1] = fields[k]
       moved[#moved + 1] = match[1]
       local list = from[match[2]]
       if list then list[#list + 1] = fields[k] else from[match[2]] = { fields[k] } end
     end
-  elseif ARGV[b + 3] == '1' then
+  elseif parking and ARGV[b + 3] == '1' then
     local index = P .. 'parked:' .. ARGV[b]
     if call('ZCARD', index) >= tonumber(ARGV[1]) then
       call('ZREMRANGEBYSCORE', index, '-inf', now_s - ARGV[2])

@@ -1,0 +1,629 @@
+"""The answer was lost after the script ran (delivery.md F14): the same call again gives the state of a single call.
+
+Every script has a case here; each runs once with the call simply made twice, once with the first answer cut off on the
+wire. A new script without a case fails the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.errors import StoreUnavailable
+from gateway.model import shard_of_id
+from gateway.settings import AccountSettings, Settings
+from gateway.store import scripts
+from gateway.store.limits import AccountLimiter
+from gateway.store.store import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, Settlement, Store
+from tests.support.messages import accept, claim, message, request
+from tests.support.proxy import CuttingProxy
+from tests.support.snapshot import check_consistent, snapshot
+from tests.support.until import until
+from tests.support.valkey import ValkeyServer
+
+REPEAT_FLAG = {"accept": 5, "claim": 2}  # place of the argument by which a repeated call says that it is one
+
+
+@dataclass
+class Twice:
+    """Makes one script's calls twice and keeps what each answered and left behind."""
+
+    store: Store
+    server: ValkeyServer
+    script: str
+    proxy: CuttingProxy | None = None
+    answers: list[tuple[Any, Any]] = field(default_factory=list)
+    states: list[tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._call = self.store.client.call
+        self.store.client.call = self.call  # type: ignore[method-assign]
+
+    def look(self) -> dict[str, Any]:
+        with self.server.sync() as client:
+            return snapshot(client)
+
+    async def call(self, name: str, keys: Sequence[str], args: Sequence[Any], **kwargs: Any) -> Any:
+        if name != self.script:
+            return await self._call(name, keys, args, **kwargs)
+        args = list(args)
+        first: Any = None
+        if self.proxy is None:
+            first = await self._call(name, keys, args, **kwargs)
+        else:
+            self.proxy.cut(scripts.load(name).sha)
+            with pytest.raises(StoreUnavailable) as lost:
+                await self._call(name, keys, args, **kwargs)
+            assert lost.value.outcome == "unknown"
+        once = self.look()
+        if name in REPEAT_FLAG:
+            args[REPEAT_FLAG[name]] = "1"
+        second = await self._call(name, keys, args, **kwargs)
+        self.answers.append((first, second))
+        self.states.append((once, self.look()))
+        return second
+
+
+Case = Callable[[Twice], Awaitable[None]]
+CASES: dict[str, list[Case]] = {}
+
+
+def case(script: str) -> Callable[[Case], Case]:
+    def register(function: Case) -> Case:
+        CASES.setdefault(script, []).append(function)
+        return function
+
+    return register
+
+
+@pytest.fixture
+async def store(valkey: ValkeyServer, settings: Settings) -> AsyncIterator[Store]:
+    opened = await Store.open(settings, valkey.url, incarnation="worker01")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def proxy(valkey: ValkeyServer) -> AsyncIterator[CuttingProxy]:
+    with tempfile.TemporaryDirectory(prefix="smsgw-t-") as directory:
+        started = CuttingProxy(Path(directory) / "p", valkey.socket)
+        await started.start()
+        yield started
+        await started.stop()
+
+
+def test_every_script_has_a_case() -> None:
+    assert sorted(CASES) == scripts.names()
+
+
+ALL = [pytest.param(script, one, id=one.__name__) for script in sorted(CASES) for one in CASES[script]]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    # Cases are registered below; the parameters are read when all of the module has been.
+    if "one" in metafunc.fixturenames:
+        cases = [(script, one) for script in sorted(CASES) for one in CASES[script]]
+        metafunc.parametrize(("script", "one"), cases, ids=[one.__name__ for _, one in cases])
+
+
+async def test_the_same_call_twice(store: Store, valkey: ValkeyServer, script: str, one: Case) -> None:
+    await _run(Twice(store, valkey, script), one)
+
+
+async def test_the_answer_cut_off(
+    valkey: ValkeyServer, settings: Settings, proxy: CuttingProxy, script: str, one: Case
+) -> None:
+    opened = await Store.open(settings, proxy.url, incarnation="worker01")
+    # Loaded before: the answer that is lost shall be that of the execution, not NOSCRIPT.
+    await opened.client.execute("SCRIPT", "LOAD", scripts.load(script).source)
+    try:
+        await _run(Twice(opened, valkey, script, proxy), one)
+        assert proxy.cuts
+    finally:
+        await opened.close()
+
+
+async def _run(twice: Twice, one: Case) -> None:
+    await one(twice)
+    assert twice.states, "the case did not call its script"
+    for once, again in twice.states:
+        assert _timeless(again) == _timeless(once)
+    check_consistent(twice.look())
+
+
+def _timeless(snap: dict[str, Any]) -> dict[str, Any]:
+    """Take out what a repeat may refresh: lease ends, heartbeats, and the fill of the two buckets (see their cases)."""
+    found = {}
+    for name, value in snap.items():
+        if name.endswith((":lease", ":slots")):
+            found[name] = {k: re.sub(rb"\d+", b"", v) for k, v in value.items()}
+        elif not name.endswith((":bucket", ":limit")):
+            found[name] = value
+    return found
+
+
+# --- helpers
+
+
+async def submitted(store: Store, **changes: Any) -> Any:
+    """Accept, claim and settle one message."""
+    m = message(store, **changes)
+    await accept(store, m)
+    (c,) = await claim(store)
+    assert await settle(store, settlement(c)) == ["1"]
+    return c
+
+
+def settlement(c: Any, verb: str = "s", **changes: Any) -> Settlement:
+    values: dict[str, Any] = {"channel": "ch", "delay_ms": 60_000, "accepted_mask": (1 << c.parts) - 1 if verb == "s" else 0}
+    values.update(changes)
+    return Settlement(c.id, shard_of_id(c.id), c.attempt, verb, **values)
+
+
+async def settle(store: Store, *items: Settlement) -> list[str]:
+    return await store.settle(0, list(items))
+
+
+def final(c: Any, state: str = "D", part: int = 0) -> AppliedReceipt:
+    return AppliedReceipt(c.id, 0, part, "ch", state, c.msisdn, "why", "001")
+
+
+def bring_forward(server: ValkeyServer, family: str) -> None:
+    """Make the only bucket of `family` (exp, wait, gone) the next one that is looked at."""
+    with server.sync() as client:
+        (bucket,) = [k for k in client.keys(f"gw:{{s00}}:{family}:*") if not k.endswith(b":cursor")]
+        client.rename(bucket, b"gw:{s00}:%s:%s" % (family.encode(), client.get(f"gw:{{s00}}:{family}:cursor")))
+
+
+def number_of_states(twice: Twice) -> dict[str, int]:
+    counted: dict[str, int] = {}
+    for r in check_consistent(twice.look()).values():
+        counted[r.state] = counted.get(r.state, 0) + 1
+    return counted
+
+
+# --- intake
+
+
+@case("accept")
+async def accept_twice(t: Twice) -> None:
+    mark = {"idem": b"i" * 16, "digest": b"d" * 8}
+    ms = [
+        message(t.store, category=0),
+        message(t.store, parts=3),
+        message(t.store, **mark),
+        message(t.store, send_at_ms=int(time.time() * 1000) + 60_000, category=2),
+    ]
+    again = message(t.store, ms[0].msisdn, category=0)  # capped by the first of this call
+    other = message(t.store, ms[2].msisdn, **mark)  # a replay of the third of this call
+    codes = await accept(t.store, *ms, again, other)
+    assert codes == ["accepted"] * 4 + ["capped", "replay"]
+    assert number_of_states(t) == {"q": 3, "h": 1}
+    assert sorted(c.id for c in await claim(t.store)) == sorted(m.id for m in ms[:3])
+    assert await claim(t.store, token="b") == []
+
+
+@case("accept")
+async def accept_of_what_is_claimed_meanwhile(t: Twice) -> None:
+    m = message(t.store)
+    await accept(t.store, m)
+    assert len(await claim(t.store)) == 1
+    # The repeat of another, slower call with the same ids: nothing comes back into the queue.
+    await t._call("accept", ["gw:{s00}:"], _repeated(t.store, m))
+    assert await claim(t.store, token="b") == []
+
+
+def _repeated(store: Store, m: Any) -> list[Any]:
+    from gateway.store import records
+
+    dims, extras = records.class_dims(m), records.class_extras(m)
+    head = [m.category, m.account, dims, m.route, m.sender, m.ttl_ms, 0, 0, m.state, "0"]
+    item = [1, m.id, m.msisdn, records.pack_rest(m, dims, extras), b""]
+    return ["0", "0", "", "", "", "1", 1, *head, *item]
+
+
+@case("account_draw")
+async def account_draw(t: Twice) -> None:
+    limiter = AccountLimiter(t.store)
+    limits = AccountSettings("shop", max_per_s=100, daily_quota=1000)
+    assert (await limiter.take(limits, 40)).granted == 40
+    first, second = t.answers[0]
+    lost = first[0] if first else 40
+    # Drawn and never received is lost, never granted twice: both draws together stay inside the limits.
+    assert lost + second[0] <= 100
+    with t.server.sync() as client:
+        assert int(client.hget("gw:{a:shop}:limit", "used")) == (first[1] if first else second[1]) + second[1]
+
+
+@case("idem_find")
+async def idem_find(t: Twice) -> None:
+    m = message(t.store, idem=b"i" * 16, digest=b"d" * 8)
+    await accept(t.store, m)
+    record = await t.store.find_ref(m.msisdn, m.idem)
+    assert record is not None
+    assert record.id == m.id
+
+
+@case("number")
+async def number(t: Twice) -> None:
+    a = message(t.store)
+    b = message(t.store, a.msisdn)
+    await accept(t.store, a, b)
+    assert [r.id for r in await t.store.find(a.msisdn, "shop")] == [b.id, a.id]
+
+
+@case("cancel")
+async def cancel(t: Twice) -> None:
+    m = message(t.store, category=0)
+    await accept(t.store, m, message(t.store))
+    assert await t.store.cancel(m.id, "shop") == "already"
+    assert number_of_states(t) == {"C": 1, "q": 1}
+    assert await accept(t.store, message(t.store, m.msisdn, category=0)) == ["accepted"], "the cap came back once"
+
+
+@case("gate")
+async def gate(t: Twice) -> None:
+    ms = [message(t.store, gate="g") for _ in range(5)]
+    await accept(t.store, *ms)
+    await t.store.set_gate("gate", "g", "hold")
+    assert await claim(t.store) == []
+    await t.store.set_gate("gate", "g", "open")
+    assert len(await claim(t.store, token="b")) == 5
+    await accept(t.store, message(t.store, gate="h"))
+    await t.store.set_gate("gate", "h", "hold")
+    assert await claim(t.store, token="c") == []
+    await t.store.set_gate("gate", "h", "closed")
+    assert number_of_states(t) == {"q": 5, "C": 1}
+
+
+# --- claim and what follows
+
+
+@case("claim")
+async def claim_twice(t: Twice) -> None:
+    ms = [message(t.store, category=i % 3, account=f"a{i % 2}", parts=1 + i % 2) for i in range(12)]
+    await accept(t.store, *ms)
+    _, claimed, bad = await t.store.claim(0, "t1", [request(6), request(6, channel="other")])
+    assert not bad
+    assert len(claimed) == len({c.id for _, c in claimed})
+    assert {c.attempt for _, c in claimed} == {1}
+    first, second = t.answers[0]
+    if first is not None:
+        assert sorted(zip(first[2::3], first[3::3], strict=True)) == sorted(zip(second[2::3], second[3::3], strict=True))
+    # Another token gets the rest, nothing twice.
+    _, rest, _ = await t.store.claim(0, "t2", [request(100)])
+    assert sorted([c.id for _, c in claimed] + [c.id for _, c in rest]) == sorted(m.id for m in ms)
+
+
+@case("claim")
+async def claim_with_a_receipt_in_between(t: Twice) -> None:
+    a, b = message(t.store), message(t.store)
+    await accept(t.store, a, b)
+    (c, _) = await claim(t.store)
+    await settle(t.store, settlement(c, "U"))
+    script, t.script = t.script, "-"
+    _, first, _ = await t.store.claim(0, "t9", [request(1)])
+    assert [c.id for _, c in first] == [a.id]
+    assert await t.store.apply_receipts(0, [final(c)]) == ["f"]
+    t.script = script
+    # Under this token stands a message that its receipt ended: it is not handed out again.
+    args = ["worker01", "t9", "1", "3", "6", "5", "60", "60", "60", 1, "ch", 5, 5, 1, "r", 0, 0, 0, 0]
+    assert len(await t._call("claim", ["gw:{s00}:"], args)) == 1
+
+
+@case("settle")
+async def settle_every_verb(t: Twice) -> None:
+    verbs = ["s", "r", "n", "l", "p", "P", "u", "U", "F"]
+    await accept(t.store, *[message(t.store, parts=2) for _ in verbs])
+    taken = await claim(t.store)
+    items = [
+        settlement(c, verb, delay_ms=0 if verb in "nU" else 60_000, rank=1, log="1\x1fch\x1f8\x1fx\x1f0=a",
+                   accepted_mask={"s": 3, "p": 1, "P": 1}.get(verb, 0))
+        for c, verb in zip(taken, verbs, strict=True)
+    ]  # fmt: skip
+    assert await settle(t.store, *items) == ["0"] * len(verbs)
+    assert number_of_states(t) == {"s": 1, "r": 4, "q": 2, "u": 1, "F": 1}
+    assert all(len(r.attempts) <= 1 for r in check_consistent(t.look()).values())
+
+
+@case("settle")
+async def settle_late(t: Twice) -> None:
+    await accept(t.store, message(t.store), message(t.store))
+    a, b = await claim(t.store)
+    t.script = "-"
+    await settle(t.store, settlement(a, "U"), settlement(b, "u"))
+    t.script = "settle"
+    assert await settle(t.store, settlement(a), settlement(b)) == ["0", "0"]
+    assert number_of_states(t) == {"s": 2}
+
+
+@case("settle")
+async def settle_one_message_twice_in_a_batch(t: Twice) -> None:
+    await accept(t.store, message(t.store))
+    (c,) = await claim(t.store)
+    item = settlement(c, log="1\x1fch\x1f0\x1fsent\x1f0=a")
+    await settle(t.store, item, item)
+    (record,) = check_consistent(t.look()).values()
+    assert (record.state, len(record.attempts)) == ("s", 1)
+    sent = [n for f, n in (await t.store.statistics(record.accepted_at_ms // 3_600_000)).items() if f[8] == "s"]
+    assert sent == [1]
+
+
+@case("settle")
+async def settle_behind_its_receipt(t: Twice) -> None:
+    await accept(t.store, message(t.store))
+    (c,) = await claim(t.store)
+    assert await t.store.apply_receipts(0, [final(c)]) == ["f"]
+    await settle(t.store, settlement(c, log="1\x1fch\x1f0\x1fsent\x1f0=a"))
+    (record,) = check_consistent(t.look()).values()
+    assert (record.state, len(record.attempts)) == ("D", 1)
+    assert await t.store.claims_held(0) == []
+
+
+@case("settle")
+async def settle_repeated_after_the_next_claim(t: Twice) -> None:
+    """A carrier said "slow", the answer of settling it was lost, and the message is on its way again under the same
+    attempt number: the repeat belongs to the claim before and must not touch the new one."""
+    await accept(t.store, message(t.store))
+    (c,) = await claim(t.store)
+    slow = settlement(c, "l", delay_ms=0)
+    script, t.script = t.script, "-"
+    assert await settle(t.store, slow) == ["1"]
+    (again,) = await claim(t.store, token="b")
+    t.script = script
+    assert again.attempt == c.attempt
+    assert await settle(t.store, slow) == ["0"]
+    assert await claim(t.store, token="c") == []
+    assert await settle(t.store, settlement(again)) == ["0"]  # of the second call; the first applied it
+    assert number_of_states(t) == {"s": 1}
+
+
+@case("release")
+async def release(t: Twice) -> None:
+    ms = [message(t.store) for _ in range(4)]
+    await accept(t.store, *ms)
+    taken = await claim(t.store)
+    assert await t.store.release(0, [held(c) for c in taken]) == 0
+    assert [c.id for c in await claim(t.store, token="b")] == [m.id for m in ms]
+
+
+@case("release")
+async def release_repeated_after_the_next_claim(t: Twice) -> None:
+    await accept(t.store, message(t.store))
+    (c,) = await claim(t.store)
+    script, t.script = t.script, "-"
+    assert await t.store.release(0, [held(c)]) == 1
+    (again,) = await claim(t.store, token="b")
+    t.script = script
+    assert again.attempt == c.attempt
+    assert await t.store.release(0, [held(c)]) == 0
+    assert await t.store.claims_held(0) == [again.id]
+    assert await claim(t.store, token="c") == []
+
+
+def held(c: Any) -> tuple[str, int, str]:
+    return (c.id, c.attempt, c.token)
+
+
+@case("reap")
+async def reap(t: Twice) -> None:
+    await t.store.heartbeat(0, first=True)
+    await accept(t.store, *[message(t.store, category=c, parts=1 + c) for c in (0, 1, 2)])
+    await claim(t.store)
+    await t.store.reap("worker01")
+    assert number_of_states(t) == {"q": 1, "u": 2}
+    (copy,) = await claim(t.store, token="b")
+    assert (copy.attempt, copy.flags & 1) == (2, 1)
+
+
+# --- receipts
+
+
+@case("correlate")
+async def correlate(t: Twice) -> None:
+    assert await t.store.find_receipts([FoundReceipt("ch", ("x",), b"early")]) == [None]
+    m = message(t.store)
+    await accept(t.store, m)
+    rows = [Correlation("ch", "x", m.id, 0), Correlation("ch", "y", m.id, 1)]
+    assert await t.store.correlate(rows) == [(rows[0], b"early")]
+    assert await t.store.find_receipts([FoundReceipt("ch", ("y",), b"late")]) == [ReceiptMatch(m.id, 1, 0)]
+
+
+@case("receipt_find")
+async def receipt_find(t: Twice) -> None:
+    m = message(t.store)
+    await t.store.correlate([Correlation("ch", "x", m.id, 0)])
+    found = await t.store.find_receipts([FoundReceipt("ch", ("x",), b"one"), FoundReceipt("ch", ("z",), b"two")])
+    assert found == [ReceiptMatch(m.id, 0, 0), None]
+    assert await t.store.find_receipts([FoundReceipt("ch", ("x",), b"one")]) == [ReceiptMatch(m.id, 0, 0)]
+    rows = [Correlation("ch", "z", m.id, 0)]
+    assert await t.store.correlate(rows) == [(rows[0], b"two")], "parked once"
+
+
+@case("unpark")
+async def unpark(t: Twice) -> None:
+    await t.store.find_receipts([FoundReceipt("ch", ("x",), b"one"), FoundReceipt("ch", ("x",), b"two")])
+    await t.store.unpark([("ch", "x", b"one")])
+    m = message(t.store)
+    rows = [Correlation("ch", "x", m.id, 0)]
+    assert await t.store.correlate(rows) == [(rows[0], b"two")]
+
+
+@case("parked")
+async def parked(t: Twice) -> None:
+    await t.store.find_receipts([FoundReceipt("ch", ("x",), b"one"), FoundReceipt("ch", ("y",), b"two")])
+    m = message(t.store)
+    await t.store.correlate([Correlation("ch", "y", m.id, 0)])
+    assert await t.store.parked(0, "ch") == (2, [(Correlation("ch", "y", m.id, 0), b"two")])
+
+
+@case("receipt")
+async def receipt(t: Twice) -> None:
+    short, long = await submitted(t.store), await submitted(t.store, parts=2)
+    assert await t.store.apply_receipts(0, [final(short), final(long, "D", 0)]) == ["d", "d"]
+    assert number_of_states(t) == {"D": 1, "s": 1}
+    assert await t.store.apply_receipts(0, [final(long, "U", 1)]) == ["d"]
+    assert {len(r.receipts) for r in check_consistent(t.look()).values()} == {1, 2}
+
+
+@case("receipt")
+async def receipt_that_corrects(t: Twice) -> None:
+    c = await submitted(t.store)
+    assert await t.store.apply_receipts(0, [final(c, "K")]) == ["d"]
+    assert await t.store.apply_receipts(0, [final(c, "D")]) == ["d"]
+    (record,) = check_consistent(t.look()).values()
+    assert (record.state, record.late_correction) == ("D", True)
+    counted = await t.store.statistics(record.accepted_at_ms // 3_600_000)
+    assert {f[8]: n for f, n in counted.items() if f[9] == "late_correction"} == {"D": 1, "K": -1}
+
+
+# --- timers
+
+
+@case("due")
+async def due(t: Twice) -> None:
+    await accept(t.store, *[message(t.store, category=c) for c in (0, 1, 2)])
+    taken = await claim(t.store)
+    verbs = ["r", "u", "u"]  # again, resend, hold that is over
+    await settle(t.store, *[settlement(c, v, delay_ms=1) for c, v in zip(taken, verbs, strict=True)])
+    await asyncio.sleep(0.005)
+    assert await t.store.due(0) == (0, -1)
+    assert number_of_states(t) == {"q": 2, "K": 1}
+
+
+@case("expire")
+async def expire(t: Twice) -> None:
+    await accept(t.store, *[message(t.store, ttl_ms=1) for _ in range(3)])
+    with t.server.sync() as client:
+        client.lpop("gw:{s00}:q:r:0:1:shop")  # one is held by a worker
+        client.hset("gw:{s00}:claims:worker02", mapping={_first(client): b"ch\x1ft\x1f1"})
+        client.sadd("gw:{s00}:holders", "worker02")
+        client.decr("gw:{s00}:waiting")
+    bring_forward(t.server, "exp")
+    await asyncio.sleep(0.005)
+    assert await t.store.expire(0) == (0, 0)
+    assert number_of_states(t) == {"E": 2, "q": 1}
+
+
+def _first(client: Any) -> bytes:
+    queued = {entry[:22] for entry in client.lrange("gw:{s00}:q:r:0:1:shop", 0, -1)}
+    (sid,) = [k.rpartition(b":")[2] for k in client.keys("gw:{s00}:msg:*") if k.rpartition(b":")[2] not in queued]
+    return bytes(sid)
+
+
+@case("wait")
+async def wait(t: Twice) -> None:
+    await accept(t.store, message(t.store))
+    (c,) = await claim(t.store)
+    await settle(t.store, settlement(c, delay_ms=1))
+    bring_forward(t.server, "wait")
+    assert await t.store.close_waiting(0) == (0, 0)
+    assert number_of_states(t) == {"K": 1}
+
+
+@case("purge")
+async def purge(t: Twice) -> None:
+    m = message(t.store)
+    await accept(t.store, m, message(t.store))
+    await t.store.cancel(m.id, "shop")
+    bring_forward(t.server, "gone")
+    assert await t.store.purge(0) == 0
+    assert number_of_states(t) == {"q": 1}
+
+
+@case("lease")
+async def lease(t: Twice) -> None:
+    ours, _, leases = await t.store.heartbeat(0, first=True, channels=["ch"])
+    assert (ours, list(leases), leases["worker01"].channels) == (True, ["worker01"], {"ch"})
+    await t.store.reap("worker01")
+    ours, _, leases = await t.store.heartbeat(0)
+    assert (ours, leases) == (False, {})
+
+
+@case("sweep")
+async def sweep(t: Twice) -> None:
+    await t.store.heartbeat(0, first=True)
+    assert await t.store.sweep(0, 1_000_000)
+    assert await t.store.sweep(0, 1_060_000)
+    with t.server.sync() as client:
+        assert client.hget("gw:{s00}:sweep", "ms") == b"60000"
+        client.hset("gw:{s00}:sweep", "ms", 86_399_000)
+    assert await t.store.sweep(0, 1_061_000)
+    with t.server.sync() as client:
+        assert client.get("gw:{s00}:idem:gen") == b"2"
+
+
+# --- channels
+
+
+@case("bucket")
+async def bucket(t: Twice) -> None:
+    granted, wait_us = await t.store.draw_parts("ch", 100.0, 6)
+    first, second = t.answers[0]
+    assert (first[0] if first else 6) + second[0] <= 11, "a lost draw is lost, not granted on top"
+    assert granted == second[0]
+    assert wait_us >= 0
+
+
+@case("slots")
+async def slots(t: Twice) -> None:
+    assert await t.store.bind_slots("ch", 3, 2) == [1, 2]
+    assert await t.store.bind_slots("ch", 3, 3) == [1, 2, 3]
+    assert await t.store.bind_slots("ch", 3, 1) == [1]
+    await t.store.give_slots_back("ch", 3)
+    await until(lambda: not any(name.endswith(":slots") for name in t.look()))
+
+
+# --- the store's own repeat, on the wire
+
+
+async def test_accept_and_claim_repeat_by_themselves(
+    valkey: ValkeyServer, settings: Settings, proxy: CuttingProxy
+) -> None:
+    """The caller of accept and claim sees nothing of a cut connection: one message, claimed once, answered as usual."""
+    store = await Store.open(settings, proxy.url, incarnation="worker01")
+    try:
+        for name in ("accept", "claim"):
+            await store.client.execute("SCRIPT", "LOAD", scripts.load(name).source)
+        ms = [message(store) for _ in range(3)]
+        proxy.cut(scripts.load("accept").sha)
+        assert await accept(store, *ms) == ["accepted"] * 3
+        assert await store.waiting() == 3
+        proxy.cut(scripts.load("claim").sha)
+        taken = await claim(store)
+        assert [c.id for c in taken] == [m.id for m in ms]
+        assert proxy.cuts == 2
+        assert not proxy.armed
+        with valkey.sync() as client:
+            assert len(check_consistent(snapshot(client))) == 3
+    finally:
+        await store.close()
+
+
+async def test_cut_twice_the_outcome_is_unknown_and_a_replay_finds_it(
+    valkey: ValkeyServer, settings: Settings, proxy: CuttingProxy
+) -> None:
+    store = await Store.open(settings, proxy.url)
+    try:
+        await store.client.execute("SCRIPT", "LOAD", scripts.load("accept").source)
+        sha = scripts.load("accept").sha
+        m = message(store, idem=b"i" * 16, digest=b"d" * 8)
+        proxy.cut(sha)
+        pending = asyncio.create_task(accept(store, m))
+        await until(lambda: proxy.cuts or not proxy.armed, every_s=0.0)
+        proxy.cut(sha)
+        assert await pending == ["unavailable:unknown"]
+        again = message(store, m.msisdn, idem=b"i" * 16, digest=b"d" * 8)
+        (answer,) = await store.accept([again])
+        assert (answer.code, answer.id) == ("replay", m.id)  # type: ignore[union-attr]
+        assert await store.waiting() == 1
+    finally:
+        await store.close()

@@ -1,0 +1,91 @@
+"""Everything a store holds, as plain values: two moments can be compared, and counters checked against what they count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+
+from gateway.store import records
+
+_LIVE = "qhfrw"
+
+
+def snapshot(client: redis.Redis) -> dict[str, Any]:
+    """Return key → value for all keys (lists as lists, hashes and sorted sets as dicts, sets as sorted lists)."""
+    found: dict[str, Any] = {}
+    keys = sorted(client.keys("*"))
+    for key in keys:
+        kind = client.type(key)
+        name = key.decode("latin-1")
+        if kind == b"string":
+            found[name] = client.get(key)
+        elif kind == b"hash":
+            found[name] = client.hgetall(key)
+        elif kind == b"list":
+            found[name] = client.lrange(key, 0, -1)
+        elif kind == b"set":
+            found[name] = sorted(client.smembers(key))
+        else:
+            found[name] = dict(client.zrange(key, 0, -1, withscores=True))
+    return found
+
+
+def parsed(snap: dict[str, Any]) -> dict[str, records.Record]:
+    """Return the messages of a snapshot by id."""
+    return {
+        name.rpartition(":")[2]: records.parse(name.rpartition(":")[2], raw)
+        for name, raw in snap.items()
+        if ":msg:" in name
+    }
+
+
+def check_consistent(snap: dict[str, Any]) -> dict[str, records.Record]:
+    """Assert what must hold between any two moves, on every shard; returns the messages.
+
+    The counter of waiting messages counts them; a queued message stands in one queue or in one worker's claims, never
+    in two places; every queue with work is in its ring once; whoever waits for a time stands in `due`.
+    """
+    messages = parsed(snap)
+    prefixes = {name[: name.index("}") + 2] for name in snap if name.startswith("gw:{s")}
+    for p in prefixes:
+        mine = {sid: r for sid, r in messages.items() if f"{p}msg:{sid}" in snap}
+        claimed = [
+            sid.decode() for name, value in snap.items() if name.startswith(f"{p}claims:") for sid in value
+        ]
+        assert len(claimed) == len(set(claimed)), "claimed twice"
+        waiting = sum(1 for sid, r in mine.items() if r.state in _LIVE and sid not in claimed)
+        assert int(snap.get(f"{p}waiting", 0)) == waiting, "the counter of waiting messages is wrong"
+        places: dict[str, list[str]] = {}
+        rings: dict[str, list[str]] = {}
+        for name, value in snap.items():
+            if name.startswith((f"{p}q:", f"{p}pin:")):
+                for entry in value:
+                    places.setdefault(entry[:22].decode(), []).append(name)
+            elif name.startswith(f"{p}ring:"):
+                rings[name.removeprefix(f"{p}ring:")] = [a.decode() for a in value]
+        for sid, r in mine.items():
+            where = places.get(sid, [])
+            if r.state == "q":
+                assert len(where) + claimed.count(sid) == 1, f"queued in {where}, claimed {claimed.count(sid)} times"
+                if where:
+                    assert where[0] == _queue_of(p, r, where[0])
+            elif r.state in "hfru":
+                assert sid.encode() in snap.get(f"{p}due", {}), f"{r.state} without a time"
+            elif r.state == "w":
+                held = [v for name, v in snap.items() if name.startswith(f"{p}held:")]
+                assert sum(v.count(sid.encode()) for v in held) == 1
+        queues = {name.removeprefix(f"{p}q:") for name in snap if name.startswith(f"{p}q:")}
+        ringed = [f"{ring}:{account}" for ring, accounts in rings.items() for account in accounts]
+        assert len(ringed) == len(set(ringed)), "an account stands in a ring twice"
+        assert queues <= set(ringed), "a queue nobody will ever look at"
+    return messages
+
+
+def _queue_of(p: str, r: records.Record, where: str) -> str:
+    """Return the queue a message belongs in (the one it is in, when it is pinned to a channel)."""
+    if r.flags & records.FLAG_PINNED:
+        assert where.startswith(f"{p}pin:")
+        assert where.endswith(f":{r.category}")
+        return where
+    return f"{p}q:{r.route}:{r.rank}:{r.category}:{r.account}"
