@@ -19,7 +19,6 @@ import secrets
 import signal
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +28,7 @@ import uvloop
 
 from gateway import logs
 from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
-from gateway.metrics import GaugeReading, Metrics, MetricsHub, SnapshotWriter, snapshot_dir
-from gateway.model import CATEGORY_LABELS
+from gateway.metrics import Metrics, MetricsHub, SnapshotWriter, snapshot_dir
 from gateway.settings import Settings, load
 from gateway.store import durability
 from gateway.store.embedded import running_pid, socket_path
@@ -156,7 +154,9 @@ async def run_dispatch(worker: _Worker) -> None:
 
 async def run_admin(worker: _Worker) -> None:
     """Observe and steer: health, metrics, gates."""
+    from gateway.admin.readiness import Readiness
     from gateway.admin.server import AdminServer
+    from gateway.admin.store_gauges import StoreGauges
 
     settings = worker.settings
     async with worker.running():
@@ -165,8 +165,9 @@ async def run_admin(worker: _Worker) -> None:
         hub = MetricsHub(snapshot_dir(worker.data_dir), own=worker.metrics)
         worker.metrics.gauge("config_reload_success").n = 1
         worker.metrics.gauge("config_revision_info", revision=settings.revision).n = 1
-        reasons = _Readiness(worker, hub, store).reasons
-        server = AdminServer(settings, hub, store, reasons, _StoreGauges(settings, store).read)
+        readiness = Readiness(store, hub, draining=lambda: worker.draining, supervised=worker.launch.supervised)
+        gauges = StoreGauges(settings, store)
+        server = AdminServer(settings, hub, store, readiness.reasons, gauges.read)
         await server.start(worker.listener(settings.admin.host, settings.admin.port))
         try:
             # 2. The store.
@@ -425,66 +426,6 @@ class _CommitTimes:
             )
         pair[0](size)
         pair[1](seconds)
-
-
-# --- what the admin worker reads
-
-
-class _StoreGauges:
-    """The store's own numbers for `/metrics`, read here once for all workers and kept for a second."""
-
-    KEEP_S: Final = 1.0
-
-    def __init__(self, settings: Settings, store: Store) -> None:
-        self._settings = settings
-        self._store = store
-        self._read_at = float("-inf")
-        self._readings: list[GaugeReading] = []
-
-    async def read(self) -> list[GaugeReading]:
-        """Return the readings; empty when the store does not answer (what is not known is not shown)."""
-        if time.monotonic() - self._read_at > self.KEEP_S:
-            try:
-                async with asyncio.timeout(2.0):
-                    self._readings = await self._ask(self._store)
-            except (StoreUnavailable, TimeoutError) as exc:
-                log.warning("the store's gauges cannot be read: %s", type(exc).__name__)
-                self._readings = []
-            self._read_at = time.monotonic()
-        return self._readings
-
-    async def _ask(self, store: Store) -> list[GaugeReading]:
-        readings = [GaugeReading("waiting_messages", (), await store.waiting())]
-        for route, rank, category, depth, age_s in await store.depths():
-            labels = (route, str(rank), CATEGORY_LABELS[category])
-            readings.append(GaugeReading("queue_depth", labels, depth))
-            readings.append(GaugeReading("queue_oldest_age_seconds", labels, age_s))
-        for channel in self._settings.channels:
-            parked = [(await store.parked(shard, channel.id, 1))[0] for shard in range(store.shards)]
-            readings.append(GaugeReading("parked_receipts", (channel.id,), sum(parked)))
-        return readings
-
-
-class _Readiness:
-    """Why this machine must not be sent work now: the drain, the store, workers that are missing."""
-
-    def __init__(self, worker: _Worker, hub: MetricsHub, store: Store) -> None:
-        self._worker = worker
-        self._hub = hub
-        self._store = store
-
-    async def reasons(self) -> list[str]:
-        """Return every reason; empty: ready."""
-        reasons = ["draining"] if self._worker.draining else []
-        reasons += [f"store: {problem}" for problem in self._store.ready()]
-        try:
-            await self._store.client.execute("PING", timeout_s=1.0)
-        except StoreUnavailable:
-            reasons.append("store: does not answer")
-        if self._worker.launch.supervised:
-            up = self._hub.ready_workers()
-            reasons += [f"no {role} worker is ready" for role in ("api", "dispatch") if role not in up]
-        return reasons
 
 
 # --- small things

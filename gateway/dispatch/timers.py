@@ -33,7 +33,6 @@ class Timers:
         self._on_parked = on_parked
         self._errors = metrics.counter("dispatch_errors_total", where="timers")
         self._parked_gauges = {c: metrics.gauge("parked_receipts", channel=c) for c in self._channels}
-        self._swept_at = time.monotonic()
 
     async def run(self) -> None:
         """Run every timer until cancelled."""
@@ -103,9 +102,6 @@ class Timers:
         return PARKED_S
 
     async def _sweep(self) -> float:
-        now = time.monotonic()
-        elapsed_ms = int((now - self._swept_at) * 1000)
-        self._swept_at = now
         for shard in range(self._store.shards):
-            await self._store.sweep(shard, elapsed_ms)
+            await self._store.sweep(shard, int(time.monotonic() * 1000))
         return SWEEP_S

@@ -7,11 +7,14 @@ is given the coroutine that commits a list.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.errors import StoreUnavailable
 from gateway.model import Accepted, NewMessage
+
+logger = logging.getLogger(__name__)
 
 MOST_MESSAGES = 200
 """More would block the store for milliseconds (1,000 messages: 3 ms measured)."""
@@ -50,6 +53,9 @@ class Batcher:
                 await self._commit_some()
         finally:
             self._running = None
+            for s in self._waiting:  # only when this task was cancelled: the process ends
+                _fail(s, StoreUnavailable("the commit was broken off", outcome="not_stored"))
+            self._waiting.clear()
 
     async def _commit_some(self) -> None:
         taken = [self._waiting.pop(0)]
@@ -62,16 +68,25 @@ class Batcher:
             answers = await self._commit(self._shard, messages)
         except StoreUnavailable as exc:
             for s in taken:
-                if not s.future.done():
-                    s.future.set_exception(exc)
+                _fail(s, exc)
+            return
+        except Exception as exc:
+            # The boundary of this task: a fault of ours costs its own batch, never those that wait behind it.
+            logger.error("a commit of %d messages failed (%s)", len(messages), type(exc).__name__)
+            for s in taken:
+                _fail(s, StoreUnavailable("the commit failed"))
             return
         except BaseException:
             for s in taken:
-                if not s.future.done():
-                    s.future.set_exception(StoreUnavailable("the commit was broken off"))
+                _fail(s, StoreUnavailable("the commit was broken off"))
             raise
         at = 0
         for s in taken:
             if not s.future.done():
                 s.future.set_result(answers[at : at + len(s.messages)])
             at += len(s.messages)
+
+
+def _fail(waiting: _Slice, exc: StoreUnavailable) -> None:
+    if not waiting.future.done():
+        waiting.future.set_exception(exc)

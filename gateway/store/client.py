@@ -104,7 +104,12 @@ class Client:
         sent = False
         try:
             async with asyncio.timeout(max(0.05, deadline - time.monotonic())):
-                connection = self._idle.pop() if self._idle else None
+                while self._idle:
+                    connection = self._idle.pop()
+                    if not _closed_by_server(connection):
+                        break
+                    await _drop(connection)
+                    connection = None
                 if connection is None:
                     connection = self.connection()
                     await connection.connect()
@@ -150,6 +155,13 @@ class Client:
         self._closed = True
         while self._idle:
             await _drop(self._idle.pop())
+
+
+def _closed_by_server(connection: Any) -> bool:
+    # A server that was restarted has closed all idle connections: a command sent on one would end as `unknown`, though
+    # nobody can have read it. redis-py has no public way to ask without a system call.
+    reader = getattr(connection, "_reader", None)
+    return reader is None or bool(reader.at_eof())
 
 
 async def _drop(connection: Any) -> None:

@@ -159,6 +159,7 @@ class Store:
         self._bulk = [Batcher(s, self._commit) for s in range(self.shards)]
         self._prefixes = [keys.prefix(s) for s in range(self.shards)]
         self._problems: list[str] = ["not opened yet"]
+        self._parked_at: dict[tuple[int, str], int] = {}
         self.commit_seconds: Any = None  # set by the app: observe(batch size, seconds) per move
         self.configure(settings)
 
@@ -402,7 +403,7 @@ class Store:
             while True:
                 left, now_moved = await self.client.call("gate", [p], [label, state, *self._retention, 200])
                 moved += now_moved
-                if state == "hold" or not left or not now_moved:
+                if state == "hold" or not left:
                     held += left
                     break
         return {"held": held, "moved": moved}
@@ -652,10 +653,15 @@ class Store:
             await self.client.call("unpark", [self._prefixes[shard]], flat)
 
     async def parked(self, shard: int, channel: str, most: int = 200) -> tuple[int, list[tuple[Correlation, bytes]]]:
-        """Return how many receipts of a channel are parked on a shard, and those whose message is known by now."""
+        """Return how many receipts of a channel are parked on a shard, and those whose message is known by now.
+
+        Looks at `most` of them a call, from where the last call ended, and begins again after the newest.
+        """
+        start = self._parked_at.get((shard, channel), 0)
         raw = await self.client.call(
-            "parked", [self._prefixes[shard]], [channel, PARKED_TTL_S, most, self._correlation_days]
+            "parked", [self._prefixes[shard]], [channel, PARKED_TTL_S, most, self._correlation_days, start]
         )
+        self._parked_at[shard, channel] = start + most if start + most < int(raw[0]) else 0
         known = []
         for i in range(1, len(raw), 3):
             match = raw[i + 1].decode()
@@ -713,9 +719,9 @@ class Store:
         """Remove final records whose retention is over; returns how many."""
         return int(await self.client.call("purge", [self._prefixes[shard]], [most]))
 
-    async def sweep(self, shard: int, elapsed_ms: int) -> bool:
-        """Take part in the sweeper's election and report monotonic time; returns whether this worker is elected."""
-        return bool(await self.client.call("sweep", [self._prefixes[shard]], [self.incarnation, elapsed_ms]))
+    async def sweep(self, shard: int, monotonic_ms: int) -> bool:
+        """Take part in the sweeper's election and tell it our monotonic clock; returns whether we are elected."""
+        return bool(await self.client.call("sweep", [self._prefixes[shard]], [self.incarnation, monotonic_ms]))
 
     # --- channels ----------------------------------------------------------------------------------------------------
 

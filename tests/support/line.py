@@ -101,16 +101,16 @@ class Worker:
 
 @contextlib.asynccontextmanager
 async def worker(
-    settings: Settings, valkey: ValkeyServer, name: str = "worker01", **kwargs: Any
+    settings: Settings, valkey: ValkeyServer, name: str = "worker01", *, drain_s: float = 2.0, **kwargs: Any
 ) -> AsyncIterator[Worker]:
-    """Run one worker on its own store client."""
+    """Run one worker on its own store client; at the end it waits `drain_s` for what is in flight."""
     store = await Store.open(settings, valkey.url, incarnation=name)
     w = Worker(settings, store)
     try:
         await w.start(**kwargs)
         yield w
     finally:
-        await w.stop()
+        await w.stop(drain_s=drain_s)
         await store.close()
 
 

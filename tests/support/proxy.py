@@ -57,6 +57,8 @@ class CuttingProxy:
         ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            return  # the proxy stops; streams would log a cancelled handler as an error
         finally:
             for pump in pumps:
                 pump.cancel()

@@ -50,9 +50,7 @@ def check_consistent(snap: dict[str, Any]) -> dict[str, records.Record]:
     prefixes = {name[: name.index("}") + 2] for name in snap if name.startswith("gw:{s")}
     for p in prefixes:
         mine = {sid: r for sid, r in messages.items() if f"{p}msg:{sid}" in snap}
-        claimed = [
-            sid.decode() for name, value in snap.items() if name.startswith(f"{p}claims:") for sid in value
-        ]
+        claimed = [sid.decode() for name, value in snap.items() if name.startswith(f"{p}claims:") for sid in value]
         assert len(claimed) == len(set(claimed)), "claimed twice"
         waiting = sum(1 for sid, r in mine.items() if r.state in _LIVE and sid not in claimed)
         assert int(snap.get(f"{p}waiting", 0)) == waiting, "the counter of waiting messages is wrong"

@@ -6,7 +6,8 @@
 -- Promise: what is returned has left its queue and stands in claims:<incarnation> as channel US token US attempt. The
 --   record stays `q`: an id is in at most one queue or one worker's claims, so the record need not be written for it.
 --   Entries whose record is gone, no longer queued, past its time, closed by a gate or blacklisted leave the queue here.
--- Repeat: with ARGV 3 = '1' the batch claimed under the same token is returned again and nothing new is taken.
+-- Repeat: with ARGV 3 = '1' the batch claimed under the same token is returned again (but for messages that a receipt
+--   ended meanwhile) and nothing new is taken.
 -- KEYS 1 prefix
 -- ARGV 1 incarnation  2 token  3 repeat ('1')  4-6 max_attempts of the categories  7-9 retention_s
 --   10 number of channels, then for each: id, parts for verification, parts for the others, number of sources,
@@ -44,7 +45,7 @@ if ARGV[3] == '1' then
   local records = fetch(ids)
   for i = 1, #ids do
     for c = 1, #channels do
-      if records[i] and channels[c].id == channel_of[i] then
+      if records[i] and records[i].state == 'q' and channels[c].id == channel_of[i] then
         result[#result + 1] = tostring(c)
         result[#result + 1] = ids[i]
         result[#result + 1] = records[i].raw

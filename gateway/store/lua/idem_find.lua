@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=no-writes
 -- The message that an idempotency mark stands for.   KEYS 1 prefix   ARGV 1 mark (16 bytes)   Returns id, record or ''
 local P = KEYS[1]
 local gen = tonumber(redis.call('GET', P .. 'idem:gen') or '1')

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=no-writes
 --@include _record
 -- The latest messages to a number of one account, newest first (at most 16 are remembered for all accounts).
 --

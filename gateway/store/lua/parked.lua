@@ -3,13 +3,14 @@
 -- List parked receipts that may be tried again: those whose id is known by now. Expired ones leave the index.
 --
 -- Repeat: the same list.   KEYS 1 prefix   ARGV 1 channel  2 TTL s  3 most  4 days a correlation may be old
+--   5 how many to pass over first (the oldest may be those that nobody will ever know)
 -- Returns  number parked, then triples smsc_id, id .. part, payload
 local channel = ARGV[1]
 local now = time_ms()
 local index = P .. 'parked:' .. channel
 call('ZREMRANGEBYSCORE', index, '-inf', floor(now / 1000) - ARGV[2])
 local result = { call('ZCARD', index) }
-local ids = call('ZRANGE', index, 0, tonumber(ARGV[3]) - 1)
+local ids = call('ZRANGE', index, ARGV[5], ARGV[5] + ARGV[3] - 1)
 if #ids == 0 then return result end
 local fields = {}
 for i = 1, #ids do fields[i] = channel .. ':' .. ids[i] end

@@ -6,8 +6,10 @@
 local P = KEYS[1]
 local call = redis.call
 local now_s = call('TIME')[1] + 0
-local cursor = tonumber(call('GET', P .. 'gone:cursor') or math.floor(now_s / 300) * 300)
+local current = math.floor(now_s / 300) * 300
+local cursor = tonumber(call('GET', P .. 'gone:cursor') or current)
 local first, removed, steps, most = cursor, 0, 0, tonumber(ARGV[1])
+if cursor > current + 300 then cursor = current end -- the wall clock went back: what is filed since must be found
 while cursor <= now_s and removed < most and steps < 2000 do
   steps = steps + 1
   local ids = call('LPOP', P .. 'gone:' .. cursor, most - removed)

@@ -96,6 +96,7 @@ local function settle_rest(r, b, verb, item)
   end
 end
 
+local seen = {} -- the same claim may stand twice in a batch: an answer and its late news
 local submitted = {} -- category → channel → what statistics call it
 local function submitted_as(cat, channel)
   local by = submitted[cat]
@@ -117,8 +118,9 @@ for i = 1, n do
   local attempt, verb, log = ARGV[b + 1], ARGV[b + 2], ARGV[b + 9]
   local item = log ~= '' and log_item('A', now_text .. US .. log) or nil
   local answer = '0'
-  if claim and sub(claim, -#attempt - 1) == US .. attempt then
+  if claim and not seen[id] and sub(claim, -#attempt - 1) == US .. attempt then
     answer = '1'
+    seen[id] = true
     settled[#settled + 1] = id
     local t = raw and #raw - T
     if not raw or byte(raw, t + 1) ~= 113 then
@@ -153,7 +155,8 @@ for i = 1, n do
     if (r.state == 'u' or r.state == 'q' or r.state == 'r') and r.attempt >= tonumber(attempt) and not held(id) then
       answer = 'l'
       if r.state ~= 'u' then waiting_delta = waiting_delta - 1 end
-      if r.attempt == tonumber(attempt) then r.flags = bit.band(r.flags, 254) end -- the copy was never sent after all
+      -- The copy was never sent after all; whether an earlier attempt left one is not known any more.
+      if r.attempt == 1 then r.flags = bit.band(r.flags, 254) end
       r.state = 's'
       r.flags = bit.bor(r.flags, 8)
       r.accepted = bit.bor(r.accepted, tonumber(ARGV[b + 5]))

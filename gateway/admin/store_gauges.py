@@ -1,0 +1,57 @@
+"""The store's own numbers for `/metrics`: queues, parked receipts, what waits. Read here once for all workers.
+
+Owns which readings there are and for how long one is good. Refuses to know keys: the store counts. Off the
+path: it runs when somebody asks for the metrics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+from gateway.errors import StoreUnavailable
+from gateway.metrics import GaugeReading
+from gateway.model import CATEGORY_LABELS
+from gateway.settings import Settings
+from gateway.store.store import Store
+
+log = logging.getLogger(__name__)
+
+KEEP_S: Final = 1.0
+LIMIT_S: Final = 2.0
+
+
+class StoreGauges:
+    """Reads the gauges when asked, at most once a second."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        self._read_at = float("-inf")
+        self._readings: list[GaugeReading] = []
+
+    async def read(self) -> list[GaugeReading]:
+        """Return the readings; none when the store does not answer: what is not known is not shown."""
+        if time.monotonic() - self._read_at > KEEP_S:
+            try:
+                async with asyncio.timeout(LIMIT_S):
+                    self._readings = await self._ask()
+            except (StoreUnavailable, TimeoutError) as exc:
+                log.warning("the store's gauges cannot be read: %s", type(exc).__name__)
+                self._readings = []
+            self._read_at = time.monotonic()
+        return self._readings
+
+    async def _ask(self) -> list[GaugeReading]:
+        store = self._store
+        readings = [GaugeReading("waiting_messages", (), await store.waiting())]
+        for route, rank, category, depth, age_s in await store.depths():
+            labels = (route, str(rank), CATEGORY_LABELS[category])
+            readings.append(GaugeReading("queue_depth", labels, depth))
+            readings.append(GaugeReading("queue_oldest_age_seconds", labels, age_s))
+        for channel in self._settings.channels:
+            parked = [(await store.parked(shard, channel.id, 1))[0] for shard in range(store.shards)]
+            readings.append(GaugeReading("parked_receipts", (channel.id,), sum(parked)))
+        return readings
