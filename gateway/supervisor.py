@@ -375,7 +375,8 @@ def _only_supervisor(data_dir: Path) -> Iterator[None]:
     handle: IO[bytes] | None = None
     try:
         try:
-            (data_dir / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (data_dir / "run").mkdir(mode=0o700, exist_ok=True)
             handle = (data_dir / "run" / "supervisor.lock").open("ab")
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:

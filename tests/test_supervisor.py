@@ -15,11 +15,16 @@ from pathlib import Path
 import aiohttp
 import psutil
 import pytest
+import pytest_asyncio
+import redis.asyncio
 
 from gateway.simulator.behaviour import SimulatorOptions
 from gateway.simulator.smsc import Smsc
 from tests.support.gateway import ADMIN_TOKEN, GatewayProcess
 from tests.support.until import until
+
+# One gateway serves the tests that leave it as they found it; the others start their own.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @contextlib.asynccontextmanager
@@ -32,6 +37,12 @@ async def smsc(**options: object) -> AsyncIterator[Smsc]:
         await peer.stop()
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
+    async with smsc() as peer, GatewayProcess(tmp_path_factory.mktemp("gw"), {"cm-a": peer.port}) as gateway:
+        yield gateway
+
+
 def message(n: int, category: str = "notification") -> dict[str, object]:
     return {"to": f"+8613800{n:06d}", "category": category, "text": f"hello {n}"}
 
@@ -41,21 +52,21 @@ async def state(gateway: GatewayProcess, message_id: str) -> str:
     return str(body["state"])
 
 
-async def test_a_post_becomes_a_receipt_and_the_metrics_say_so(tmp_path: Path) -> None:
-    async with smsc() as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
-        status, body = await gateway.post(message(1))
-        assert status == 202, body
-        assert body["durability"] == "fsync"
-        await until(lambda: _is(gateway, body["id"], "delivered"))
-        # Snapshots come each second.
-        await until(lambda: _has(gateway, "smsgw_receipts_total", 1, state="delivered"))
-        assert await gateway.metric("smsgw_submits_total", channel="cm-a") == 1
-        assert await gateway.metric("smsgw_accept_to_submit_seconds_count", category="notification") == 1
-        assert await gateway.metric("smsgw_channel_up", channel="cm-a") == 1
-        assert await gateway.metric("smsgw_store_ready") == 1
-        assert await gateway.terminate() == 0
-        assert "hello" not in gateway.log()
-        assert "13800000001" not in gateway.log()
+async def test_a_post_becomes_a_receipt_and_the_metrics_say_so(shared: GatewayProcess) -> None:
+    before = await shared.metric("smsgw_submits_total")
+    status, body = await shared.post(message(1))
+    assert status == 202, body
+    assert body["durability"] == "fsync"
+    await until(lambda: _is(shared, body["id"], "delivered"))
+    # Snapshots come each second.
+    await until(lambda: _has(shared, "smsgw_receipts_total", 1, state="delivered"))
+    await until(lambda: _has(shared, "smsgw_submits_total", before + 1, channel="cm-a"))
+    assert await shared.metric("smsgw_accept_to_submit_seconds_count", category="notification") >= 1
+    assert await shared.metric("smsgw_channel_up", channel="cm-a") == 1
+    assert await shared.metric("smsgw_store_ready") == 1
+    assert "hello" not in shared.log()
+    assert "13800000001" not in shared.log()
+    assert shared.data_dir.stat().st_mode & 0o077 == 0
 
 
 async def _is(gateway: GatewayProcess, message_id: str, wanted: str) -> bool:
@@ -67,20 +78,20 @@ async def _has(gateway: GatewayProcess, name: str, value: float, **labels: str) 
 
 
 @pytest.mark.parametrize("role", ["api", "dispatch", "admin"])
-async def test_a_killed_worker_is_back_and_counters_do_not_fall(tmp_path: Path, role: str) -> None:
-    async with smsc() as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
-        _, body = await gateway.post(message(1))
-        await until(lambda: _is(gateway, body["id"], "delivered"))
-        await until(lambda: _has(gateway, "smsgw_submits_total", 1))
-        [old] = gateway.workers(role)
-        old.kill()
-        await until(lambda: [p.pid for p in gateway.workers(role)] not in ([], [old.pid]))
-        await until(lambda: _ready(gateway))
-        status, body = await gateway.post(message(2))
-        assert status == 202
-        await until(lambda: _is(gateway, body["id"], "delivered"))
-        await until(lambda: _has(gateway, "smsgw_submits_total", 2))
-        await until(lambda: _has(gateway, "smsgw_worker_restarts_total", 1, role=role))
+async def test_a_killed_worker_is_back_and_counters_do_not_fall(shared: GatewayProcess, role: str) -> None:
+    _, body = await shared.post(message(1))
+    await until(lambda: _is(shared, body["id"], "delivered"))
+    submitted = await until(lambda: shared.metric("smsgw_submits_total"))
+    restarted = await shared.metric("smsgw_worker_restarts_total", role=role)
+    [old] = shared.workers(role)
+    old.kill()
+    await until(lambda: [p.pid for p in shared.workers(role)] not in ([], [old.pid]))
+    await until(lambda: _ready(shared))
+    status, body = await shared.post(message(2))
+    assert status == 202
+    await until(lambda: _is(shared, body["id"], "delivered"))
+    await until(lambda: _has(shared, "smsgw_submits_total", submitted + 1))
+    await until(lambda: _has(shared, "smsgw_worker_restarts_total", restarted + 1, role=role))
 
 
 async def _ready(gateway: GatewayProcess) -> bool:
@@ -160,14 +171,13 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-async def test_the_store_killed_is_503_meanwhile_and_nothing_is_lost(tmp_path: Path) -> None:
-    async with smsc() as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
-        _, first = await gateway.post(message(1))
-        gateway.store_process().kill()
-        await until(lambda: _stored_again(gateway, 2))
-        await until(lambda: _is(gateway, first["id"], "delivered"))
-        await until(lambda: _has(gateway, "smsgw_store_restarts_total", 1))
-        await until(lambda: _ready(gateway))
+async def test_the_store_killed_is_503_meanwhile_and_nothing_is_lost(shared: GatewayProcess) -> None:
+    _, first = await shared.post(message(1))
+    shared.store_process().kill()
+    await until(lambda: _stored_again(shared, 2))
+    await until(lambda: _is(shared, first["id"], "delivered"))
+    await until(lambda: _has(shared, "smsgw_store_restarts_total", 1))
+    await until(lambda: _ready(shared))
 
 
 async def _stored_again(gateway: GatewayProcess, n: int) -> bool:
@@ -176,22 +186,18 @@ async def _stored_again(gateway: GatewayProcess, n: int) -> bool:
     return status == 202
 
 
-async def test_a_weaker_setting_is_not_ready_and_named_and_never_a_202(tmp_path: Path) -> None:
-    async with smsc() as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
-        url = gateway.data_dir / "run" / "store.sock"
-        import redis.asyncio
-
-        client = redis.asyncio.Redis(unix_socket_path=str(url))
-        await client.config_set("appendfsync", "everysec")
-        # The workers look every 30 s; a new one looks when it starts.
-        for role in ("api", "admin"):
-            gateway.workers(role)[0].kill()
-        await until(lambda: _named(gateway, "appendfsync is everysec"))
-        await until(lambda: _refused(gateway))
-        await client.config_set("appendfsync", "always")
-        await until(lambda: _ready(gateway))
-        assert (await gateway.post(message(2)))[0] == 202
-        await client.aclose()
+async def test_a_weaker_setting_is_not_ready_and_named_and_never_a_202(shared: GatewayProcess) -> None:
+    client = redis.asyncio.Redis(unix_socket_path=str(shared.data_dir / "run" / "store.sock"))
+    await client.config_set("appendfsync", "everysec")
+    # The workers look every 30 s; a new one looks when it starts.
+    for role in ("api", "admin"):
+        shared.workers(role)[0].kill()
+    await until(lambda: _named(shared, "appendfsync is everysec"))
+    await until(lambda: _refused(shared))
+    await client.config_set("appendfsync", "always")
+    await until(lambda: _ready(shared))
+    assert (await shared.post(message(2)))[0] == 202
+    await client.aclose()
 
 
 async def _named(gateway: GatewayProcess, words: str) -> bool:
@@ -208,13 +214,12 @@ async def _refused(gateway: GatewayProcess) -> bool:
     return True
 
 
-async def test_a_second_gateway_on_the_directory_is_refused(tmp_path: Path) -> None:
-    async with smsc() as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
-        second = GatewayProcess(tmp_path / "second", {"cm-a": peer.port})
-        text = (second.config_dir / "gateway.toml").read_text()
-        (second.config_dir / "gateway.toml").write_text(text.replace(str(second.data_dir), str(gateway.data_dir)))
-        done = await _run("run", second.config_dir)
-        assert (done.returncode, "another gateway runs on" in done.stderr) == (3, True)
+async def test_a_second_gateway_on_the_directory_is_refused(shared: GatewayProcess, tmp_path: Path) -> None:
+    second = GatewayProcess(tmp_path, {"cm-a": 1})
+    toml = second.config_dir / "gateway.toml"
+    toml.write_text(toml.read_text().replace(str(second.data_dir), str(shared.data_dir)))
+    done = await _run("run", second.config_dir)
+    assert (done.returncode, "another gateway runs on" in done.stderr) == (3, True)
 
 
 async def test_an_address_in_use_is_a_configuration_error(tmp_path: Path) -> None:
@@ -233,20 +238,21 @@ async def test_a_role_alone_needs_a_store(tmp_path: Path, role: str) -> None:
     assert (done.returncode, "store.url" in done.stderr) == (3, True)
 
 
-async def test_a_role_alone_finds_the_embedded_store_of_its_directory(tmp_path: Path) -> None:
-    async with smsc() as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
-        before = gateway.api_port
-        toml = gateway.config_dir / "gateway.toml"
-        gateway.api_port = _other_port()
-        toml.write_text(toml.read_text().replace(str(before), str(gateway.api_port)))
-        alone = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gateway", "api", "--config", str(gateway.config_dir)), env=_env()
-        )
-        try:
-            await until(lambda: _accepts(gateway))
-        finally:
-            alone.send_signal(signal.SIGTERM)
-            assert await asyncio.wait_for(alone.wait(), 15) == 0
+async def test_a_role_alone_finds_the_embedded_store_of_its_directory(shared: GatewayProcess, tmp_path: Path) -> None:
+    alone = GatewayProcess(tmp_path, {"cm-a": 1})
+    alone.key = shared.key
+    for name in ("gateway.toml", "accounts.toml"):
+        text = (shared.config_dir / name).read_text()
+        (alone.config_dir / name).write_text(text.replace(str(shared.api_port), str(alone.api_port)))
+    api = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "api", "--config", str(alone.config_dir)), env=_env()
+    )
+    try:
+        async with aiohttp.ClientSession() as alone.session:
+            await until(lambda: _accepts(alone))
+    finally:
+        api.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(api.wait(), 15) == 0
 
 
 async def _accepts(gateway: GatewayProcess) -> bool:
@@ -254,12 +260,6 @@ async def _accepts(gateway: GatewayProcess) -> bool:
         return (await gateway.post(message(1)))[0] == 202
     except aiohttp.ClientError:
         return False
-
-
-def _other_port() -> int:
-    from tests.support.gateway import free_port
-
-    return free_port()
 
 
 def _env() -> dict[str, str]:

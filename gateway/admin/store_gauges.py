@@ -39,7 +39,10 @@ class StoreGauges:
                 async with asyncio.timeout(LIMIT_S):
                     self._readings = await self._ask()
             except (StoreUnavailable, TimeoutError) as exc:
-                log.warning("the store's gauges cannot be read: %s", type(exc).__name__)
+                log.warning("the store's gauges cannot be read: %s", exc or type(exc).__name__)
+                self._readings = []
+            except Exception:  # the boundary: what the workers counted is shown whatever the store says
+                log.exception("the store's gauges cannot be read")
                 self._readings = []
             self._read_at = time.monotonic()
         return self._readings

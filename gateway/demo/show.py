@@ -71,6 +71,7 @@ async def _demonstrate(count: int, folder: Path, console: Console) -> Report:
     async with carriers_of(settings, behaviour) as carriers:
         world = World(folder / "config", settings, key, env, carriers)
         async with gateway_process(world, folder / "gateway.log"):
+            console.print(f"metrics while it runs: {world.admin_url}/metrics, token {world.token}", soft_wrap=True)
             client = ClientLedger()
             async with _Screen(console, count, world, client) as screen:
                 kill, revive = asyncio.Event(), asyncio.Event()

@@ -25,6 +25,7 @@ def cross_check(settings: Settings) -> tuple[list[ConfigProblem], list[ConfigPro
     _check_store(settings, problems, warnings)
     _check_listeners(settings, problems)
     _check_categories(settings, problems)
+    warnings += _not_yet(settings)
     _check_channels(settings, problems, warnings)
     _check_routes(settings, problems, warnings)
     _check_accounts(settings, problems, warnings)
@@ -61,9 +62,24 @@ def _check_categories(settings: Settings, problems: list[ConfigProblem]) -> None
             key = f"categories.{category.label}.per_number"
             problems.append(ConfigProblem(_GATEWAY, key, "two limits over the same duration"))
     if sum(rules.min_share for rules in settings.categories.values()) >= 1:
-        problems.append(
-            ConfigProblem(_GATEWAY, "categories", "the min_share of all categories must stay below 1")
-        )
+        problems.append(ConfigProblem(_GATEWAY, "categories", "the min_share of all categories must stay below 1"))
+
+
+def _not_yet(settings: Settings) -> list[ConfigProblem]:
+    """Say which settings this version takes but does not act on: silence would promise what does not happen."""
+    warnings = []
+    for category, rules in settings.categories.items():
+        key = f"categories.{category.label}"
+        if rules.send_hours not in (None, (0, 24 * 60)):
+            reason = "not acted on yet: messages leave at any hour"
+            warnings.append(ConfigProblem(_GATEWAY, f"{key}.send_hours", reason))
+        if rules.redeliver_after_s:
+            reason = "not acted on yet: a failed delivery is final"
+            warnings.append(ConfigProblem(_GATEWAY, f"{key}.redeliver_after_s", reason))
+        if rules.min_share:
+            reason = "not acted on yet: priority is strict"
+            warnings.append(ConfigProblem(_GATEWAY, f"{key}.min_share", reason))
+    return warnings
 
 
 def _check_channels(settings: Settings, problems: list[ConfigProblem], warnings: list[ConfigProblem]) -> None:
@@ -104,9 +120,7 @@ def _check_routes(settings: Settings, problems: list[ConfigProblem], warnings: l
         problems += _carry_problems(route, listed, set(seen))
 
 
-def _rank_problems(
-    route: RouteSettings, key: str, channels: dict[str, ChannelSettings]
-) -> list[ConfigProblem]:
+def _rank_problems(route: RouteSettings, key: str, channels: dict[str, ChannelSettings]) -> list[ConfigProblem]:
     problems = [
         ConfigProblem(_ROUTES, key, f"no channel {ranked.id} in channels.toml")
         for ranked in route.channels
@@ -117,9 +131,7 @@ def _rank_problems(
             problems.append(ConfigProblem(_ROUTES, key, f"channel {name} is listed {count} times"))
     ranks = sorted({ranked.rank for ranked in route.channels})
     if ranks != list(range(len(ranks))):
-        problems.append(
-            ConfigProblem(_ROUTES, key, "ranks must run 0, 1, 2 … without a gap (0 is the primary)")
-        )
+        problems.append(ConfigProblem(_ROUTES, key, "ranks must run 0, 1, 2 … without a gap (0 is the primary)"))
     return problems
 
 
@@ -169,9 +181,7 @@ def _check_accounts(settings: Settings, problems: list[ConfigProblem], warnings:
             warnings.append(ConfigProblem(_ACCOUNTS, f"{key}.key_hashes", reason))
         for sender, count in Counter(account.senders).items():
             if count > 1:
-                problems.append(
-                    ConfigProblem(_ACCOUNTS, f"{key}.senders", f"{sender} is listed {count} times")
-                )
+                problems.append(ConfigProblem(_ACCOUNTS, f"{key}.senders", f"{sender} is listed {count} times"))
         if account.webhook is not None:
             if not account.webhook.secret.reveal():
                 problems.append(ConfigProblem(_ACCOUNTS, f"{key}.webhook.secret", "must not be empty"))

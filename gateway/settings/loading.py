@@ -72,9 +72,7 @@ class _Loader:
         routes = self._file(ROUTES, schema.RoutesFile)
         accounts = self._file(ACCOUNTS, schema.AccountsFile)
         segments = self._number_segments()
-        complete = (
-            gateway is not None and channels is not None and routes is not None and accounts is not None
-        )
+        complete = gateway is not None and channels is not None and routes is not None and accounts is not None
         settings = Settings(
             config_dir=self.config_dir,
             number_segments_files=segments,
@@ -169,9 +167,7 @@ class _Loader:
     def _channel(self, raw: schema.ChannelEntry) -> ChannelSettings:
         fields = raw.model_dump(exclude={"password", "categories"})
         password = self.resolver.secret(CHANNELS, f"channel[{raw.id}].password", raw.password)
-        return ChannelSettings(
-            **fields, password=Secret(password or ""), categories=frozenset(raw.categories)
-        )
+        return ChannelSettings(**fields, password=Secret(password or ""), categories=frozenset(raw.categories))
 
     def _account(self, raw: schema.AccountEntry) -> AccountSettings:
         webhook = None

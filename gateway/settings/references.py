@@ -63,15 +63,11 @@ class Resolver:
             self.problems.append(ConfigProblem(file, key, "the secret's file is not UTF-8 text"))
             return None
         except OSError as exc:
-            self.problems.append(
-                ConfigProblem(file, key, f"the secret's file cannot be read: {exc.strerror}")
-            )
+            self.problems.append(ConfigProblem(file, key, f"the secret's file cannot be read: {exc.strerror}"))
             return None
         if len(data) > _MAX_SECRET_BYTES:
             self.problems.append(ConfigProblem(file, key, "the secret's file is larger than 64 KiB"))
             return None
         if mode & 0o007:
-            self.warnings.append(
-                ConfigProblem(file, key, "the secret's file is open to every user; chmod 600 it")
-            )
+            self.warnings.append(ConfigProblem(file, key, "the secret's file is open to every user; chmod 600 it"))
         return text.rstrip("\r\n")

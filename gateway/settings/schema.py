@@ -87,9 +87,7 @@ def _sender(value: str) -> str:
 
 def _key_hash(value: str) -> str:
     if not _KEY_HASH.fullmatch(value):
-        raise ValueError(
-            '"sha256:" and 64 lower-case hex digits are wanted (`smsgw key new` prints such a line)'
-        )
+        raise ValueError('"sha256:" and 64 lower-case hex digits are wanted (`smsgw key new` prints such a line)')
     return value
 
 
@@ -144,9 +142,7 @@ Sender = Annotated[str, AfterValidator(_sender)]
 KeyHash = Annotated[str, AfterValidator(_key_hash)]
 Workers = Annotated[int, Field(ge=1, le=64)]
 GuardSeconds = Annotated[float, Field(ge=0.1, le=600)]
-TimerSeconds = Annotated[
-    float, Field(ge=0.05, le=3600)
-]  # tests run with short ones; production: whole seconds
+TimerSeconds = Annotated[float, Field(ge=0.05, le=3600)]  # tests run with short ones; production: whole seconds
 
 
 class StoreSection(Section):

@@ -104,12 +104,7 @@ class Client:
         sent = False
         try:
             async with asyncio.timeout(max(0.05, deadline - time.monotonic())):
-                while self._idle:
-                    connection = self._idle.pop()
-                    if not _closed_by_server(connection):
-                        break
-                    await _drop(connection)
-                    connection = None
+                connection = await self._take_idle()
                 if connection is None:
                     connection = self.connection()
                     await connection.connect()
@@ -149,6 +144,14 @@ class Client:
                     self._idle.append(connection)
                 else:
                     await _drop(connection)
+
+    async def _take_idle(self) -> Any:
+        while self._idle:
+            connection = self._idle.pop()
+            if not _closed_by_server(connection):
+                return connection
+            await _drop(connection)
+        return None
 
     async def close(self) -> None:
         """Close all idle connections; running calls end with theirs."""

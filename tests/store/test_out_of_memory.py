@@ -1,0 +1,144 @@
+"""Memory is full (delivery.md F15): nothing more is taken in, and what is there can still be finished."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gateway.model import Accepted, shard_of_id
+from gateway.settings import Settings
+from gateway.store.store import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, Settlement, Store
+from tests.conftest import with_shards
+from tests.support.messages import accept, claim, message
+from tests.support.snapshot import check_consistent, snapshot
+from tests.support.valkey import ValkeyServer
+
+
+@pytest.fixture
+async def store(valkey: ValkeyServer, settings: Settings, shards: int) -> AsyncIterator[Store]:
+    opened = await Store.open(with_shards(settings, shards), valkey.url, incarnation="worker01")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def full(valkey: ValkeyServer) -> Any:
+    """Return a function that takes the memory away (the `valkey` fixture gives it back before the next test)."""
+
+    def take() -> None:
+        with valkey.sync() as client:
+            client.config_set("maxmemory", "1mb")
+
+    return take
+
+
+def look(valkey: ValkeyServer) -> dict[str, Any]:
+    with valkey.sync() as client:
+        return snapshot(client)
+
+
+async def test_accept_is_refused_and_nothing_is_half_written(store: Store, valkey: ValkeyServer, full: Any) -> None:
+    await accept(store, message(store), message(store, category=0))
+    before = look(valkey)
+    full()
+    soon = message(store, send_at_ms=4_000_000_000_000, ttl_ms=60_000)
+    marked = message(store, idem=b"i" * 16, digest=b"d" * 8)
+    refused = await accept(store, message(store), message(store, category=0, parts=3), soon, marked)
+    assert refused == ["unavailable:not_stored"] * 4
+    assert look(valkey) == before
+    with valkey.sync() as client:
+        client.config_set("maxmemory", "2gb")
+    again = message(store, marked.msisdn, idem=b"i" * 16, digest=b"d" * 8)
+    assert await accept(store, again) == ["accepted"], "what was refused left no idempotency mark"
+
+
+async def test_filled_to_the_brim_every_answer_is_true(store: Store, valkey: ValkeyServer) -> None:
+    """The limit is reached in the middle of the work: what was answered as accepted is wholly there, and no more."""
+    with valkey.sync() as client:
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"]) + 400_000)
+    accepted, refused = [], 0
+    for _ in range(60):
+        batch = [message(store, category=i % 3, parts=1 + i % 2) for i in range(50)]
+        for m, answer in zip(batch, await store.accept(batch), strict=True):
+            if isinstance(answer, Accepted):
+                assert answer.code == "accepted"
+                accepted.append(m.id)
+            else:
+                assert answer.outcome == "not_stored"
+                refused += 1
+        if refused > 200:
+            break
+    assert accepted
+    assert refused
+    assert sorted(check_consistent(look(valkey))) == sorted(accepted)
+    taken = []
+    while claimed := await claim(store, 200, token=f"t{len(taken)}-"):
+        taken += claimed
+        for c in claimed:
+            item = Settlement(c.id, shard_of_id(c.id), c.attempt, "s", "ch", 60_000, (1 << c.parts) - 1)
+            assert await store.settle(item.shard, [item]) == ["1"]
+    assert sorted(c.id for c in taken) == sorted(accepted)
+
+
+async def test_what_is_there_can_be_finished(store: Store, valkey: ValkeyServer, full: Any) -> None:
+    ms = [message(store, category=1) for _ in range(8)]
+    short = message(store, ttl_ms=1)
+    await accept(store, *ms, short)
+    assert await store.find_receipts([FoundReceipt("ch", ("early",), b"receipt")]) == [None]
+    full()
+
+    assert (await store.heartbeat(0, first=True))[0]
+    assert await store.bind_slots("ch", 2, 1) == [1]
+    assert (await store.draw_parts("ch", 100.0, 5))[0] == 5
+    assert await store.cancel(ms[0].id, "shop") == "cancelled"
+    await store.set_gate("gate", "x", "hold")
+    await store.set_gate("gate", "x", "open")
+
+    by_id = {c.id: c for c in await claim(store)}
+    taken = [by_id[m.id] for m in ms[1:]]
+    back = taken.pop()
+    assert await store.release(shard_of_id(back.id), [(back.id, back.attempt)]) == 1
+    early = Correlation("ch", "early", taken[0].id, 0)
+    assert await store.correlate([early, Correlation("ch", "b", taken[1].id, 0)]) == [(early, b"receipt")]
+    verbs = ["s", "s", "r", "n", "u", "F"]
+    for c, verb in zip(taken, verbs, strict=True):
+        item = Settlement(c.id, shard_of_id(c.id), c.attempt, verb, "ch", 1 if verb in "ru" else 0, int(verb == "s"))
+        assert await store.settle(item.shard, [item]) == ["1"]
+    assert await store.find_receipts([FoundReceipt("ch", ("b",), b"x")]) == [ReceiptMatch(taken[1].id, 0, 0)]
+    for c, state in ((taken[0], "D"), (taken[1], "U")):
+        row = AppliedReceipt(c.id, shard_of_id(c.id), 0, "ch", state, "", "why", "1")
+        assert await store.apply_receipts(row.shard, [row]) == ["f"]
+    await store.unpark([("ch", "early", b"receipt")])
+
+    for shard in range(store.shards):
+        await store.due(shard)
+        await store.expire(shard)
+        await store.close_waiting(shard)
+        await store.purge(shard)
+        await store.sweep(shard, 1000)
+        await store.parked(shard, "ch")
+    await claim(store, token="b", rank=1)
+    await store.reap("worker01")
+
+    record = await store.get(taken[0].id)
+    assert record is not None
+    assert record.state == "D"
+    assert [r.state for r in await store.find(ms[0].msisdn, "shop")] == ["C"]
+    assert await store.find_ref(ms[1].msisdn, b"i" * 16) is None
+    states = {sid: r.state for sid, r in check_consistent(look(valkey)).items()}
+    assert [states[c.id] for c in taken[:2]] == ["D", "U"]
+    assert states[taken[5].id] == "F"
+
+
+async def test_a_timer_ends_what_is_over(store: Store, valkey: ValkeyServer, full: Any) -> None:
+    await accept(store, *[message(store, ttl_ms=1) for _ in range(20)])
+    with valkey.sync() as client:
+        for key in client.keys("*:exp:[0-9]*"):
+            client.rename(
+                key, key[: key.index(b"exp:")] + b"exp:" + client.get(key[: key.index(b"exp:")] + b"exp:cursor")
+            )
+    full()
+    assert sum([(await store.expire(shard))[1] for shard in range(store.shards)]) == 20
+    assert {r.state for r in check_consistent(look(valkey)).values()} == {"E"}
