@@ -119,6 +119,7 @@ async def run_dispatch(worker: _Worker) -> None:
     from gateway.dispatch.dispatcher import Dispatcher
     from gateway.dlr.receipt import submit_key
     from gateway.dlr.recorder import Recorder
+    from gateway.routing.loader import build_router
 
     settings = worker.settings
     async with worker.running():
@@ -137,6 +138,7 @@ async def run_dispatch(worker: _Worker) -> None:
             on_parked=recorder.apply_parked,
             submit_key=submit_key,
             on_lost=worker.lost,
+            router=build_router(settings),
             debug=logging.getLogger("gateway.smpp").isEnabledFor(logging.DEBUG),
         )
         await dispatcher.start()

@@ -136,21 +136,15 @@ def check(config: ConfigDir = DEFAULT_CONFIG) -> None:
 
 @config_app.command("init")
 def config_init(
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder that is empty or does not exist yet.")
-    ],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is empty or does not exist yet.")],
 ) -> None:
     """Write the shipped configuration to DIR, to be edited there."""
     from gateway.settings import packaged_config_dir
 
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         _stop(f"{directory} exists and is not an empty folder", code=2)
-    shutil.copytree(
-        packaged_config_dir(), directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
-    )
-    typer.echo(
-        f"Written to {directory}. Next: put your channels and accounts in, then `smsgw check -c {directory}`."
-    )
+    shutil.copytree(packaged_config_dir(), directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    typer.echo(f"Written to {directory}. Next: put your channels and accounts in, then `smsgw check -c {directory}`.")
 
 
 @key_app.command("new")
@@ -168,9 +162,7 @@ def key_new() -> None:
 
 @app.command()
 def send(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE.csv", exists=True, dir_okay=False, help="First line: columns.")
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", exists=True, dir_okay=False, help="First line: columns.")],
     url: Annotated[str, typer.Option(help="Where the gateway listens.")] = "http://127.0.0.1:8080",
     key_file: Annotated[
         Path | None, typer.Option(help="File with the API key; else the environment variable SMSGW_API_KEY.")
@@ -181,9 +173,7 @@ def send(
     sender: Annotated[str | None, typer.Option(help="For rows without one.")] = None,
     batch: Annotated[int, typer.Option(min=1, max=1000, help="Messages a call.")] = 500,
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Calls at a time.")] = 4,
-    patience: Annotated[
-        float, typer.Option(min=0, help="Seconds without progress before giving up.")
-    ] = 300.0,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds without progress before giving up.")] = 300.0,
     run_name: Annotated[
         str, typer.Option("--run", help="Another name sends the same rows again; the same name never does.")
     ] = "",

@@ -20,9 +20,9 @@ import orjson
 
 from gateway.errors import Backpressure, GatewayError, RequestError, StoreUnavailable
 from gateway.metrics import Cell, Metrics
-from gateway.model import CATEGORY_BY_LABEL, STATE_LABELS, Accepted, NewMessage, State, ValidMessage
+from gateway.model import CATEGORY_BY_LABEL, STATE_LABELS, Accepted, MessageKind, NewMessage, State, ValidMessage
 from gateway.routing.msisdn import Number, normalise
-from gateway.routing.router import Router
+from gateway.routing.router import Decision, Router
 from gateway.settings import AccountSettings, Settings
 from gateway.smpp.text import plan
 from gateway.store.keys import new_id, shard_of
@@ -70,13 +70,14 @@ _Prepared = tuple[int, NewMessage, str, bool]
 class _Terms:
     """What an account may do, looked up once a request."""
 
-    __slots__ = ("account", "limited", "mark", "senders", "ttl_ms")
+    __slots__ = ("account", "kinds", "limited", "mark", "senders", "ttl_ms")
 
     def __init__(self, account: AccountSettings, settings: Settings) -> None:
         self.account = account
         self.limited = bool(account.max_per_s or account.daily_quota)
         self.senders = frozenset(account.senders)
         self.mark = _mark_of(account.id)
+        self.kinds: dict[tuple[Any, ...], MessageKind] = {}
         self.ttl_ms = {
             label: settings.categories[category].ttl_s * 1000
             for label, category in CATEGORY_BY_LABEL.items()
@@ -209,32 +210,16 @@ class Intake:
             idem = mark.digest()
             digest = _digest(item, rest)
         send_at_ms = item.send_at_ms if item.send_at_ms > now_ms else 0
-        origin = item.origin
         shard = shard_of(msisdn, self._store.shards)
-        tags = item.tags
         message = NewMessage(
             new_id(shard),
             shard,
-            account.id,
-            category,
-            route.id,
-            carrier,
+            _kind(terms, item, decision, category, sender, default_ttl_ms, send_at_ms),
             msisdn,
             planned.parts,
             _BODY_HEADS[planned.encoding] + rest,
-            item.ttl_s * 1000 or default_ttl_ms,
-            send_at_ms,
-            item.not_after_ms,
-            State.SCHEDULED if send_at_ms else State.QUEUED,
             idem,
             digest,
-            sender,
-            "",
-            origin.get("campaign", "") if origin else "",
-            origin.get("variant", "") if origin else "",
-            item.gate,
-            tuple(tags) if tags else (),
-            item.test,
         )
         return index, message, planned.encoding, bool(ref)
 
@@ -265,10 +250,10 @@ class Intake:
             elif answer.code == "accepted":
                 results[index] = Taken(
                     answer.id,
-                    STATE_LABELS[message.state],
+                    STATE_LABELS[message.kind.state],
                     message.parts,
                     encoding,
-                    message.route,
+                    message.kind.route,
                     answer.expires_at_ms,
                 )
             else:
@@ -287,7 +272,7 @@ class Intake:
     async def _replayed(self, one: _Prepared, sid: str) -> Taken:
         """Return the first answer again; what the record says, if it is still kept, goes first."""
         _, message, encoding, _ = one
-        first = Taken(sid, STATE_LABELS[message.state], message.parts, encoding, message.route, 0, replayed=True)
+        first = Taken(sid, STATE_LABELS[message.kind.state], message.parts, encoding, message.kind.route, 0, replayed=True)
         try:
             record = await self._store.get(sid)
         except StoreUnavailable:
@@ -320,6 +305,55 @@ class Intake:
         labels = dict(zip(("category", "route", "state", "reason"), key, strict=True))
         cell = self._cells[key] = self._metrics.counter("messages_total", **labels)
         return cell
+
+
+_KINDS: Final = 1024
+"""Kinds kept an account; campaigns come and go."""
+
+
+def _kind(
+    terms: _Terms,
+    item: ValidMessage,
+    decision: Decision,
+    category: int,
+    sender: str,
+    default_ttl_ms: int,
+    send_at_ms: int,
+) -> MessageKind:
+    """Return what the message shares with others, the same object for the same values."""
+    origin = item.origin
+    if item.ttl_s or send_at_ms or item.not_after_ms or origin or item.gate or item.tags or item.test:
+        campaign = origin.get("campaign", "") if origin else ""
+        variant = origin.get("variant", "") if origin else ""
+        tags = tuple(item.tags) if item.tags else ()
+        ttl_ms = item.ttl_s * 1000 or default_ttl_ms
+        times = (ttl_ms, send_at_ms, item.not_after_ms)
+        key: tuple[Any, ...] = (decision, sender, category, *times, campaign, variant, item.gate, tags, item.test)
+    else:
+        ttl_ms, campaign, variant, tags = default_ttl_ms, "", "", ()
+        key = (decision, sender, category)
+    kind = terms.kinds.get(key)
+    if kind is None:
+        if len(terms.kinds) >= _KINDS:
+            terms.kinds.clear()
+        kind = terms.kinds[key] = MessageKind(
+            terms.account.id,
+            category,
+            decision.route.id,
+            decision.carrier,
+            sender,
+            ttl_ms,
+            send_at_ms,
+            item.not_after_ms,
+            State.SCHEDULED if send_at_ms else State.QUEUED,
+            "",
+            campaign,
+            variant,
+            item.gate,
+            tags,
+            item.test,
+        )
+    return kind
 
 
 _CATEGORY_NUMBERS: Final = {label: int(category) for label, category in CATEGORY_BY_LABEL.items()}

@@ -212,9 +212,7 @@ class RateLimit(logging.Filter):
     The first line that passes again says how many were dropped (`suppressed`).
     """
 
-    def __init__(
-        self, on_record: OnRecord | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, on_record: OnRecord | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._on_record = on_record
         self._clock = clock

@@ -156,36 +156,47 @@ class ValidMessage:
         return self.__dict__
 
 
-@dataclass(slots=True)
-class NewMessage:
-    """One checked message on its way from intake to the store. Slotted, not frozen: built once a message, never changed.
+@dataclass(slots=True, eq=False)
+class MessageKind:
+    """What many new messages share: whose, of which category and route, how long they live.
 
-    `body` is the JSON object that dispatch and queries read (keys in `gateway.store.records`); `dims` the labels that
-    rules and statistics need inside the store's scripts.
+    Compared by identity: the store groups a batch by kind, and hashing fifteen fields for each message costs more than
+    everything else it does with it. `packed` is the store's own note of how it writes the kind.
     """
 
-    id: str  # StoreId
-    shard: int
     account: str
     category: int
     route: str
     carrier: str
+    sender: str
+    ttl_ms: int
+    send_at_ms: int = 0  # epoch ms, 0: now
+    not_after_ms: int = 0  # epoch ms, 0: none
+    state: str = State.QUEUED  # or SCHEDULED, DEFERRED
+    template: str = ""
+    campaign: str = ""
+    variant: str = ""
+    gate: str = ""
+    tags: tuple[str, ...] = ()
+    test: bool = False
+    packed: Any = None
+
+
+@dataclass(slots=True)
+class NewMessage:
+    """One checked message on its way from intake to the store. Slotted, not frozen: built once, never changed.
+
+    `body` is the JSON object that dispatch and queries read (keys in `gateway.store.records`).
+    """
+
+    id: str  # StoreId
+    shard: int
+    kind: MessageKind
     msisdn: str  # E.164 digits without '+'
     parts: int
     body: bytes
-    ttl_ms: int
-    send_at_ms: int  # epoch ms, 0: now
-    not_after_ms: int  # epoch ms, 0: none
-    state: str  # State.QUEUED, SCHEDULED or DEFERRED
     idem: bytes  # 16 bytes naming account + key + recipient + item, or b""
     digest: bytes  # 8 bytes over the canonical fields, compared on a replay
-    sender: str
-    template: str
-    campaign: str
-    variant: str
-    gate: str
-    tags: tuple[str, ...]
-    test: bool
 
 
 @dataclass(slots=True)

@@ -238,8 +238,9 @@ async def test_what_the_store_is_given() -> None:
     intake = make_intake(checked, api_settings())
     await intake.accept(SHOP, [valid(1), valid(2, send_at_ms=4_000_000_000_000, ttl_s=9, test=True)], "key")
     now, later = store.seen
-    assert (now.state, now.send_at_ms, now.ttl_ms, now.test) == (State.QUEUED, 0, 86_400_000, False)
-    assert (later.state, later.send_at_ms, later.ttl_ms, later.test) == (
+    first, second = now.kind, later.kind
+    assert (first.state, first.send_at_ms, first.ttl_ms, first.test) == (State.QUEUED, 0, 86_400_000, False)
+    assert (second.state, second.send_at_ms, second.ttl_ms, second.test) == (
         State.SCHEDULED,
         4_000_000_000_000,
         9000,

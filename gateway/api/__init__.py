@@ -1,0 +1,1 @@
+"""HTTP for applications: the server, its guards, the strict decoder, the table of fields, one file an endpoint."""

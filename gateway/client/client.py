@@ -91,9 +91,7 @@ class Client:
         results = body.get("results")
         if not isinstance(results, list) or len(results) != len(messages):
             raise Unreachable("the answer does not list one result for each message")
-        return [
-            _refused(entry["error"]) if "error" in entry else _accepted(entry, replayed) for entry in results
-        ]
+        return [_refused(entry["error"]) if "error" in entry else _accepted(entry, replayed) for entry in results]
 
     async def get(self, message_id: str) -> Status:
         """Return a message's state. Raises ApiError (404: not this account's)."""
@@ -218,9 +216,7 @@ def _accepted(body: Mapping[str, Any], replayed: bool) -> Accepted:
 def _status(body: Mapping[str, Any]) -> Status:
     reason = body.get("reason")
     code = reason.get("code", "") if isinstance(reason, dict) else reason
-    return Status(
-        id=str(body.get("id", "")), state=str(body.get("state", "")), reason=str(code or ""), raw=body
-    )
+    return Status(id=str(body.get("id", "")), state=str(body.get("state", "")), reason=str(code or ""), raw=body)
 
 
 def _jitter(wait_s: float) -> float:

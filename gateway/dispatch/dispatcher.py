@@ -15,11 +15,13 @@ from collections.abc import Awaitable, Callable
 
 from gateway.dispatch.claimer import Claimer
 from gateway.dispatch.lease import LeaseKeeper
+from gateway.dispatch.rerouter import Rerouter
 from gateway.dispatch.settler import Settler, SubmitKey
 from gateway.dispatch.sources import SourceTable
 from gateway.dispatch.timers import Timers
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Metrics
+from gateway.routing.router import Router
 from gateway.routing.table import RouteTable
 from gateway.settings import Settings
 from gateway.smpp.channel import Channel, Inbound
@@ -35,7 +37,8 @@ class Dispatcher:
 
     `on_inbound` takes received deliver_sm PDUs (answer them through `Channel.acknowledge`), `on_parked` early receipts
     whose message is known now, `submit_key` spells an SMSC's id as the store keeps it. `on_lost` is called when another
-    worker took this one for dead: the process must end and begin anew.
+    worker took this one for dead: the process must end and begin anew. `router` finds the way for messages whose route
+    left the configuration; without it they wait.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Dispatcher:
         on_parked: Callable[[list[tuple[Correlation, bytes]]], Awaitable[None]],
         submit_key: SubmitKey,
         on_lost: Callable[[], None],
+        router: Router | None = None,
         debug: bool = False,
     ) -> None:
         self._settings = settings
@@ -86,7 +90,8 @@ class Dispatcher:
             self._lease,
             available=self._available,
         )
-        self._timers = Timers(settings, store, metrics, on_parked=on_parked)
+        rerouter = Rerouter(store, table, router) if router is not None else None
+        self._timers = Timers(settings, store, metrics, rerouter, on_parked=on_parked)
         self._tasks: list[asyncio.Task[None]] = []
         self._settling: asyncio.Task[None] | None = None
         self._claiming: asyncio.Task[None] | None = None

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from gateway.dispatch.rerouter import Rerouter
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Metrics
 from gateway.settings import Settings
@@ -18,7 +19,7 @@ from gateway.store.store import Correlation, Store
 
 logger = logging.getLogger(__name__)
 
-DUE_S, EXPIRE_S, WAIT_S, PARKED_S, SWEEP_S = 0.5, 1.0, 10.0, 5.0, 60.0
+DUE_S, EXPIRE_S, WAIT_S, PARKED_S, SWEEP_S = 0.5, 1.0, 10.0, 5.0, 5.0
 _RETRY_S = 1.0
 
 OnParked = Callable[[list[tuple[Correlation, bytes]]], Awaitable[None]]
@@ -27,7 +28,10 @@ OnParked = Callable[[list[tuple[Correlation, bytes]]], Awaitable[None]]
 class Timers:
     """The periodic moves of one worker over all shards."""
 
-    def __init__(self, settings: Settings, store: Store, metrics: Metrics, *, on_parked: OnParked) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, metrics: Metrics, rerouter: Rerouter | None, *, on_parked: OnParked
+    ) -> None:
+        self._rerouter = rerouter
         self._store = store
         self._channels = [c.id for c in settings.channels]
         self._on_parked = on_parked
@@ -103,5 +107,7 @@ class Timers:
 
     async def _sweep(self) -> float:
         for shard in range(self._store.shards):
-            await self._store.sweep(shard, int(time.monotonic() * 1000))
+            elected = await self._store.sweep(shard, int(time.monotonic() * 1000))
+            if elected and self._rerouter is not None:
+                await self._rerouter.look(shard)
         return SWEEP_S

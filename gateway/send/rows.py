@@ -46,9 +46,7 @@ class Row:
     field: str = ""
 
 
-def read_rows(
-    lines: Iterable[str], *, defaults: Mapping[str, str] | None = None, run: str = ""
-) -> Iterator[Row]:
+def read_rows(lines: Iterable[str], *, defaults: Mapping[str, str] | None = None, run: str = "") -> Iterator[Row]:
     """Yield the rows below the header line, in order.
 
     `lines` may hold lone surrogates where the file was not UTF-8 (errors="surrogateescape"); such a row is

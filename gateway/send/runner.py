@@ -68,9 +68,7 @@ class SendReport:
         return not (self.refused or self.bad_rows)
 
 
-async def send_file(
-    path: Path, result_path: Path, options: SendOptions, console: Console | None = None
-) -> SendReport:
+async def send_file(path: Path, result_path: Path, options: SendOptions, console: Console | None = None) -> SendReport:
     """Send every row of `path` that `result_path` does not list yet; return what became of them.
 
     Raises:
@@ -148,9 +146,7 @@ class _Run:
                 self.report.earlier += 1
                 self._progress.advance(self._task)
             elif row.message is None:
-                self._record(
-                    [Result(row.line, row.to, row.ref, BAD_ROW, "", "", "", BAD_ROW, row.field, row.problem)]
-                )
+                self._record([Result(row.line, row.to, row.ref, BAD_ROW, "", "", "", BAD_ROW, row.field, row.problem)])
             else:
                 batch.append(row)
             if len(batch) >= self._options.batch:
@@ -165,9 +161,7 @@ class _Run:
         while waiting:
             rows = waiting.popleft()
             try:
-                answers = await self._client.send_batch(
-                    [row.message for row in rows if row.message is not None]
-                )
+                answers = await self._client.send_batch([row.message for row in rows if row.message is not None])
             except ApiError as exc:
                 waiting.extend(await self._after_refused_call(rows, exc))
                 continue
@@ -202,9 +196,7 @@ class _Run:
         for row, answer in zip(rows, answers, strict=True):
             if isinstance(answer, Accepted):
                 status = REPLAYED if answer.replayed else ACCEPTED
-                settled.append(
-                    Result(row.line, row.to, row.ref, status, answer.id, answer.state, answer.parts)
-                )
+                settled.append(Result(row.line, row.to, row.ref, status, answer.id, answer.state, answer.parts))
             elif answer.retryable:
                 later.append((row, answer.retry_after_s or 1.0))
             else:
@@ -232,9 +224,7 @@ class _Run:
     async def _pause(self, wait_s: float, why: str) -> None:
         waited_s = time.monotonic() - self._settled_at
         if waited_s + wait_s > self._options.patience_s:
-            raise SendStopped(
-                f"no row was settled for {waited_s:.0f} s ({why}); run the same command to go on"
-            )
+            raise SendStopped(f"no row was settled for {waited_s:.0f} s ({why}); run the same command to go on")
         await asyncio.sleep(wait_s)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from gateway.model import NewMessage, State
+from gateway.model import MessageKind, NewMessage, State
 
 TRAILER_BYTES = 26
 FIXED_BYTES = 32
@@ -26,31 +26,42 @@ FLAG_CAPS_RETURNED = 4
 FLAG_LEFT = 8
 FLAG_PINNED = 16
 
-_LEAD = Struct(">4sBHHBH")  # "1" category parts flags | lengths of msisdn, dims, extras, body (24 bits)
+_LEAD = Struct(">2sBBBHHBH")  # "1" category | parts | flags | lengths of msisdn, dims, extras, body (24 bits)
 
 
-def class_dims(m: NewMessage) -> bytes:
-    """Return the labels under which a message is counted, as the record and the statistics write them."""
-    return US.join((m.account, m.carrier, m.route, m.template, m.campaign, m.variant)).encode()
+class PackedKind:
+    """How a kind of message is written: its labels, and the values the accept script takes for it."""
+
+    __slots__ = ("dims", "extras", "flags", "head", "lead")
+
+    def __init__(self, kind: MessageKind) -> None:
+        labels = (kind.account, kind.carrier, kind.route, kind.template, kind.campaign, kind.variant)
+        self.dims = US.join(labels).encode()
+        self.extras = f"{kind.sender}{US}{kind.gate}{US}{RS.join(kind.tags)}".encode()
+        self.lead = bytes((0x31, 48 + kind.category))
+        self.flags = 1 if kind.test else 0
+        self.head = (
+            kind.category,
+            kind.account,
+            self.dims,
+            kind.route,
+            kind.sender,
+            kind.ttl_ms,
+            kind.send_at_ms,
+            kind.not_after_ms,
+            kind.state,
+            "1" if kind.test else "0",
+        )
 
 
-def class_extras(m: NewMessage) -> bytes:
-    """Return sender, gate and tags as the record writes them."""
-    return f"{m.sender}{US}{m.gate}{US}{RS.join(m.tags)}".encode()
-
-
-def pack_rest(m: NewMessage, dims: bytes, extras: bytes) -> bytes:
+def pack_rest(m: NewMessage, kind: PackedKind) -> bytes:
     """Return everything of a new record behind the times that only the store's script can know."""
     size = len(m.body)
+    msisdn = m.msisdn.encode()
     lead = _LEAD.pack(
-        bytes((0x31, 48 + m.category, m.parts, 1 if m.test else 0)),
-        len(m.msisdn),
-        len(dims),
-        len(extras),
-        size >> 16,
-        size & 0xFFFF,
+        kind.lead, m.parts, kind.flags, len(msisdn), len(kind.dims), len(kind.extras), size >> 16, size & 0xFFFF
     )
-    return b"".join((lead, m.msisdn.encode(), dims, extras, m.body))
+    return b"".join((lead, msisdn, kind.dims, kind.extras, m.body))
 
 
 @dataclass(slots=True)
@@ -252,7 +263,18 @@ def _clean(smsc_id: str) -> str:
 class Claimed:
     """A record that a worker has claimed: what every message needs is read at once, the rest when it is asked for."""
 
-    __slots__ = ("_dims_at", "_raw", "_tail_at", "accepted", "attempt", "body", "category", "destination", "id", "parts")
+    __slots__ = (
+        "_dims_at",
+        "_raw",
+        "_tail_at",
+        "accepted",
+        "attempt",
+        "body",
+        "category",
+        "destination",
+        "id",
+        "parts",
+    )
 
     def __init__(self, sid: str, raw: bytes) -> None:
         a = FIXED_BYTES + raw[24]

@@ -16,13 +16,14 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
-from gateway.model import Accepted, Category, NewMessage, shard_of_id
+from gateway.model import Accepted, Category, MessageKind, NewMessage, shard_of_id
 from gateway.settings import Settings
 from gateway.store import keys, records
 from gateway.store.batcher import Batcher
 from gateway.store.client import Client
 from gateway.store.records import Claimed, Record
 
+_CLAIM_PASSES = 50
 LAYOUT_VERSION = "1"
 LEASE_MS = 10_000
 CORRELATION_EXTRA_S = 3_600
@@ -270,15 +271,15 @@ class Store:
 
         A shard that fails answers its own items only.
         """
-        if self.shards == 1 and len({m.category == 0 for m in messages}) == 1:
-            lane = self._fast[0] if messages[0].category == 0 else self._bulk[0]
+        if self.shards == 1 and len({m.kind.category == 0 for m in messages}) == 1:
+            lane = self._fast[0] if messages[0].kind.category == 0 else self._bulk[0]
             try:
                 return list(await lane.add(messages))
             except StoreUnavailable as exc:
                 return [exc] * len(messages)
         groups: dict[tuple[int, bool], list[int]] = {}
         for i, m in enumerate(messages):
-            groups.setdefault((m.shard, m.category == 0), []).append(i)
+            groups.setdefault((m.shard, m.kind.category == 0), []).append(i)
         futures = [
             (self._fast if fast else self._bulk)[shard].add([messages[i] for i in places])
             for (shard, fast), places in groups.items()
@@ -297,33 +298,20 @@ class Store:
         return results
 
     async def _commit(self, shard: int, messages: list[NewMessage]) -> list[Accepted]:
-        classes: dict[tuple[Any, ...], int] = {}
-        packed: list[tuple[bytes, bytes]] = []
+        places: dict[MessageKind, int] = {}
         head: list[Any] = []
         items: list[Any] = []
         for m in messages:
-            name = (
-                m.category, m.account, m.route, m.carrier, m.template, m.campaign, m.variant, m.sender, m.ttl_ms,
-                m.send_at_ms, m.not_after_ms, m.state, m.test, m.gate, m.tags,
-            )  # fmt: skip
-            place = classes.get(name)
+            kind = m.kind
+            place = places.get(kind)
             if place is None:
-                place = classes[name] = len(classes) + 1
-                dims = records.class_dims(m)
-                packed.append((dims, records.class_extras(m)))
-                head += (
-                    m.category, m.account, dims, m.route, m.sender, m.ttl_ms, m.send_at_ms, m.not_after_ms, m.state,
-                    "1" if m.test else "0",
-                )  # fmt: skip
-            dims, extras = packed[place - 1]
-            items += (
-                place,
-                m.id,
-                m.msisdn,
-                records.pack_rest(m, dims, extras),
-                m.idem + m.digest if m.idem else b"",
-            )
-        args = [*self._limits, *self._rules, "0", len(classes), *head, *items]
+                place = places[kind] = len(places) + 1
+                if kind.packed is None:
+                    kind.packed = records.PackedKind(kind)
+                head += kind.packed.head
+            rest = records.pack_rest(m, kind.packed)
+            items += (place, m.id, m.msisdn, rest, m.idem + m.digest if m.idem else b"")
+        args = [*self._limits, *self._rules, "0", len(places), *head, *items]
         started = time.perf_counter()
         raw = await self._call_twice("accept", shard, args, repeat_at=5)
         if self.commit_seconds is not None:
@@ -355,9 +343,10 @@ class Store:
     def _accepted(m: NewMessage, answer: bytes, now: int) -> Accepted:
         kind = chr(answer[0])
         if kind == "a":
-            expires = (m.send_at_ms if m.send_at_ms > now else now) + m.ttl_ms
-            if m.not_after_ms and expires > m.not_after_ms:
-                expires = m.not_after_ms
+            k = m.kind
+            expires = (k.send_at_ms if k.send_at_ms > now else now) + k.ttl_ms
+            if k.not_after_ms and expires > k.not_after_ms:
+                expires = k.not_after_ms
             return Accepted("accepted", m.id, now, expires)
         if kind == "r":
             return Accepted("replay" if answer[23:24] == b"1" else "conflict", answer[1:23].decode())
@@ -461,7 +450,12 @@ class Store:
             for s in request.sources:
                 args += (s.route, s.rank, *s.min_wait_ms)
         started = time.perf_counter()
-        raw = await self._call_twice("claim", shard, args, repeat_at=2)
+        for _ in range(_CLAIM_PASSES):
+            args[2] = "0"
+            raw = await self._call_twice("claim", shard, args, repeat_at=2)
+            if len(raw) != 2:
+                break
+            raw.pop()  # cancelled, expired and the like: looked through at once, or it would hold up what is behind it
         n = (len(raw) - 1) // 3
         if n and self.commit_seconds is not None:
             self.commit_seconds("claim", n, time.perf_counter() - started)
@@ -714,6 +708,26 @@ class Store:
         """Close submitted messages whose receipt is overdue; returns (looked at, closed)."""
         looked, closed = await self.client.call("wait", [self._prefixes[shard]], [most, *self._retention])
         return looked, closed
+
+    async def rings(self, shard: int) -> list[str]:
+        """Return the rings ("route:rank:category") in which messages wait or waited on a shard."""
+        return [x.decode() for x in await self.client.execute("SMEMBERS", f"{self._prefixes[shard]}rings")]
+
+    async def strays(self, shard: int, ring: str, most: int) -> tuple[str, list[tuple[str, Record | None]]]:
+        """Return the first account of a ring and its first entries, (id, record), for `reroute`."""
+        raw = await self.client.call("strays", [self._prefixes[shard]], [ring, most])
+        if not raw:
+            return "", []
+        pairs = [(raw[i].decode(), raw[i + 1]) for i in range(1, len(raw), 2)]
+        return raw[0].decode(), [(sid, records.parse(sid, data) if data else None) for sid, data in pairs]
+
+    async def reroute(self, shard: int, ring: str, account: str, routes: list[tuple[str, str]]) -> tuple[int, int]:
+        """Move the entries at the head of a queue to other routes ('': none, ends it); returns (moved, ended)."""
+        flat = [x for pair in routes for x in pair]
+        moved, ended = await self.client.call(
+            "reroute", [self._prefixes[shard]], [ring, account, *self._retention, *flat]
+        )
+        return moved, ended
 
     async def purge(self, shard: int, most: int = 1000) -> int:
         """Remove final records whose retention is over; returns how many."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import orjson
@@ -17,7 +16,7 @@ from gateway.smpp.pdu import SubmitSm
 from gateway.store.store import Store
 from tests.support.line import channel_to, line_settings, worker
 from tests.support.messages import message
-from tests.support.scenario import NOTIFICATION, VERIFICATION, accepted, carrier, end_as, record
+from tests.support.scenario import NOTIFICATION, VERIFICATION, accepted, bring_forward, carrier, end_as, record
 from tests.support.until import until
 from tests.support.valkey import ValkeyServer
 
@@ -173,14 +172,8 @@ async def test_one_receipt_of_three_leaves_it_submitted_until_the_wait_is_over(v
 
             await until(one_part)
             await end_as(w.store, sids, s=1)
-            # The wait's bucket, brought forward: it is filed for days from now.
-            prefix = "gw:{s00}:wait:"
-            with valkey.sync() as client:
-                cursor = client.get(prefix + "cursor").decode()
-                (bucket,) = [k.decode() for k in client.keys(prefix + "*") if not k.endswith(b"cursor")]
-                client.rename(bucket, prefix + cursor)
+            bring_forward(valkey, "wait")
             await w.store.close_waiting(0)
             await end_as(w.store, sids, D=1)
             r = await record(w.store, sids[0])
             assert (r.parts_delivered, r.parts) == (1, 3)
-            await asyncio.sleep(0)

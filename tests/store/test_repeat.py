@@ -229,10 +229,9 @@ async def accept_of_what_is_claimed_meanwhile(t: Twice) -> None:
 def _repeated(store: Store, m: Any) -> list[Any]:
     from gateway.store import records
 
-    dims, extras = records.class_dims(m), records.class_extras(m)
-    head = [m.category, m.account, dims, m.route, m.sender, m.ttl_ms, 0, 0, m.state, "0"]
-    item = [1, m.id, m.msisdn, records.pack_rest(m, dims, extras), b""]
-    return ["0", "0", "", "", "", "1", 1, *head, *item]
+    kind = records.PackedKind(m.kind)
+    item = [1, m.id, m.msisdn, records.pack_rest(m, kind), b""]
+    return ["0", "0", "", "", "", "1", 1, *kind.head, *item]
 
 
 @case("account_draw")
@@ -598,3 +597,25 @@ async def test_cut_twice_the_outcome_is_unknown_and_a_replay_finds_it(
         assert await store.waiting() == 1
     finally:
         await store.close()
+
+
+@case("strays")
+async def strays(t: Twice) -> None:
+    m = message(t.store, route="gone")
+    await accept(t.store, m)
+    account, found = await t.store.strays(0, "gone:0:1", 10)
+    assert account == "shop"
+    assert [sid for sid, _ in found] == [m.id]
+
+
+@case("reroute")
+async def reroute(t: Twice) -> None:
+    ms = [message(t.store, route="gone") for _ in range(3)]
+    await accept(t.store, *ms)
+    assert await t.store.reroute(0, "gone:0:1", "shop", [(ms[0].id, "r"), (ms[1].id, "")]) == (0, 0)  # the repeat's
+    assert t.answers == [([1, 1], [0, 0])]
+    assert [c.id for c in await claim(t.store)] == [ms[0].id]
+    record = await t.store.get(ms[1].id)
+    assert record is not None
+    assert (record.state, record.reason) == ("F", "no_route")
+    assert await t.store.waiting() == 1

@@ -14,6 +14,7 @@ from gateway.dlr.receipt import submit_key
 from gateway.dlr.recorder import Recorder
 from gateway.metrics import Metrics
 from gateway.model import Category, Secret
+from gateway.routing.router import Router
 from gateway.settings import ChannelSettings, RankedChannel, RouteMatch, RouteSettings, Settings
 from gateway.simulator.behaviour import SimulatorOptions
 from gateway.simulator.smsc import Smsc
@@ -66,7 +67,7 @@ def line_settings(
 class Worker:
     """One dispatch worker inside the test's own process."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, *, router: Router | None = None) -> None:
         self.store = store
         self.metrics = Metrics("dispatch", store.incarnation, store.incarnation)
         self.lost = False
@@ -79,6 +80,7 @@ class Worker:
             on_parked=self.recorder.apply_parked,
             submit_key=submit_key,
             on_lost=self._on_lost,
+            router=router,
         )
         self._recording: asyncio.Task[None] | None = None
 

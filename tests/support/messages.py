@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from gateway.model import NewMessage, State
+from gateway.model import MessageKind, NewMessage
 from gateway.store import keys
 from gateway.store.store import ClaimRequest, ClaimSource, Store
 
@@ -26,32 +26,33 @@ def message(store: Store, msisdn: str | None = None, **changes: Any) -> NewMessa
     """Build a message as intake would: notification, one part, route `r`, account `shop`."""
     msisdn = msisdn or number()
     shard = keys.shard_of(msisdn, store.shards)
-    values: dict[str, Any] = {
+    own: dict[str, Any] = {
         "id": keys.new_id(shard),
         "shard": shard,
+        "msisdn": msisdn,
+        "parts": 1,
+        "body": orjson.dumps({"t": "hello", "e": "gsm7"}),
+        "idem": b"",
+        "digest": b"",
+    }
+    shared: dict[str, Any] = {
         "account": "shop",
         "category": 1,
         "route": "r",
         "carrier": "china-mobile",
-        "msisdn": msisdn,
-        "parts": 1,
-        "body": orjson.dumps({"t": "hello", "e": "gsm7"}),
-        "ttl_ms": 3_600_000,
-        "send_at_ms": 0,
-        "not_after_ms": 0,
-        "state": State.QUEUED,
-        "idem": b"",
-        "digest": b"",
         "sender": "1069",
-        "template": "",
-        "campaign": "",
-        "variant": "",
-        "gate": "",
-        "tags": (),
-        "test": False,
+        "ttl_ms": 3_600_000,
     }
-    values.update(changes)
-    return NewMessage(**values)
+    for name, value in changes.items():
+        (own if name in own else shared)[name] = value
+    key = tuple(sorted(shared.items()))
+    kind = _kinds.get(key)
+    if kind is None:
+        kind = _kinds[key] = MessageKind(**shared)
+    return NewMessage(kind=kind, **own)
+
+
+_kinds: dict[tuple[Any, ...], MessageKind] = {}
 
 
 async def accept(store: Store, *messages: NewMessage) -> list[str]:

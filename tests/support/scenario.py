@@ -6,6 +6,7 @@ Builds on `line` (a whole gateway line in the test's process) and `messages`; kn
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -19,6 +20,7 @@ from gateway.store.store import Store
 from tests.support.line import smsc, states
 from tests.support.messages import accept
 from tests.support.until import until
+from tests.support.valkey import ValkeyServer
 
 VERIFICATION, NOTIFICATION, MARKETING = 0, 1, 2
 
@@ -69,6 +71,19 @@ async def record(store: Store, sid: str) -> Record:
 def submits(carrier: Smsc) -> Counter[str]:
     """Count the short messages a carrier saw, by number."""
     return Counter(carrier.ledger.destinations())
+
+
+def bring_forward(valkey: ValkeyServer, family: str, shards: int = 1) -> None:
+    """Let the store's time buckets (`exp`, `wait`) be due now: their grain is minutes, a test's is not."""
+    with valkey.sync() as client:
+        for shard in range(shards):
+            p = f"gw:{{s{shard:02d}}}:{family}:"
+            past = int(time.time()) // 300 * 300 - 300
+            for key in client.keys(p + "*"):
+                if not key.endswith(b"cursor"):
+                    client.rpush(f"{p}{past}", *client.lrange(key, 0, -1))
+                    client.delete(key)
+            client.set(p + "cursor", past)
 
 
 def receipt_text(smsc_id: str, stat: str = "DELIVRD", err: str = "000") -> bytes:

@@ -12,7 +12,8 @@
 -- ARGV 1 incarnation  2 token  3 repeat ('1')  4-6 max_attempts of the categories  7-9 retention_s
 --   10 number of channels, then for each: id, parts for verification, parts for the others, number of sources,
 --   then for each source: route, rank, min_wait_ms of the categories (3 values; -1: category not served)
--- Returns  now, then for each message: channel number (from 1), id, record
+-- Returns  now, then for each message: channel number (from 1), id, record; or now and `more` when everything that was
+--   found left its queue without being claimed, so that there may be work behind it
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[7], ARGV[8], ARGV[9]
 local inc, token = ARGV[1], ARGV[2]
 local claims_key = P .. 'claims:' .. inc
@@ -85,7 +86,7 @@ local function serve(c, source, cat, budget)
   local ring = P .. 'ring:' .. name
   local left = call('LLEN', ring)
   if left == 0 then return budget end
-  local quiet = 0
+  local quiet, turns, share = 0, 0, 0
   while budget > 0 and left > 0 and quiet < left do
     local account = call('LMOVE', ring, ring, 'LEFT', 'RIGHT')
     local key = P .. 'q:' .. name .. ':' .. account
@@ -98,9 +99,10 @@ local function serve(c, source, cat, budget)
       quiet = quiet + 1
     else
       quiet = 0
-      local most = left == 1 and budget or math.max(1, math.ceil(budget / left))
-      local used, empty, full = pop(key, math.min(budget, 1000), c, math.min(most, 1000))
+      if turns == 0 then turns, share = left, math.ceil(budget / left) end -- one round: the same for each account
+      local used, empty, full = pop(key, math.min(budget, 1000), c, math.min(share, 1000))
       budget = budget - used
+      turns = turns - 1
       if empty or call('EXISTS', key) == 0 then
         call('RPOP', ring) -- the account stands at the tail since its turn began
         left = left - 1
@@ -236,6 +238,8 @@ end
 if #claims > 0 then
   call('HSET', claims_key, unpack(claims))
   call('SADD', P .. 'holders', inc)
+else
+  result[2] = 'more'
 end
 finish(now)
 return result

@@ -1,0 +1,85 @@
+"""The dispatch worker killed at 20 random instants under traffic: nothing lost, copies few, flagged and by policy.
+
+A kill cannot tell claimed from sent, so every claim of the dead is uncertain: a code goes again at once, a
+notification after its grace, an advert never (delivery.md §1.4). Within 2 s of each kill nothing may stand under the
+dead worker's name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+
+from gateway.simulator.smsc import Smsc
+from tests.support.gateway_process import MARKETING, UNCERTAIN, AuditedGateway
+from tests.support.scenario import carrier
+from tests.support.until import until
+
+KILLS = 20
+TAKEN_BACK_S = 2.0
+BACK_AND_BOUND_S = 0.6
+"""About what a worker takes from its start until it submits again; the kills are spread over more than that."""
+
+
+async def test_a_worker_killed_twenty_times_loses_nothing(tmp_path: Path) -> None:
+    dice = random.Random(7)
+    async with carrier(latency_s=0.03, latency_jitter_s=0.02) as smsc, AuditedGateway(
+        tmp_path, {"cm-a": smsc.port}, shards=4, channel="response_timer_s = 0.5\nbinds = 2"
+    ) as gateway:
+        slowest_s = 0.0
+        async with gateway.traffic(every_s=0.03):
+            for n in range(KILLS):
+                [worker] = await until(lambda: gateway.workers("dispatch"))
+                if n % 4 == 3:
+                    await _until_it_binds(smsc)
+                else:
+                    await asyncio.sleep(dice.uniform(0.0, 3 * BACK_AND_BOUND_S))  # the instant is the subject
+                slowest_s = max(slowest_s, await _kill(gateway, worker))
+                smsc.options.answer_binds = True
+        assert slowest_s < TAKEN_BACK_S
+
+        # An advert waits 10 minutes for its receipt and is then closed; a notification's grace may not be over yet.
+        states = await gateway.until_final(but=[UNCERTAIN])
+        claimed = _taken_back(gateway)
+        assert claimed["requeued"] + claimed["uncertain"] > 0  # the kills did meet work in flight
+        report = await gateway.audit([smsc], copies_allowed=claimed["requeued"] + claimed["uncertain"], settled=False)
+        assert states["delivered"] + states[UNCERTAIN] == report.accepted == states.total()
+        assert states[UNCERTAIN] <= claimed["uncertain"]
+        assert report.lost == []
+        records = {record.id: record for record in await gateway.records()}
+        copied = [r for r in records.values() if r.possible_duplicate]
+        assert len(copied) <= claimed["requeued"] + claimed["uncertain"]
+        sent = Counter(s.destination for s in smsc.ledger.taken())
+        adverts = {row.to.lstrip("+") for row in gateway.client if row.category == MARKETING}
+        assert all(sent[number] <= 1 for number in adverts), "an advert was copied"
+
+
+async def _until_it_binds(smsc: Smsc) -> None:
+    """Wait until the worker has connected and waits for the answer to its bind, which does not come."""
+    smsc.options.answer_binds = False
+    smsc.drop_sessions()
+    await until(lambda: bool(smsc.links))
+
+
+async def _kill(gateway: AuditedGateway, worker: psutil.Process) -> float:
+    """Kill it; returns the seconds until nothing is claimed by it and another has taken its place."""
+    name = gateway.incarnation(worker)
+    killed_at = time.monotonic()
+    worker.kill()
+    await until(lambda: gateway.workers("dispatch") not in ([], [worker]))
+    while await gateway.claims(name):
+        assert time.monotonic() - killed_at < 15, "the dead worker's claims stand"
+    return time.monotonic() - killed_at
+
+
+def _taken_back(gateway: AuditedGateway) -> Counter[str]:
+    """Add up what the supervisor says it took back from the dead."""
+    total: Counter[str] = Counter()
+    for event in gateway.events("claims of a dead worker taken back"):
+        total.update({name: event[name] for name in ("requeued", "uncertain", "ended")})
+    return total
