@@ -183,15 +183,16 @@ class Recorder:
         for i in items:
             spellings = self._spellings(i.inbound.channel, i.receipt)
             lookups.append(FoundReceipt(i.inbound.channel, spellings, _payload(i, spellings)))
-        matches = await self._store.find_receipts(lookups)
-        wrong = await self._apply_matches(items, lookups, matches)
-        if wrong:
-            # Another message happens to have this id in another spelling; ours is still to come.
-            again = await self._store.park_receipts([lookups[i] for i in wrong])
-            await self._apply_matches([items[i] for i in wrong], [lookups[i] for i in wrong], again)
+        first = [0] * len(items)
+        while items:
+            matches = await self._store.find_receipts(lookups, first)
+            wrong = await self._apply_matches(items, lookups, first, matches)
+            # Another message happens to have this id in that spelling; ours has it in another, or is still to come.
+            first = [found.candidate + 1 for i in wrong if (found := matches[i]) is not None]
+            items, lookups = [items[i] for i in wrong], [lookups[i] for i in wrong]
 
     async def _apply_matches(
-        self, items: list[_Item], lookups: list[FoundReceipt], matches: list[ReceiptMatch | None]
+        self, items: list[_Item], lookups: list[FoundReceipt], first: list[int], matches: list[ReceiptMatch | None]
     ) -> list[int]:
         """Apply what was found; returns the places whose match was a guess that the address proved wrong."""
         groups: dict[int, list[tuple[int, AppliedReceipt]]] = {}
@@ -200,7 +201,8 @@ class Recorder:
             channel, receipt = items[place].inbound.channel, items[place].receipt
             address = items[place].inbound.source.decode("latin-1")
             if match is None:
-                self._count(channel, "parked")
+                # Parked; where an id is known, but as another number's, it looks like a forged one.
+                self._count(channel, "quarantined" if first[place] else "parked")
             elif match.candidate and not address:
                 wrong.append(place)
             else:
@@ -225,7 +227,7 @@ class Recorder:
             for (place, applied), answer in zip(group, answers, strict=True):
                 match = matches[place]
                 assert match is not None
-                if answer == "q" and match.candidate:
+                if answer == "q" and len(lookups[place].candidates) > 1:
                     wrong.append(place)
                     continue
                 self._account(applied.channel, applied.state, answer)

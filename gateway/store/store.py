@@ -571,33 +571,42 @@ class Store:
                 results[i] = answer.decode()
         return results
 
-    async def find_receipts(self, items: list[FoundReceipt]) -> list[ReceiptMatch | None]:
-        """Look up the messages of receipts, trying each one's spellings in order; None: parked.
+    async def find_receipts(
+        self, items: list[FoundReceipt], first: Sequence[int] | None = None
+    ) -> list[ReceiptMatch | None]:
+        """Look up the messages of receipts, trying each one's spellings in order, from the `first` on; None: parked.
 
-        A match by another spelling than the first is only a guess (257 and 0x257 may both exist): check the address,
-        and give it to `park_receipts` when it is another message's.
+        Where an id has several spellings a match is a guess (257 and 0x257 may both exist): compare the address, and
+        when it is another message's, ask again with `first` behind the spelling that matched.
         """
+        starts = first or [0] * len(items)
         results: list[ReceiptMatch | None] = [None] * len(items)
         # A single spelling is looked up and, when it misses, parked in one step.
-        await self._find_round(items, list(range(len(items))), 0, results)
-        for k in range(1, max((len(i.candidates) for i in items), default=0)):
-            await self._find_round(items, [i for i, found in enumerate(results) if found is None], k, results)
-        missing = [i for i, found in enumerate(results) if found is None and len(items[i].candidates) > 1]
-        for place, match in zip(missing, await self.park_receipts([items[i] for i in missing]), strict=True):
-            results[place] = match
+        for k in range(max((len(i.candidates) for i in items), default=0)):
+            places = [i for i, found in enumerate(results) if found is None and starts[i] <= k]
+            await self._find_round(items, places, k, results)
+        several = [i for i, found in enumerate(results) if found is None and len(items[i].candidates) > 1]
+        if several:
+            await self._park(items, several, results, again=[i for i in several if not starts[i]])
         return results
 
-    async def park_receipts(self, items: list[FoundReceipt]) -> list[ReceiptMatch | None]:
+    async def _park(
+        self, items: list[FoundReceipt], places: list[int], results: list[ReceiptMatch | None], *, again: list[int]
+    ) -> None:
         """Keep receipts until their message is known, under every spelling, since the response may come in any.
 
-        Returns a match where the first spelling has become known meanwhile.
+        They are many keys, on as many shards: those that may be looked up `again` are, for a response that was
+        recorded when half of the keys were written.
         """
-        results: list[ReceiptMatch | None] = [None] * len(items)
-        for k in range(max((len(i.candidates) for i in items), default=0)):
-            found: list[ReceiptMatch | None] = results if k == 0 else [None] * len(items)
-            places = [i for i, match in enumerate(results) if match is None]
-            await self._find_round(items, places, k, found, park=True)
-        return results
+        nobody: list[ReceiptMatch | None] = [None] * len(items)
+        last = max(len(items[i].candidates) for i in places)
+        for k in range(last):
+            await self._find_round(items, places, k, nobody, park=True)
+        for k in range(last):
+            await self._find_round(items, [i for i in again if results[i] is None], k, results)
+        await self.unpark(
+            [(items[i].channel, key, items[i].payload) for i in again if results[i] for key in items[i].candidates]
+        )
 
     async def _find_round(
         self,

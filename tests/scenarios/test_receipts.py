@@ -125,7 +125,7 @@ async def test_zeros_case_and_long_ids(valkey: ValkeyServer) -> None:
         ("00ABCDEF", "abcdef"),
         ("deadbeef", "DEADBEEF"),
         ("812FC7470000001B", "812fc7470000001b"),
-        ("812FC7470000001C", "9308863105577091100"),
+        ("812FC7470000001C", "9308878062554710044"),
         ("0", "0"),
         ("X" * 64, "X" * 64),
         ("Ab-Cd:12/x", "Ab-Cd:12/x"),
