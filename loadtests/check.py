@@ -15,7 +15,8 @@ group, and offenders are named as a group. Where a submit row carries `ref`, gro
     I4   copies within the budget, and every copied message flagged `possible_duplicate`
     I5   one idempotency key (or ref), one recipient: one id
     I6   a final state never changes, except unknown|expired → delivered with `late_correction`
-    I7   a final receipt that was acknowledged with status 0 is on record
+    I7   a final receipt that was acknowledged with status 0 is on record (that of an uncertain message may be parked:
+         the id it names was never recorded)
     I9   verification is submitted within its limit (99th percentile)
     I11  nothing is submitted after its `expires_at`
 """
@@ -303,7 +304,7 @@ def _check_receipts(report: Report, group: _Group) -> None:
     known = {s.smsc_id for s in group.submits if s.status == 0 and s.smsc_id}
     if not known or not known <= acked:
         return
-    open_ids = [r.id for r in group.records if r.state not in FINAL_STATES]
+    open_ids = [r.id for r in group.records if r.state not in FINAL_STATES and r.state != "uncertain"]
     if open_ids and sum(r.parts for r in group.records) <= len(known):
         report.add("I7", open_ids, "every receipt was acknowledged, the record is not final")
 

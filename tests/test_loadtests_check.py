@@ -183,6 +183,8 @@ def test_a_changed_final_state_is_found_and_a_correction_is_allowed(ledgers: Led
 def test_an_acknowledged_receipt_without_a_record_of_it_is_found(ledgers: Ledgers) -> None:
     ledgers.records[6].state = "submitted"
     assert ledgers.check(settled=False).of("I7")[0].ids == ("id-6",)
+    ledgers.records[6].state = "uncertain"  # the answer with the id was lost, so the receipt is parked
+    assert ledgers.check(settled=False).ok
     ledgers.receipts[6].ack = 0x08
     assert ledgers.check(settled=False).ok
 

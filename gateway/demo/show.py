@@ -43,7 +43,7 @@ def run(count: int = 20_000) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             report = runner.run(_demonstrate(count, folder, console))
     except DemoFailed as exc:
-        console.print(f"[red]{exc}[/red]", highlight=False)
+        console.print(str(exc), style="red", markup=False, highlight=False, soft_wrap=True)
         console.print(f"log and data: {folder}")
         return 1
     except KeyboardInterrupt:

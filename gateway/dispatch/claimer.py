@@ -66,6 +66,7 @@ class Claimer:
         self._stopping = False
         self._turn = 0
         self._tokens = 0
+        self._lost_answers: dict[int, str] = {}  # shard → token of a claim whose answer did not come
 
     def wake(self) -> None:
         """Something may be there to take, or some capacity is free."""
@@ -175,12 +176,20 @@ class Claimer:
     async def _claim(self, shard: int, requests: list[ClaimRequest]) -> bool:
         """Claim on one shard and submit what comes; returns whether more may be waiting there."""
         self._tokens += 1
+        token = f"{self._tokens:x}"
+        lost = self._lost_answers.pop(shard, "")
         started = time.monotonic()
-        now_ms, claimed, unreadable = await self._store.claim(shard, f"{self._tokens:x}", requests)
+        try:
+            now_ms, claimed, unreadable = await self._store.claim(shard, lost or token, requests, again=bool(lost))
+        except StoreUnavailable as exc:
+            # It may have been carried out: what it took is asked for before anything new.
+            if lost or exc.outcome == "unknown":
+                self._lost_answers[shard] = lost or token
+            raise
         for sid, attempt in unreadable:
             self._settler.fail_unreadable(sid, shard, attempt)
         if not claimed:
-            return False
+            return bool(lost)
         arrived = time.monotonic()
         drift_ms = (arrived - started) * 1000 / 2
         latest_ms = now_ms + (arrived - started) * 1000  # the store's time by now, at most

@@ -142,15 +142,16 @@ class Recorder:
         """Apply a batch: the likeliest spelling of every id first, all in one call; then the rest the long way."""
         firsts = [(i.inbound.channel, self._likeliest(i.inbound.channel, i.receipt)) for i in items]
         found = await self._store.match_receipts(firsts)
-        groups: dict[int, list[ReceiptRow]] = {}
-        missing: list[_Item] = []
-        for item, match in zip(items, found, strict=True):
+        groups: dict[int, tuple[list[ReceiptRow], list[int]]] = {}
+        rest: list[tuple[_Item, str]] = []
+        for place, (item, match) in enumerate(zip(items, found, strict=True)):
             if not match:
-                missing.append(item)
+                rest.append((item, ""))
                 continue
             r = item.receipt
             sid = match[:_ID_CHARS]
-            groups.setdefault(shard_of_id(sid) if self._store.shards > 1 else 0, []).append(
+            rows, places = groups.setdefault(shard_of_id(sid) if self._store.shards > 1 else 0, ([], []))
+            rows.append(
                 (
                     sid,
                     match[_ID_CHARS:],
@@ -161,14 +162,24 @@ class Recorder:
                     r.network_error or r.err,
                 )
             )
-            learner = self._learners.get(item.inbound.channel)
-            if learner is not None and not learner.learned:
-                learner.matched(r, learner.keys(r)[0])
-        for shard, rows in groups.items():
-            for row, answer in zip(rows, await self._store.apply_receipt_rows(shard, rows), strict=True):
+            places.append(place)
+        doubted: list[Correlation] = []
+        for shard, (rows, places) in groups.items():
+            answers = await self._store.apply_receipt_rows(shard, rows)
+            for row, place, answer in zip(rows, places, answers, strict=True):
+                if answer == "q":
+                    doubted.append(Correlation(row[2], firsts[place][1], row[0], int(row[1])))
+                    rest.append((items[place], row[0]))
+                    continue
                 self._account(row[2], row[3], answer)
-        if missing:
-            await self._apply_rest(missing)
+                learner = self._learners.get(row[2])
+                if learner is not None and not learner.learned and answer in "fp":
+                    learner.matched(items[place].receipt, firsts[place][1])
+        if doubted:
+            # Their own receipt is still to come: looking the id up has put it among those that are done.
+            await self.apply_parked(await self._store.correlate(doubted))
+        if rest:
+            await self._apply_rest(rest)
 
     def _likeliest(self, channel: str, receipt: Receipt) -> str:
         learner = self._learners.get(channel)
@@ -178,33 +189,37 @@ class Recorder:
             return submit_key(receipt.id)
         return learner.keys(receipt)[0]
 
-    async def _apply_rest(self, items: list[_Item]) -> None:
-        lookups = []
-        for i in items:
-            spellings = self._spellings(i.inbound.channel, i.receipt)
-            lookups.append(FoundReceipt(i.inbound.channel, spellings, _payload(i, spellings)))
-        first = [0] * len(items)
-        while items:
-            matches = await self._store.find_receipts(lookups, first)
-            wrong = await self._apply_matches(items, lookups, first, matches)
-            # Another message happens to have this id in that spelling; ours has it in another, or is still to come.
-            first = [found.candidate + 1 for i in wrong if (found := matches[i]) is not None]
-            items, lookups = [items[i] for i in wrong], [lookups[i] for i in wrong]
+    async def _apply_rest(self, items: list[tuple[_Item, str]]) -> None:
+        """Try the other spellings of ids that nobody knows, or that stand for a message to another number (named)."""
+        pending: list[tuple[_Item, FoundReceipt]] = []
+        for item, other in items:
+            channel = item.inbound.channel
+            spellings = self._spellings(channel, item.receipt)
+            if other and len(spellings) == 1:
+                self._count(channel, "quarantined")
+            else:
+                lookup = FoundReceipt(channel, spellings, _payload(item, spellings), {other} if other else set())
+                pending.append((item, lookup))
+        while pending:
+            matches = await self._store.find_receipts([lookup for _, lookup in pending])
+            pending = await self._apply_matches(pending, matches)
 
     async def _apply_matches(
-        self, items: list[_Item], lookups: list[FoundReceipt], first: list[int], matches: list[ReceiptMatch | None]
-    ) -> list[int]:
-        """Apply what was found; returns the places whose match was a guess that the address proved wrong."""
+        self, pending: list[tuple[_Item, FoundReceipt]], matches: list[ReceiptMatch | None]
+    ) -> list[tuple[_Item, FoundReceipt]]:
+        """Apply what was found; returns those whose match was a guess that the address proved wrong."""
         groups: dict[int, list[tuple[int, AppliedReceipt]]] = {}
-        wrong: list[int] = []
+        wrong: list[tuple[_Item, FoundReceipt]] = []
         for place, match in enumerate(matches):
-            channel, receipt = items[place].inbound.channel, items[place].receipt
-            address = items[place].inbound.source.decode("latin-1")
+            item, lookup = pending[place]
+            channel, receipt = item.inbound.channel, item.receipt
+            address = item.inbound.source.decode("latin-1")
             if match is None:
                 # Parked; where an id is known, but as another number's, it looks like a forged one.
-                self._count(channel, "quarantined" if first[place] else "parked")
+                self._count(channel, "quarantined" if lookup.not_of else "parked")
             elif match.candidate and not address:
-                wrong.append(place)
+                lookup.not_of.add(match.id)
+                wrong.append(pending[place])
             else:
                 shard = shard_of_id(match.id)
                 groups.setdefault(shard, []).append(
@@ -227,14 +242,16 @@ class Recorder:
             for (place, applied), answer in zip(group, answers, strict=True):
                 match = matches[place]
                 assert match is not None
-                if answer == "q" and len(lookups[place].candidates) > 1:
-                    wrong.append(place)
+                item, lookup = pending[place]
+                if answer == "q" and len(lookup.candidates) > 1:
+                    lookup.not_of.add(match.id)
+                    wrong.append(pending[place])
                     continue
                 self._account(applied.channel, applied.state, answer)
                 learner = self._learners.get(applied.channel)
                 if learner is not None and answer in "fp":
-                    key = lookups[place].candidates[match.candidate]
-                    if learner.matched(items[place].receipt, key):
+                    key = lookup.candidates[match.candidate]
+                    if learner.matched(item.receipt, key):
                         logger.warning("channel %s: receipts spell ids in another form than before", applied.channel)
         return wrong
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 MOST_MESSAGES = 200
 """More would block the store for milliseconds (1,000 messages: 3 ms measured)."""
+
+HANGING_S = 1.0
+"""A call that failed after longer than this found the store hanging, not refusing."""
 
 Commit = Callable[[int, list[NewMessage]], Awaitable[list[Accepted]]]
 
@@ -64,11 +68,17 @@ class Batcher:
             taken.append(self._waiting.pop(0))
             size += len(taken[-1].messages)
         messages = taken[0].messages if len(taken) == 1 else [m for s in taken for m in s.messages]
+        started = time.monotonic()
         try:
             answers = await self._commit(self._shard, messages)
         except StoreUnavailable as exc:
             for s in taken:
                 _fail(s, exc)
+            if time.monotonic() - started > HANGING_S:
+                # Who waited behind it has waited long enough: the next call may cost them the same again.
+                late, self._waiting = self._waiting, []
+                for s in late:
+                    _fail(s, StoreUnavailable("the store does not answer", outcome="not_stored"))
             return
         except Exception as exc:
             # The boundary of this task: a fault of ours costs its own batch, never those that wait behind it.

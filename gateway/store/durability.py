@@ -221,7 +221,7 @@ async def _check_config(execute: Execute, durability: str) -> list[Problem]:
         # Managed servers forbid CONFIG; what cannot be checked cannot be promised.
         return [_unreadable(durability, allowed=not isinstance(exc, NoPermissionError))]
     except StoreUnavailable as exc:
-        if isinstance(exc.__cause__, NoPermissionError):
+        if isinstance(exc.__cause__, NoPermissionError) or getattr(exc.__cause__, "word", "") == "NOPERM":
             return [_unreadable(durability, allowed=False)]
         raise
     return check_settings(durability, _pairs(answer))

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
@@ -120,6 +120,8 @@ class FoundReceipt:
     channel: str
     candidates: tuple[str, ...]
     payload: bytes
+    not_of: set[str] = field(default_factory=set)
+    """Messages that have such an id but another number."""
 
 
 @dataclass(slots=True)
@@ -437,10 +439,11 @@ class Store:
     # --- claim, settle, release, reap --------------------------------------------------------------------------------
 
     async def claim(
-        self, shard: int, token: str, requests: list[ClaimRequest]
+        self, shard: int, token: str, requests: list[ClaimRequest], *, again: bool = False
     ) -> tuple[int, list[tuple[int, Claimed]], list[tuple[str, int]]]:
         """Claim messages for the free capacity of several channels in one call.
 
+        With `again`, return what an earlier call under this token claimed, whose answer was lost, and nothing new.
         Returns the store's time (epoch ms), pairs of (index into `requests`, message), and pairs (id, attempt) of
         records that could not be read.
         """
@@ -450,8 +453,8 @@ class Store:
             for s in request.sources:
                 args += (s.route, s.rank, *s.min_wait_ms)
         started = time.perf_counter()
-        for _ in range(_CLAIM_PASSES):
-            args[2] = "0"
+        for _ in range(1 if again else _CLAIM_PASSES):
+            args[2] = "1" if again else "0"
             raw = await self._call_twice("claim", shard, args, repeat_at=2)
             if len(raw) != 2:
                 break
@@ -571,42 +574,29 @@ class Store:
                 results[i] = answer.decode()
         return results
 
-    async def find_receipts(
-        self, items: list[FoundReceipt], first: Sequence[int] | None = None
-    ) -> list[ReceiptMatch | None]:
-        """Look up the messages of receipts, trying each one's spellings in order, from the `first` on; None: parked.
+    async def find_receipts(self, items: list[FoundReceipt]) -> list[ReceiptMatch | None]:
+        """Look up the messages of receipts, trying each one's spellings in order; None: parked.
 
         Where an id has several spellings a match is a guess (257 and 0x257 may both exist): compare the address, and
-        when it is another message's, ask again with `first` behind the spelling that matched.
+        when it is another message's, add that one to `not_of` and ask again.
         """
-        starts = first or [0] * len(items)
         results: list[ReceiptMatch | None] = [None] * len(items)
-        # A single spelling is looked up and, when it misses, parked in one step.
-        for k in range(max((len(i.candidates) for i in items), default=0)):
-            places = [i for i, found in enumerate(results) if found is None and starts[i] <= k]
-            await self._find_round(items, places, k, results)
+        await self._find_rounds(items, list(range(len(items))), results)
         several = [i for i, found in enumerate(results) if found is None and len(items[i].candidates) > 1]
         if several:
-            await self._park(items, several, results, again=[i for i in several if not starts[i]])
+            # Parked under each spelling, since the response may come in any. These are many keys, on as many shards: a
+            # response that was recorded when half of them were written is found by looking once more.
+            await self._find_rounds(items, several, [None] * len(items), park=True)
+            await self._find_rounds(items, several, results)
+            known = [items[i] for i in several if results[i] is not None]
+            await self.unpark([(one.channel, key, one.payload) for one in known for key in one.candidates])
         return results
 
-    async def _park(
-        self, items: list[FoundReceipt], places: list[int], results: list[ReceiptMatch | None], *, again: list[int]
+    async def _find_rounds(
+        self, items: list[FoundReceipt], places: list[int], results: list[ReceiptMatch | None], *, park: bool = False
     ) -> None:
-        """Keep receipts until their message is known, under every spelling, since the response may come in any.
-
-        They are many keys, on as many shards: those that may be looked up `again` are, for a response that was
-        recorded when half of the keys were written.
-        """
-        nobody: list[ReceiptMatch | None] = [None] * len(items)
-        last = max(len(items[i].candidates) for i in places)
-        for k in range(last):
-            await self._find_round(items, places, k, nobody, park=True)
-        for k in range(last):
-            await self._find_round(items, [i for i in again if results[i] is None], k, results)
-        await self.unpark(
-            [(items[i].channel, key, items[i].payload) for i in again if results[i] for key in items[i].candidates]
-        )
+        for k in range(max((len(items[i].candidates) for i in places), default=0)):
+            await self._find_round(items, [i for i in places if results[i] is None or park], k, results, park=park)
 
     async def _find_round(
         self,
@@ -626,12 +616,15 @@ class Store:
             args: list[Any] = [PARKED_PER_CHANNEL, PARKED_TTL_S, self._correlation_days, "p"]
             for i in group:
                 one = items[i]
-                alone = "1" if park or len(one.candidates) == 1 else "0"
-                args += (one.channel, one.candidates[k], "1" if k == 0 else "0", alone, one.payload)
+                # A single spelling is looked up and, when it misses, parked in one step.
+                alone = len(one.candidates) == 1
+                args += (
+                    one.channel, one.candidates[k], "1" if alone else "0", "1" if park or alone else "0", one.payload
+                )  # fmt: skip
             raw = await self._timed("receipt_find", shard, args, len(group))
             for i, answer in zip(group, raw, strict=True):
-                if len(answer) > _ID_CHARS:
-                    results[i] = ReceiptMatch(answer[:_ID_CHARS].decode(), int(answer[_ID_CHARS:]), k)
+                if len(answer) > _ID_CHARS and (sid := answer[:_ID_CHARS].decode()) not in items[i].not_of:
+                    results[i] = ReceiptMatch(sid, int(answer[_ID_CHARS:]), k)
 
     async def apply_receipts(self, shard: int, items: list[AppliedReceipt]) -> list[str]:
         """Apply final receipts; one letter an item, see `lua/receipt.lua`."""

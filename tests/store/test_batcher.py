@@ -140,7 +140,7 @@ async def test_lanes_and_shards_do_not_wait_for_each_other(store: Store, monkeyp
     held = asyncio.Event()
 
     async def slow(shard: int, messages: list[NewMessage]) -> list[Accepted]:
-        if messages[0].category == 2:
+        if messages[0].kind.category == 2:
             await held.wait()
         return await commit(shard, messages)
 

@@ -99,7 +99,7 @@ async def test_slots_are_shared_and_never_held_twice(two: list[Store]) -> None:
     assert await b.bind_slots("ch", 3, 2) == [3]
     assert await a.bind_slots("ch", 3, 2) == [1, 2]
     await a.give_slots_back("ch", 3)
-    assert await b.bind_slots("ch", 3, 3) == [1, 2, 3]
+    assert sorted(await b.bind_slots("ch", 3, 3)) == [1, 2, 3]
     assert await a.bind_slots("ch", 3, 3) == []
 
 

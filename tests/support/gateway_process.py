@@ -93,7 +93,8 @@ class Traffic:
 class AuditedGateway(GatewayProcess):
     """One `smsgw run` with a client's ledger in `client`; the arguments are those of `GatewayProcess`.
 
-    `shards` and further lines for `[store]` make another store; categories have no per-number caps.
+    `shards` and further lines for `[store]` make another store; categories have no per-number caps. With `wait` the
+    block begins when it is ready.
     """
 
     def __init__(
@@ -104,8 +105,10 @@ class AuditedGateway(GatewayProcess):
         shards: int = 1,
         store: str = "",
         categories: str = CATEGORIES,
+        wait: bool = True,
         **options: Any,
     ) -> None:
+        self._wait = wait
         store = f"shards = {shards}\n{store}"
         super().__init__(directory, channels, store=store, categories=categories, **options)
         self.client: list[ClientRow] = []
@@ -113,9 +116,10 @@ class AuditedGateway(GatewayProcess):
         self.undecided: set[str] = set()
         self._numbers = itertools.count(1)
 
-    async def start(self, *, ready: bool = True, **env: str) -> None:
+    async def start(self, *, ready: bool | None = None, **env: str) -> None:
+        """Start it (again); wait until it is ready, unless told otherwise here or with `wait`."""
         # The events of the log are read by `events`.
-        await super().start(ready=ready, **{"SMSGW_LOG_FORMAT": "json", **env})
+        await super().start(ready=self._wait if ready is None else ready, **{"SMSGW_LOG_FORMAT": "json", **env})
 
     async def crash(self) -> None:
         """Kill -9 every process of the gateway, the store included, in one moment; returns when all are gone."""

@@ -80,7 +80,7 @@ def bring_forward(valkey: ValkeyServer, family: str, shards: int = 1) -> None:
             p = f"gw:{{s{shard:02d}}}:{family}:"
             past = int(time.time()) // 300 * 300 - 300
             for key in client.keys(p + "*"):
-                if not key.endswith(b"cursor"):
+                if not key.endswith((b"cursor", b":%d" % past)):
                     client.rpush(f"{p}{past}", *client.lrange(key, 0, -1))
                     client.delete(key)
             client.set(p + "cursor", past)

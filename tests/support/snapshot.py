@@ -13,22 +13,32 @@ _LIVE = "qhfrw"
 
 def snapshot(client: redis.Redis) -> dict[str, Any]:
     """Return key → value for all keys (lists as lists, hashes and sorted sets as dicts, sets as sorted lists)."""
-    found: dict[str, Any] = {}
     keys = sorted(client.keys("*"))
-    for key in keys:
-        kind = client.type(key)
-        name = key.decode("latin-1")
-        if kind == b"string":
-            found[name] = client.get(key)
-        elif kind == b"hash":
-            found[name] = client.hgetall(key)
-        elif kind == b"list":
-            found[name] = client.lrange(key, 0, -1)
-        elif kind == b"set":
-            found[name] = sorted(client.smembers(key))
-        else:
-            found[name] = dict(client.zrange(key, 0, -1, withscores=True))
+    with client.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.type(key)
+        kinds = pipe.execute()
+        for key, kind in zip(keys, kinds, strict=True):
+            _READ[kind](pipe, key)
+        values = pipe.execute()
+    found: dict[str, Any] = {}
+    for key, value in zip(keys, values, strict=True):
+        if isinstance(value, set):
+            value = sorted(value)
+        elif isinstance(value, list) and value and isinstance(value[0], tuple):
+            value = dict(value)
+        found[key.decode("latin-1")] = value
     return found
+
+
+_READ: dict[bytes, Any] = {
+    b"string": lambda pipe, key: pipe.get(key),
+    b"hash": lambda pipe, key: pipe.hgetall(key),
+    b"list": lambda pipe, key: pipe.lrange(key, 0, -1),
+    b"set": lambda pipe, key: pipe.smembers(key),
+    b"zset": lambda pipe, key: pipe.zrange(key, 0, -1, withscores=True),
+    b"none": lambda pipe, key: pipe.get(key),  # lapsed in between
+}
 
 
 def parsed(snap: dict[str, Any]) -> dict[str, records.Record]:
@@ -64,6 +74,7 @@ def check_consistent(snap: dict[str, Any]) -> dict[str, records.Record]:
                 rings[name.removeprefix(f"{p}ring:")] = [a.decode() for a in value]
         for sid, r in mine.items():
             where = places.get(sid, [])
+            assert r.state == "q" or r.final or sid not in claimed, f"held by a worker, and {r.state}"
             if r.state == "q":
                 assert len(where) + claimed.count(sid) == 1, f"queued in {where}, claimed {claimed.count(sid)} times"
                 if where:

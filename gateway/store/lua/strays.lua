@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=no-writes
 --@include _record
 -- Look at the head of a ring that no channel serves any more: the first account's entries with their records.
 --
