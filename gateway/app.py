@@ -367,7 +367,7 @@ class _StoppedEarly(Exception):
 
 
 class _StoreWatch:
-    """Asks every 30 s whether the store still keeps the promise, and tells the store what was found."""
+    """Asks every 30 s (`store.check_every_s`) whether the store still keeps the promise, and tells the store what was found."""
 
     def __init__(self, worker: _Worker, store: Store) -> None:
         self._worker = worker
@@ -384,7 +384,8 @@ class _StoreWatch:
         return await durability.inspect(self._execute, self._durability, self._disk)
 
     async def run(self) -> None:
-        await durability.watch(self._execute, self._durability, self.take, self._disk)
+        every_s = self._worker.settings.store.check_every_s
+        await durability.watch(self._execute, self._durability, self.take, self._disk, every_s=every_s)
 
     def take(self, health: durability.Health) -> None:
         problems = [str(p) for p in health.problems]

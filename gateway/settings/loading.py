@@ -155,6 +155,7 @@ class _Loader:
             durability=raw.durability,
             binary=raw.binary,
             max_queued=raw.max_queued,
+            check_every_s=raw.check_every_s,
         )
 
     def _admin(self, raw: schema.AdminSection) -> AdminSettings:

@@ -25,6 +25,7 @@ class StoreSettings:
     durability: str = "strict"  # strict | replicated | relaxed
     binary: str = ""  # another server executable for the embedded store
     max_queued: int = 2_000_000
+    check_every_s: float = 30.0  # how often its settings are compared with the durability promised
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,7 @@ def parse(sid: str, raw: bytes) -> Record:
     at += dl
     sender, gate, tags = raw[at : at + el].decode().split(US)
     at += el
-    body = orjson.loads(raw[at : at + bl])
+    body = _read_body(raw[at : at + bl])
     at += bl
     t = len(raw) - TRAILER_BYTES
     attempts, receipts, reason, code = _read_log(raw[at:t])
@@ -202,6 +202,15 @@ def parse(sid: str, raw: bytes) -> Record:
         reason=reason,
         carrier_code=code,
     )
+
+
+def _read_body(raw: bytes) -> dict[str, Any]:
+    """Read the body; empty when it cannot be read, so that such a message still has a state to show."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _read_log(log: bytes) -> tuple[list[Attempt], list[PartReceipt], str, str]:

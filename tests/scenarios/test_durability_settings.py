@@ -50,9 +50,7 @@ async def test_a_weaker_store_is_named_and_never_promised_on(tmp_path: Path, wea
         await gateway.audit([smsc])
 
 
-async def _changed_and_back(
-    gateway: AuditedGateway, admin: redis.Redis, setting: str, weaker: str, right: str
-) -> None:
+async def _changed_and_back(gateway: AuditedGateway, admin: redis.Redis, setting: str, weaker: str, right: str) -> None:
     admin.config_set(setting, weaker)
     await until(lambda: _names(gateway, setting))
     await until(lambda: _refuses(gateway))

@@ -29,9 +29,7 @@ async def test_a_worker_killed_twenty_times_loses_nothing(tmp_path: Path) -> Non
     dice = random.Random(7)
     async with (
         carrier(latency_s=0.03, latency_jitter_s=0.02) as smsc,
-        AuditedGateway(
-            tmp_path, {"cm-a": smsc.port}, shards=4, channel="response_timer_s = 0.5\nbinds = 2"
-        ) as gateway,
+        AuditedGateway(tmp_path, {"cm-a": smsc.port}, shards=4, channel="response_timer_s = 0.5\nbinds = 2") as gateway,
     ):
         slowest_s = 0.0
         async with gateway.traffic(every_s=0.05):

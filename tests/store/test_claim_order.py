@@ -344,3 +344,13 @@ async def test_a_ring_forgets_accounts_without_work(one: Store, valkey: ValkeySe
         snap = snapshot(client)
     check_consistent(snap)
     assert not any(":ring:" in name or ":q:" in name for name in snap)
+
+
+async def test_a_queue_emptied_to_the_last_leaves_its_ring(one: Store, valkey: ValkeyServer) -> None:
+    for _ in range(2):
+        ids = await stock(one, 3)
+        assert [c.id for _, c in await take(one, request(3))] == ids
+        with valkey.sync() as client:
+            snap = snapshot(client)
+        check_consistent(snap)
+        assert not any(":ring:" in name for name in snap)

@@ -29,7 +29,7 @@ from gateway.model import Category, shard_of_id
 from gateway.settings import Settings
 from gateway.store.store import AppliedReceipt, Settlement, Store
 from tests.conftest import with_shards
-from tests.support.messages import accept, message, request
+from tests.support.messages import accept, message, number, request
 from tests.support.snapshot import check_consistent, snapshot
 from tests.support.valkey import ValkeyServer
 
@@ -70,6 +70,7 @@ class Moves(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
+        """Empty the server, open both workers' stores and accept the first nine messages."""
         with self.server.sync() as client:
             client.flushall()
         base = with_shards(Settings(config_dir=Path("config")), SHARDS)
@@ -81,6 +82,7 @@ class Moves(RuleBasedStateMachine):
             # Nothing here waits for a grace: what is uncertain is decided by the next look at `due`.
             store._graces = [0, 0, 0]
             self.stores[name] = store
+        self.accept([(i % 3, "aab"[i // 3], 1 + i % 2, "g" if i == 8 else "") for i in range(9)], False)
 
     # --- moves
 
@@ -94,9 +96,10 @@ class Moves(RuleBasedStateMachine):
     )
     def accept(self, kinds: list[tuple[int, str, int, str]], later: bool) -> None:
         store = self.stores[WORKERS[0]]
+        at = 4_000_000_000_000 if later else 0
         ms = [
-            message(store, category=c, account=a, parts=p, gate=g, send_at_ms=4_000_000_000_000 if later else 0)
-            for c, a, p, g in kinds
+            message(store, number(len(self.accepted) + i), category=c, account=a, parts=p, gate=g, send_at_ms=at)
+            for i, (c, a, p, g) in enumerate(kinds)
         ]
         assert self.do(accept(store, *ms)) == ["accepted"] * len(ms)
         self.accepted |= {m.id: m for m in ms}

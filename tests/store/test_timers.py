@@ -179,6 +179,25 @@ async def test_a_receipt_settles_the_uncertain_and_their_time_finds_nothing(stor
     assert await state_of(store, m.id) == ("D", "")
 
 
+async def test_a_late_answer_proves_no_more_than_its_own_attempt(store: Store) -> None:
+    """The first attempt's late answer takes its copy back, and with it the mark; the second's leaves the first open."""
+    first, second = message(store), message(store)
+    await accept(store, first, second)
+    a, b = await claim(store)
+    for c in (a, b):
+        await settle(store, c, "U")
+    item = Settlement(a.id, 0, 1, "s", "ch", 60_000, 1)
+    assert await store.settle(0, [item]) == ["l"]
+    (again,) = await claim(store, token="b")
+    assert (again.id, again.attempt) == (b.id, 2)
+    await settle(store, again, "U")
+    assert await store.settle(0, [replace(item, id=b.id, attempt=2)]) == ["l"]
+    for sid, flagged in ((a.id, False), (b.id, True)):
+        record = await store.get(sid)
+        assert record is not None
+        assert (record.state, record.possible_duplicate) == ("s", flagged)
+
+
 @pytest.mark.parametrize(("verb", "state"), [("r", "E"), ("u", "K")])
 async def test_what_is_over_when_it_is_due_is_not_sent_again(store: Store, verb: str, state: str) -> None:
     m = message(store, ttl_ms=30)

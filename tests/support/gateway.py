@@ -45,10 +45,11 @@ class GatewayProcess:
         store: str = "",
         dispatch_workers: int = 1,
         api_workers: int = 1,
+        data_dir: Path | None = None,
     ) -> None:
         self.directory = directory
         self.config_dir = directory / "config"
-        self.data_dir = directory / "var"
+        self.data_dir = data_dir or directory / "var"
         self.api_port, self.admin_port = free_port(), free_port()
         self.key, key_hash = new_key()
         self.process: asyncio.subprocess.Process | None = None

@@ -391,7 +391,9 @@ async def _raw_records(store: Store) -> list[tuple[str, bytes]]:
         if keys:
             values = await store.client.execute("MGET", *keys)
             found += [
-                (key.rpartition(b":")[2].decode(), raw) for key, raw in zip(keys, values, strict=True) if raw is not None
+                (key.rpartition(b":")[2].decode(), raw)
+                for key, raw in zip(keys, values, strict=True)
+                if raw is not None
             ]
         cursor = int(raw_cursor)
         if cursor == 0:

@@ -22,12 +22,9 @@ def snapshot(client: redis.Redis) -> dict[str, Any]:
             _READ[kind](pipe, key)
         values = pipe.execute()
     found: dict[str, Any] = {}
-    for key, value in zip(keys, values, strict=True):
-        if isinstance(value, set):
-            value = sorted(value)
-        elif isinstance(value, list) and value and isinstance(value[0], tuple):
-            value = dict(value)
-        found[key.decode("latin-1")] = value
+    for key, kind, value in zip(keys, kinds, values, strict=True):
+        name = key.decode("latin-1")
+        found[name] = sorted(value) if kind == b"set" else dict(value) if kind == b"zset" else value
     return found
 
 
