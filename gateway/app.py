@@ -367,7 +367,7 @@ class _StoppedEarly(Exception):
 
 
 class _StoreWatch:
-    """Asks every 30 s (`store.check_every_s`) whether the store still keeps the promise, and tells the store what was found."""
+    """Asks each `store.check_every_s` whether the store keeps its promise, and tells the store what was found."""
 
     def __init__(self, worker: _Worker, store: Store) -> None:
         self._worker = worker

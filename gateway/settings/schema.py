@@ -24,8 +24,8 @@ _LIMIT = re.compile(r"([1-9][0-9]{0,4})/([1-9][0-9]{0,7})(s|m|h|d)")
 _HOURS = re.compile(r"([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})")
 _SENDER = re.compile(r"[0-9]{1,20}|[A-Za-z0-9 &._-]{1,11}")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-MAX_WINDOW_S = 31 * 86_400
-"""Longest window of a per-number limit: the counters of one number stay small and lapse within a month."""
+MAX_WINDOW_S = 7 * 86_400
+"""Longest window of a per-number limit: the store keeps the counters of a number for eight days at least."""
 
 
 class Section(BaseModel):
@@ -97,7 +97,7 @@ def _limit(value: Any) -> Any:
         raise ValueError('"count/duration" is wanted, duration in s, m, h or d, as in "5/3600s" or "1/7d"')
     window_s = int(match[2]) * _UNIT_S[match[3]]
     if window_s > MAX_WINDOW_S:
-        raise ValueError("the longest window is 31d")
+        raise ValueError("the longest window is 7d")
     return (int(match[1]), window_s)
 
 

@@ -24,6 +24,7 @@ _REFUSED: Final = re.compile(
     r"|ERR max number of clients reached|ERR Client sent AUTH|ERR invalid password)\b"
 )
 
+
 class Refused(Exception):
     """The server refused a command before it did anything; `word` is that of its error code."""
 
@@ -103,7 +104,7 @@ class Link(asyncio.Protocol):
         if answer is False:
             return  # not whole yet; the protocol of version 2 has no other False
         waiter = self._waiter
-        if waiter is None or waiter.done():
+        if waiter is None or waiter.done() or self._reader.has_data():
             if isinstance(answer, Refused):
                 self._refused = answer  # told before we asked: too many clients
             self._fail(ConnectionError("an answer without a question"))

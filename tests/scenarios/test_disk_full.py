@@ -35,11 +35,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.needs_root
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
 async def test_a_full_disk_costs_answers_and_no_message(tmp_path: Path, small_disk: Path) -> None:
+    options = {"data_dir": small_disk / "var", "store": "check_every_s = 0.5"}
     async with (
         carrier(redeliver_s=0.2) as smsc,
-        AuditedGateway(
-            tmp_path, {"cm-a": smsc.port}, data_dir=small_disk / "var", store="check_every_s = 0.5"
-        ) as gateway,
+        AuditedGateway(tmp_path, {"cm-a": smsc.port}, **options) as gateway,
     ):
         async with gateway.traffic(every_s=0.02) as traffic:
             await until(lambda: traffic.accepted > 100)

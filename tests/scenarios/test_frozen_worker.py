@@ -74,7 +74,9 @@ async def test_a_worker_frozen_for_less_than_its_lease_goes_on(valkey: ValkeySer
     """F09: no take-over, no copies."""
     async with carrier() as smsc:
         settings = line_settings([channel_to(smsc, "a")])
-        frozen = await asyncio.create_subprocess_exec(*arguments_of(valkey.url, "frozen01", LEASE_S, smsc.port, max_tps=200))
+        frozen = await asyncio.create_subprocess_exec(
+            *arguments_of(valkey.url, "frozen01", LEASE_S, smsc.port, max_tps=200)
+        )
         try:
             await until(lambda: smsc.counters.binds == 1, timeout_s=20)
             async with worker(settings, valkey, "living01", bound=False) as w:

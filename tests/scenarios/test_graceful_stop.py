@@ -17,7 +17,7 @@ END_S = 35.0
 async def test_a_stop_under_traffic_loses_and_doubles_nothing(tmp_path: Path) -> None:
     async with (
         carrier(latency_s=LATENCY_S) as smsc,
-        AuditedGateway(tmp_path, {"cm-a": smsc.port}, dispatch_workers=2, channel="window = 100\nbinds = 2") as gateway,
+        AuditedGateway(tmp_path, {"cm-a": smsc.port}, dispatch_workers=2, channel="window = 40\nbinds = 2") as gateway,
     ):
         async with gateway.traffic(every_s=0.05, surely=False) as traffic:
             await until(lambda: smsc.counters.submits > 150)

@@ -42,20 +42,19 @@ def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_three_parts_arrive_as_one_message(valkey: ValkeyServer, shards: int) -> None:
-    async with carrier() as smsc:
-        async with worker(line_settings([channel_to(smsc, "a")], shards=shards), valkey) as w:
-            ms = [long_message(w.store) for _ in range(10)]
-            ms.append(long_message(w.store, msisdn=ms[0].msisdn))
-            sids = await accepted(w.store, ms)
-            await end_as(w.store, sids, D=11)
-            for m in ms[1:10]:
-                rows = smsc.ledger.to(m.msisdn)
-                assert [s.part()[1:] for s in rows] == [(3, 1), (3, 2), (3, 3)]
-                assert len({s.part()[0] for s in rows}) == 1
-                assert text_of(rows) == TEXT
-                assert (await record(w.store, m.id)).parts_delivered == 3
-            # Two to one handset must not mix their parts.
-            assert len({s.part()[0] for s in smsc.ledger.to(ms[0].msisdn)}) == 2
+    async with carrier() as smsc, worker(line_settings([channel_to(smsc, "a")], shards=shards), valkey) as w:
+        ms = [long_message(w.store) for _ in range(10)]
+        ms.append(long_message(w.store, msisdn=ms[0].msisdn))
+        sids = await accepted(w.store, ms)
+        await end_as(w.store, sids, D=11)
+        for m in ms[1:10]:
+            rows = smsc.ledger.to(m.msisdn)
+            assert [s.part()[1:] for s in rows] == [(3, 1), (3, 2), (3, 3)]
+            assert len({s.part()[0] for s in rows}) == 1
+            assert text_of(rows) == TEXT
+            assert (await record(w.store, m.id)).parts_delivered == 3
+        # Two to one handset must not mix their parts.
+        assert len({s.part()[0] for s in smsc.ledger.to(ms[0].msisdn)}) == 2
 
 
 @pytest.mark.parametrize("status", [0x08, 0x58])
@@ -130,16 +129,15 @@ async def test_parts_without_an_answer_are_the_only_copies(
 
 
 async def test_a_message_longer_than_the_window_goes_out_in_turns(valkey: ValkeyServer) -> None:
-    async with carrier() as smsc:
-        async with worker(line_settings([channel_to(smsc, "a", window=2)]), valkey) as w:
-            ms = [long_message(w.store) if i % 2 else message(w.store) for i in range(6)]
-            sids = await accepted(w.store, ms)
-            await end_as(w.store, sids, D=6)
-            assert sorted(parts_of(smsc)) == [1] * 6 + [2] * 3 + [3] * 3
-            for m in ms:
-                r = await record(w.store, m.id)
-                assert r.attempt == 1
-                assert not r.possible_duplicate
+    async with carrier() as smsc, worker(line_settings([channel_to(smsc, "a", window=2)]), valkey) as w:
+        ms = [long_message(w.store) if i % 2 else message(w.store) for i in range(6)]
+        sids = await accepted(w.store, ms)
+        await end_as(w.store, sids, D=6)
+        assert sorted(parts_of(smsc)) == [1] * 6 + [2] * 3 + [3] * 3
+        for m in ms:
+            r = await record(w.store, m.id)
+            assert r.attempt == 1
+            assert not r.possible_duplicate
 
 
 async def test_the_worst_part_is_the_messages_state(valkey: ValkeyServer) -> None:

@@ -26,7 +26,8 @@ async def two_channels(valkey: ValkeyServer, **changes: object) -> AsyncIterator
     async with carrier(receipts=False) as bad, carrier() as good:
         settings = line_settings([channel_to(bad, "a", **changes), channel_to(good, "b")])
         routes = tuple(
-            RouteSettings(name, RouteMatch(country="CN"), (RankedChannel(id, 0),)) for name, id in (("r", "a"), ("r2", "b"))
+            RouteSettings(name, RouteMatch(country="CN"), (RankedChannel(id, 0),))
+            for name, id in (("r", "a"), ("r2", "b"))
         )
         async with worker(replace(settings, routes=routes), valkey) as w:
             yield w, bad, good

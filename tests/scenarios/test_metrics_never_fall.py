@@ -48,26 +48,32 @@ async def test_counters_never_fall_and_tell_nothing(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("SMSGW_LOG_LEVEL", "debug")
     options = {"double_rate": 0.1, "unknown_rate": 0.1, "wrong_destination_rate": 0.1, "failed_rate": 0.1}
     async with carrier(**options) as smsc, AuditedGateway(tmp_path, {"cm-a": smsc.port}) as gateway:
-        shown = ""
         seen: Samples = {}
         async with gateway.traffic(every_s=0.05):
             await _plant(gateway)
             smsc.send_mo(f"86{NUMBER}", "106900001", CANARIES["what a handset wrote"].encode())
             smsc.send_raw(b"\x00\x00\x00\x10\x00\x00\x7f\x7f\x00\x00\x00\x00\x00\x00\x00\x09")  # an unknown command
             for role in ("dispatch", "api", "admin"):
-                await until(lambda: _counts(gateway, "smsgw_submits_total", above=_total(seen)))
-                [worker] = gateway.workers(role)
-                seen, shown = await _not_fallen(gateway, seen)
-                worker.kill()
-                await until(lambda: _ready_again(gateway, worker.pid, role))
-                for _ in range(3):
-                    seen, shown = await _not_fallen(gateway, seen)
+                seen = await _through_a_kill(gateway, role, seen)
         await until(lambda: _counts(gateway, "smsgw_worker_restarts_total", above=2))
         seen, shown = await _not_fallen(gateway, seen)
         assert sum(_counting(name) for name, _ in seen) > 100
         _check_labels(seen)
         assert await gateway.terminate() == 0
         _check_canaries(gateway, shown)
+
+
+async def _through_a_kill(gateway: AuditedGateway, role: str, seen: Samples) -> Samples:
+    """Kill a role's worker between two looks at the metrics, and look until it is back; returns the last ones."""
+    submits = _total(seen)
+    await until(lambda: _counts(gateway, "smsgw_submits_total", above=submits))
+    [worker] = gateway.workers(role)
+    seen, _ = await _not_fallen(gateway, seen)
+    worker.kill()
+    await until(lambda: _ready_again(gateway, worker.pid, role))
+    for _ in range(3):
+        seen, _ = await _not_fallen(gateway, seen)
+    return seen
 
 
 async def _plant(gateway: AuditedGateway) -> None:

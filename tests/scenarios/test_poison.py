@@ -21,30 +21,27 @@ async def test_poison_fails_alone(valkey: ValkeyServer, shards: int) -> None:
         "cannot_be_built": orjson.dumps({"e": "gsm7"}),  # no text
         "cannot_be_encoded": orjson.dumps({"t": "\u4e2d" * 5, "e": "gsm7"}),
     }
-    async with carrier() as smsc:
-        async with worker(line_settings([channel_to(smsc, "a")], shards=shards), valkey) as w:
-            bad = {reason: message(w.store, body=body) for reason, body in bodies.items()}
-            bad["cannot_be_encoded too"] = message(w.store, sender="a sender far too long for any field of SMPP")
-            good = [message(w.store) for _ in range(40)]
-            await accepted(w.store, [*good[:20], *bad.values(), *good[20:]])
-            await end_as(w.store, [m.id for m in good], D=40)
-            for reason, m in bad.items():
+    async with carrier() as smsc, worker(line_settings([channel_to(smsc, "a")], shards=shards), valkey) as w:
+        bad = {reason: message(w.store, body=body) for reason, body in bodies.items()}
+        bad["cannot_be_encoded too"] = message(w.store, sender="a sender far too long for any field of SMPP")
+        good = [message(w.store) for _ in range(40)]
+        await accepted(w.store, [*good[:20], *bad.values(), *good[20:]])
+        await end_as(w.store, [m.id for m in good], D=40)
+        for reason, m in bad.items():
 
-                async def failed(sid: str = m.id) -> bool:
-                    return (await record(w.store, sid)).state == "F"
+            async def failed(sid: str = m.id) -> bool:
+                return (await record(w.store, sid)).state == "F"
 
-                await until(failed)
-                assert (await record(w.store, m.id)).reason == reason.removesuffix(" too")
-            assert len(smsc.ledger.submits) == 40
-            await until(lambda: w.dispatcher.claims == 0)
-            for shard in range(shards):
-                assert await w.store.claims_held(shard) == []
-            assert await w.store.waiting() == 0
+            await until(failed)
+            assert (await record(w.store, m.id)).reason == reason.removesuffix(" too")
+        assert len(smsc.ledger.submits) == 40
+        await until(lambda: w.dispatcher.claims == 0)
+        for shard in range(shards):
+            assert await w.store.claims_held(shard) == []
+        assert await w.store.waiting() == 0
 
 
-async def test_a_fault_in_our_encoder_ends_one_message(
-    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_fault_in_our_encoder_ends_one_message(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     encode_parts = channel.encode_parts
 
     def failing(text: str, *args: object, **kwargs: object) -> list[bytes]:
@@ -53,13 +50,12 @@ async def test_a_fault_in_our_encoder_ends_one_message(
         return encode_parts(text, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(channel, "encode_parts", failing)
-    async with carrier() as smsc:
-        async with worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
-            poison = message(w.store, body=orjson.dumps({"t": "poison", "e": "gsm7"}), parts=2)
-            good = [message(w.store) for _ in range(10)]
-            await accepted(w.store, [poison, *good])
-            await end_as(w.store, [poison.id], F=1)
-            await end_as(w.store, [m.id for m in good], D=10)
+    async with carrier() as smsc, worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
+        poison = message(w.store, body=orjson.dumps({"t": "poison", "e": "gsm7"}), parts=2)
+        good = [message(w.store) for _ in range(10)]
+        await accepted(w.store, [poison, *good])
+        await end_as(w.store, [poison.id], F=1)
+        await end_as(w.store, [m.id for m in good], D=10)
 
 
 async def test_a_fault_in_settling_one_message_does_not_stop_the_rest(
@@ -92,29 +88,28 @@ async def test_a_fault_in_settling_one_message_does_not_stop_the_rest(
 async def test_a_fault_in_a_periodic_task_does_not_end_it(
     valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with carrier() as smsc:
-        async with worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
-            due, heartbeat = w.store.due, w.store.heartbeat
-            failures = {"due": 0, "heartbeat": 0}
+    async with carrier() as smsc, worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
+        due, heartbeat = w.store.due, w.store.heartbeat
+        failures = {"due": 0, "heartbeat": 0}
 
-            async def failing_due(shard: int) -> tuple[int, int]:
-                failures["due"] += 1
-                if failures["due"] == 1:
-                    raise KeyError("a fault of ours")
-                return await due(shard)
+        async def failing_due(shard: int) -> tuple[int, int]:
+            failures["due"] += 1
+            if failures["due"] == 1:
+                raise KeyError("a fault of ours")
+            return await due(shard)
 
-            async def failing_heartbeat(*args: object, **kwargs: object) -> object:
-                failures["heartbeat"] += 1
-                if failures["heartbeat"] == 1:
-                    raise KeyError("a fault of ours")
-                return await heartbeat(*args, **kwargs)  # type: ignore[arg-type]
+        async def failing_heartbeat(*args: object, **kwargs: object) -> object:
+            failures["heartbeat"] += 1
+            if failures["heartbeat"] == 1:
+                raise KeyError("a fault of ours")
+            return await heartbeat(*args, **kwargs)  # type: ignore[arg-type]
 
-            monkeypatch.setattr("gateway.dispatch.timers._RETRY_S", 0.05)
-            monkeypatch.setattr(w.store, "due", failing_due)
-            monkeypatch.setattr(w.store, "heartbeat", failing_heartbeat)
-            w.dispatcher._lease.beat_soon()
-            await until(lambda: failures["heartbeat"] == 1)
-            w.dispatcher._lease.beat_soon()
-            await until(lambda: failures["due"] > 2 and failures["heartbeat"] > 1)
-            await end_as(w.store, await accepted(w.store, [message(w.store)]), D=1)
-            assert not [t for t in asyncio.all_tasks() if t.get_name() in ("lease", "timers") and t.done()]
+        monkeypatch.setattr("gateway.dispatch.timers._RETRY_S", 0.05)
+        monkeypatch.setattr(w.store, "due", failing_due)
+        monkeypatch.setattr(w.store, "heartbeat", failing_heartbeat)
+        w.dispatcher._lease.beat_soon()
+        await until(lambda: failures["heartbeat"] == 1)
+        w.dispatcher._lease.beat_soon()
+        await until(lambda: failures["due"] > 2 and failures["heartbeat"] > 1)
+        await end_as(w.store, await accepted(w.store, [message(w.store)]), D=1)
+        assert not [t for t in asyncio.all_tasks() if t.get_name() in ("lease", "timers") and t.done()]

@@ -8,6 +8,7 @@ power is sure to hold. That the method finds losses is shown with `appendfsync e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import re
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from gateway.errors import StoreUnavailable
 from gateway.model import Accepted, NewMessage
@@ -90,7 +92,14 @@ def server(request: pytest.FixtureRequest, trace: Path) -> Iterator[ValkeyServer
     started = ValkeyServer(appendfsync=request.param)
     started.start("strace", "-f", "-y", "-e", "trace=write,fdatasync,fsync", "-o", str(trace))
     yield started
+    with contextlib.suppress(redis.RedisError, OSError):
+        os.kill(_pid(started), signal.SIGKILL)  # it would outlive the strace that `stop` ends
     started.stop()
+
+
+def _pid(server: ValkeyServer) -> int:
+    with server.sync() as client:
+        return int(client.info("server")["process_id"])
 
 
 class Load:
@@ -130,9 +139,7 @@ class Load:
 
 def cut_power(server: ValkeyServer, trace: Path) -> tuple[int, int]:
     """Kill the server under its strace and take away what no finished fsync covers; returns (written, durable)."""
-    with server.sync() as client:
-        pid = client.info("server")["process_id"]
-    os.kill(pid, signal.SIGKILL)
+    os.kill(_pid(server), signal.SIGKILL)
     assert server.process is not None
     server.process.wait(10)
     written, durable = sizes(trace)

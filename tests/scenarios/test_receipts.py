@@ -73,17 +73,16 @@ async def test_five_times_the_same_on_two_binds(valkey: ValkeyServer) -> None:
 
 
 async def test_an_id_nobody_knows_yet_is_kept_until_it_is_known(valkey: ValkeyServer) -> None:
-    async with carrier(receipts=False) as smsc:
-        async with worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
-            m = message(w.store)
-            smsc.send_raw(receipt_pdu("1", m.msisdn, 1) + receipt_pdu("77777", m.msisdn, 2))
-            await until(lambda: acks(smsc) == 2)
-            assert counted(w, "parked") == 2
-            await accepted(w.store, [m])
-            await end_as(w.store, [m.id], D=1)
-            known = await w.store.parked(0, "a")
-            assert known[1] == []
-            assert known[0] >= 1  # the other one stays for a day, under each of its spellings
+    async with carrier(receipts=False) as smsc, worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
+        m = message(w.store)
+        smsc.send_raw(receipt_pdu("1", m.msisdn, 1) + receipt_pdu("77777", m.msisdn, 2))
+        await until(lambda: acks(smsc) == 2)
+        assert counted(w, "parked") == 2
+        await accepted(w.store, [m])
+        await end_as(w.store, [m.id], D=1)
+        known = await w.store.parked(0, "a")
+        assert known[1] == []
+        assert known[0] >= 1  # the other one stays for a day, under each of its spellings
 
 
 @pytest.mark.parametrize(
@@ -179,49 +178,46 @@ async def test_only_the_channel_that_took_the_message_may_report_it(valkey: Valk
 async def test_the_first_final_receipt_wins(
     valkey: ValkeyServer, stats: list[str], state: str, corrected: bool
 ) -> None:
-    async with carrier(receipts=False) as smsc:
-        async with worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
-            m = message(w.store)
-            await accepted(w.store, [m])
-            await end_as(w.store, [m.id], s=1)
-            for i, stat in enumerate(stats, 1):
-                smsc.send_raw(receipt_pdu(smsc.ledger.submits[0].smsc_id, m.msisdn, i, stat))
-                await until(lambda i=i: acks(smsc) == i)
-            r = await record(w.store, m.id)
-            assert (r.state, r.late_correction) == (state, corrected)
+    async with carrier(receipts=False) as smsc, worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
+        m = message(w.store)
+        await accepted(w.store, [m])
+        await end_as(w.store, [m.id], s=1)
+        for i, stat in enumerate(stats, 1):
+            smsc.send_raw(receipt_pdu(smsc.ledger.submits[0].smsc_id, m.msisdn, i, stat))
+            await until(lambda i=i: acks(smsc) == i)
+        r = await record(w.store, m.id)
+        assert (r.state, r.late_correction) == (state, corrected)
 
 
 async def test_what_cannot_be_read_is_kept_and_acknowledged(valkey: ValkeyServer) -> None:
     """F49, F59: else the same PDU comes back for days. The session lives, and the receipts behind it count."""
     body_without_nul = b"\x00\x01\x01" + b"9" * 60
     bodies = [b"", b"\x00", body_without_nul, bytes(200), b"\xff" * 300]
-    async with carrier(receipts=False) as smsc:
-        async with worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
-            m = message(w.store)
-            await accepted(w.store, [m])
-            await end_as(w.store, [m.id], s=1)
-            octets = b"".join(
-                struct.pack(">IIII", 16 + len(body), c.DELIVER_SM, 0, 0x20000 + i) + body for i, body in enumerate(bodies)
-            )
-            octets += receipt_pdu("", m.msisdn, 1, short_message=b"your message was handled, thank you")
-            octets += receipt_pdu("", m.msisdn, 2, short_message=b"\x00\xff\xfe" * 40)
-            octets += receipt_pdu(smsc.ledger.submits[0].smsc_id, m.msisdn, 3)
-            smsc.send_raw(octets)
-            await end_as(w.store, [m.id], D=1)
-            await until(lambda: acks(smsc) == len(bodies) + 3)
-            dead = await kept(w, "dead")
-            assert len(dead) == counted(w, "unreadable")
-            assert len(dead) >= len(bodies) + 1
-            assert smsc.counters.binds == 1
+    async with carrier(receipts=False) as smsc, worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
+        m = message(w.store)
+        await accepted(w.store, [m])
+        await end_as(w.store, [m.id], s=1)
+        octets = b"".join(
+            struct.pack(">IIII", 16 + len(body), c.DELIVER_SM, 0, 0x20000 + i) + body for i, body in enumerate(bodies)
+        )
+        octets += receipt_pdu("", m.msisdn, 1, short_message=b"your message was handled, thank you")
+        octets += receipt_pdu("", m.msisdn, 2, short_message=b"\x00\xff\xfe" * 40)
+        octets += receipt_pdu(smsc.ledger.submits[0].smsc_id, m.msisdn, 3)
+        smsc.send_raw(octets)
+        await end_as(w.store, [m.id], D=1)
+        await until(lambda: acks(smsc) == len(bodies) + 3)
+        dead = await kept(w, "dead")
+        assert len(dead) == counted(w, "unreadable")
+        assert len(dead) >= len(bodies) + 1
+        assert smsc.counters.binds == 1
 
 
 async def test_messages_from_handsets_are_kept_and_acknowledged(valkey: ValkeyServer) -> None:
-    async with carrier() as smsc:
-        async with worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
-            smsc.send_mo("8613800138000", "1069", b"TD")
-            await until(lambda: smsc.counters.mo_acked == 1)
-            (row,) = await kept(w, "mo")
-            assert (row["from"], row["to"], row["channel"]) == ("8613800138000", "1069", "a")
+    async with carrier() as smsc, worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
+        smsc.send_mo("8613800138000", "1069", b"TD")
+        await until(lambda: smsc.counters.mo_acked == 1)
+        (row,) = await kept(w, "mo")
+        assert (row["from"], row["to"], row["channel"]) == ("8613800138000", "1069", "a")
 
 
 async def test_one_receipt_we_cannot_digest_does_not_hold_up_the_others(
@@ -238,19 +234,18 @@ async def test_one_receipt_we_cannot_digest_does_not_hold_up_the_others(
         return parse(short_message, *rest)
 
     monkeypatch.setattr(recorder, "parse", failing)
-    async with carrier(receipts=False) as smsc:
-        async with worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
-            ms = [message(w.store) for _ in range(6)]
-            sids = await accepted(w.store, ms)
-            await end_as(w.store, sids, s=6)
-            rows = smsc.ledger.submits
-            stats = ["DELIVRD", "REJECTD", *["DELIVRD"] * 4]
-            smsc.send_raw(
-                b"".join(
-                    receipt_pdu(row.smsc_id, row.destination, i, stat)
-                    for i, (row, stat) in enumerate(zip(rows, stats, strict=True))
-                )
+    async with carrier(receipts=False) as smsc, worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
+        ms = [message(w.store) for _ in range(6)]
+        sids = await accepted(w.store, ms)
+        await end_as(w.store, sids, s=6)
+        rows = smsc.ledger.submits
+        stats = ["DELIVRD", "REJECTD", *["DELIVRD"] * 4]
+        smsc.send_raw(
+            b"".join(
+                receipt_pdu(row.smsc_id, row.destination, i, stat)
+                for i, (row, stat) in enumerate(zip(rows, stats, strict=True))
             )
-            await end_as(w.store, sids, D=5, s=1)
-            await until(lambda: acks(smsc) == 6)
-            assert len(await kept(w, "dead")) == 1
+        )
+        await end_as(w.store, sids, D=5, s=1)
+        await until(lambda: acks(smsc) == 6)
+        assert len(await kept(w, "dead")) == 1

@@ -47,20 +47,18 @@ async def test_send_at_survives_a_restart_of_worker_and_store(own_valkey: Valkey
 
 
 async def test_a_time_that_is_past_means_now(valkey: ValkeyServer) -> None:
-    async with carrier() as smsc:
-        async with worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
-            m = message(w.store, send_at_ms=int(time.time() * 1000) - 60_000)
-            await end_as(w.store, await accepted(w.store, [m]), D=1)
+    async with carrier() as smsc, worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
+        m = message(w.store, send_at_ms=int(time.time() * 1000) - 60_000)
+        await end_as(w.store, await accepted(w.store, [m]), D=1)
 
 
 async def test_a_scheduled_message_can_be_cancelled_until_it_is_claimed(valkey: ValkeyServer) -> None:
-    async with carrier() as smsc:
-        async with worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
-            send_at_ms = int(time.time() * 1000) + 300
-            ms = [message(w.store, send_at_ms=send_at_ms) for _ in range(4)]
-            sids = await accepted(w.store, ms)
-            assert await w.store.cancel(sids[0], "shop") == "cancelled"
-            await end_as(w.store, sids, D=3, C=1)
-            await until(lambda: w.dispatcher.claims == 0)
-            assert ms[0].msisdn not in smsc.ledger.destinations()
-            assert await w.store.cancel(sids[1], "shop") == "too_late"
+    async with carrier() as smsc, worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
+        send_at_ms = int(time.time() * 1000) + 300
+        ms = [message(w.store, send_at_ms=send_at_ms) for _ in range(4)]
+        sids = await accepted(w.store, ms)
+        assert await w.store.cancel(sids[0], "shop") == "cancelled"
+        await end_as(w.store, sids, D=3, C=1)
+        await until(lambda: w.dispatcher.claims == 0)
+        assert ms[0].msisdn not in smsc.ledger.destinations()
+        assert await w.store.cancel(sids[1], "shop") == "too_late"

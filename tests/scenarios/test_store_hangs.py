@@ -15,7 +15,7 @@ from tests.support.until import until
 
 HANGS_S = 5.0
 BOUND_S = 4.5
-"""The store's time-out is 3 s and the machine may be busy; 8 s and more is what retries inside a client library cost."""
+"""The store's time-out is 3 s and the machine may be busy; a client library's retries would make it 8 s and more."""
 
 
 @pytest.mark.parametrize("shards", [1, 4])

@@ -102,7 +102,10 @@ async def test_the_rate_is_one_for_all_workers(valkey: ValkeyServer) -> None:
     tps = 100
     async with carrier(latency_s=0.01) as smsc:
         settings = line_settings([channel_to(smsc, "a", binds=2, max_tps=tps)])
-        async with worker(settings, valkey, "worker01") as one, worker(settings, valkey, "worker02", bound=False) as two:
+        async with (
+            worker(settings, valkey, "worker01") as one,
+            worker(settings, valkey, "worker02", bound=False) as two,
+        ):
             await until(lambda: one.dispatcher.channels["a"].up and two.dispatcher.channels["a"].up)
             sids = await accepted(one.store, [message(one.store, category=i % 3) for i in range(250)])
             await end_as(one.store, sids, D=250)

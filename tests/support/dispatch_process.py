@@ -33,7 +33,13 @@ async def _run(url: str, name: str, lease_s: float, port: int, changes: dict[str
     store_module.LEASE_MS = int(lease_s * 1000)
     lease._LEASE_S, lease.HEARTBEAT_S = lease_s, lease_s / 10  # type: ignore[misc]
     channel = ChannelSettings(
-        id="a", host="127.0.0.1", port=port, system_id="acme", password=Secret("secret"), window=50, response_timer_s=5.0
+        id="a",
+        host="127.0.0.1",
+        port=port,
+        system_id="acme",
+        password=Secret("secret"),
+        window=50,
+        response_timer_s=5.0,
     )
     settings = line_settings([replace(channel, **changes)])
     worker = Worker(settings, await Store.open(settings, url, incarnation=name))

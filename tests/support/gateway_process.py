@@ -167,9 +167,11 @@ class AuditedGateway(GatewayProcess):
 
     async def send_surely(self, body: dict[str, Any], *, key: str) -> Answer:
         """Post until it is decided, each time with the same key."""
-        while not (answer := await self.send(body, key=key)).decided:
+        while True:
+            answer = await self.send(body, key=key)
+            if answer.decided:
+                return answer
             await asyncio.sleep(REPEAT_S)
-        return answer
 
     async def send_batch_surely(self, bodies: Sequence[dict[str, Any]], *, key: str) -> list[Answer]:
         """Post a batch until every item is decided, each time whole and with the same key."""
@@ -390,11 +392,8 @@ async def _raw_records(store: Store) -> list[tuple[str, bytes]]:
         seen.update(keys)
         if keys:
             values = await store.client.execute("MGET", *keys)
-            found += [
-                (key.rpartition(b":")[2].decode(), raw)
-                for key, raw in zip(keys, values, strict=True)
-                if raw is not None
-            ]
+            sids = [key.rpartition(b":")[2].decode() for key in keys]
+            found += [(sid, raw) for sid, raw in zip(sids, values, strict=True) if raw is not None]
         cursor = int(raw_cursor)
         if cursor == 0:
             return found

@@ -1,0 +1,277 @@
+"""Answers become settlements: in which order, in which words, and what happens when the store does not take them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from gateway.dispatch import settler as settler_module
+from gateway.dispatch.flight import Flight
+from gateway.dispatch.settler import Settler
+from gateway.errors import StoreUnavailable
+from gateway.metrics import Metrics
+from gateway.model import Secret
+from gateway.routing.table import RouteTable
+from gateway.settings import ChannelSettings, RankedChannel, RouteMatch, RouteSettings, Settings
+from gateway.smpp.channel import ANSWERED, LOST, TIMED_OUT, UNSENT
+from gateway.store.store import Store
+from tests.support.dispatch_parts import ScriptedStore, flight
+from tests.support.until import until
+
+
+class Parts:
+    """A settler at work on a scripted store."""
+
+    def __init__(self) -> None:
+        channels = tuple(
+            ChannelSettings(id=c, host="127.0.0.1", port=1, system_id="x", password=Secret("y")) for c in "ab"
+        )
+        route = RouteSettings("r", RouteMatch(), (RankedChannel("a", 0), RankedChannel("b", 1)))
+        settings = Settings(config_dir=Path("config"), channels=channels, routes=(route,))
+        self.store = ScriptedStore()
+        self.parked: list[Any] = []
+        self.parked_fails = 0
+        self.metrics = Metrics("dispatch", "worker01", "worker01")
+        self.settler = Settler(
+            settings,
+            cast(Store, self.store),
+            self.metrics,
+            RouteTable(settings.routes, settings.channels),
+            submit_key=lambda raw, id_format: raw.lower(),
+            on_parked=self._on_parked,
+        )
+
+    async def _on_parked(self, parked: list[Any]) -> None:
+        self.store.calls.append(("parked", parked))
+        if self.parked_fails:
+            self.parked_fails -= 1
+            raise StoreUnavailable("scripted")
+
+    def sent(self, **changes: Any) -> Flight:
+        one = flight(**changes)
+        self.settler.begin(one)
+        return one
+
+    def answer(self, one: Flight, status: int = 0, *, part: int = 0, smsc_id: str = "ID1", late: bool = False) -> None:
+        self.settler.answered(one, part, ANSWERED, status, smsc_id if not status else "", 0.01, late)
+
+    def nothing(self, one: Flight, kind: str, part: int = 0) -> None:
+        self.settler.answered(one, part, kind, 0, "", 0.0, False)
+
+    @property
+    def rows(self) -> list[Any]:
+        return [row for rows in self.store.named("settle") for row in rows]
+
+    async def row(self) -> dict[str, Any]:
+        """Wait for the one row that was settled, and name its fields."""
+        await self.settler.idle()
+        (row,) = self.rows
+        names = ("id", "attempt", "verb", "channel", "delay_ms", "mask", "rank", "reason", "code", "log")
+        return dict(zip(names, row, strict=True))
+
+
+@pytest.fixture
+async def p(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Parts]:
+    monkeypatch.setattr(settler_module, "_RETRY_FIRST_S", 0.01)
+    parts = Parts()
+    task = asyncio.create_task(parts.settler.run())
+    yield parts
+    parts.settler.stop()
+    await asyncio.wait_for(task, 5)
+
+
+async def test_a_plain_success_correlation_first(p: Parts) -> None:
+    one = p.sent()
+    p.answer(one)
+    row = await p.row()
+    assert (row["id"], row["attempt"], row["verb"], row["channel"], row["mask"]) == (one.message.id, 1, "s", "a", 1)
+    assert row["log"].split("\x1f") == ["1", "a", "0", "sent", "0=ID1"]
+    assert [name for name, _ in p.store.calls] == ["correlate", "settle"]
+    (correlation,) = p.store.named("correlate")[0]
+    assert (correlation.channel, correlation.smsc_id, correlation.id, correlation.part) == (
+        "a",
+        "id1",
+        one.message.id,
+        0,
+    )
+    assert not p.settler.flights
+
+
+async def test_an_empty_id_is_sent_all_the_same(p: Parts) -> None:
+    one = p.sent()
+    p.answer(one, smsc_id="")
+    assert (await p.row())["verb"] == "s"
+    assert not p.store.named("correlate")
+
+
+async def test_answers_of_one_turn_are_one_batch(p: Parts) -> None:
+    for _ in range(50):
+        p.answer(p.sent())
+    await p.settler.idle()
+    assert [len(rows) for rows in p.store.named("settle")] == [50]
+
+
+async def test_a_message_is_settled_when_its_last_part_is_answered(p: Parts) -> None:
+    one = p.sent(parts=3)
+    for part in (2, 0):
+        p.answer(one, part=part, smsc_id=f"p{part}")
+    await asyncio.sleep(0)
+    assert not p.rows
+    p.answer(one, part=1, smsc_id="p1")
+    row = await p.row()
+    assert (row["verb"], row["mask"]) == ("s", 0b111)
+    assert sorted(c.part for c in p.store.named("correlate")[0]) == [0, 1, 2]
+
+
+async def test_a_refused_part_sends_the_rest_again_here(p: Parts) -> None:
+    one = p.sent(parts=2)
+    p.answer(one, part=0)
+    p.answer(one, 0x08, part=1)
+    row = await p.row()
+    assert (row["verb"], row["mask"], row["code"]) == ("p", 0b01, "0x00000008")
+    assert row["delay_ms"] > 0
+
+
+async def test_a_refusal_names_its_code(p: Parts) -> None:
+    p.answer(p.sent(), 0x45)
+    row = await p.row()
+    assert (row["verb"], row["rank"], row["code"]) == ("n", 1, "0x00000045")
+    assert row["log"].split("\x1f")[:4] == ["1", "a", str(0x45), "next"]
+
+
+@pytest.mark.parametrize("kind", [TIMED_OUT, LOST])
+@pytest.mark.parametrize(("category", "verb"), [(0, "U"), (1, "u"), (2, "u")])
+async def test_no_answer_is_uncertain(p: Parts, kind: str, category: int, verb: str) -> None:
+    p.nothing(p.sent(category=category), kind)
+    row = await p.row()
+    assert (row["verb"], row["code"], row["mask"]) == (verb, "", 0)
+
+
+async def test_what_never_left_goes_back(p: Parts) -> None:
+    one = p.sent(attempt=2)
+    p.nothing(one, UNSENT)
+    await p.settler.idle()
+    assert p.store.named("release") == [[(one.message.id, 2)]]
+    assert not p.rows
+
+
+async def test_half_of_it_left(p: Parts) -> None:
+    """One part was written when the connection broke, the other was not: the message is uncertain as a whole."""
+    one = p.sent(parts=2)
+    p.nothing(one, LOST, part=0)
+    p.nothing(one, UNSENT, part=1)
+    assert (await p.row())["verb"] == "u"
+    assert not p.store.named("release")
+
+
+async def test_a_late_answer_settles_what_was_uncertain(p: Parts) -> None:
+    one = p.sent()
+    p.nothing(one, TIMED_OUT)
+    await p.settler.idle()
+    p.answer(one, late=True)
+    await until(lambda: len(p.rows) == 2)
+    assert [row[2] for row in p.rows] == ["u", "s"]
+    assert p.rows[1][9].split("\x1f")[2:4] == ["0", "sent"]
+
+
+async def test_a_late_answer_that_meets_its_time_out_in_the_queue_is_one_success(p: Parts) -> None:
+    one = p.sent()
+    p.nothing(one, TIMED_OUT)
+    p.answer(one, late=True)
+    assert (await p.row())["verb"] == "s"
+
+
+async def test_a_late_refusal_changes_nothing(p: Parts) -> None:
+    one = p.sent()
+    p.nothing(one, TIMED_OUT)
+    await p.settler.idle()
+    p.answer(one, 0x45, late=True)
+    p.answer(p.sent())
+    await p.settler.idle()
+    assert [row[2] for row in p.rows] == ["u", "s"]
+
+
+async def test_a_late_part_completes_a_message_that_is_still_out(p: Parts) -> None:
+    one = p.sent(parts=2)
+    p.nothing(one, TIMED_OUT, part=0)
+    p.answer(one, part=0, late=True)
+    p.answer(one, part=1)
+    row = await p.row()
+    assert (row["verb"], row["mask"]) == ("s", 0b11)
+    assert row["log"].split("\x1f")[3] == "sent"
+
+
+async def test_early_receipts_are_applied_after_the_message_is_settled(p: Parts) -> None:
+    p.store.parked_receipts = [("correlation", b"receipt")]
+    p.answer(p.sent())
+    await until(lambda: p.store.named("parked"))
+    assert [name for name, _ in p.store.calls] == ["correlate", "settle", "parked"]
+
+
+async def test_early_receipts_that_fail_do_not_settle_anything_twice(p: Parts) -> None:
+    p.store.parked_receipts = [("correlation", b"receipt")]
+    p.parked_fails = 1
+    p.answer(p.sent())
+    await until(lambda: p.store.named("parked"))
+    p.answer(p.sent())
+    await until(lambda: len(p.store.named("parked")) == 2)
+    assert len(p.rows) == 2
+    assert not p.settler.failing
+
+
+async def test_results_wait_while_the_store_is_away(p: Parts) -> None:
+    p.store.fail = {"settle": 2, "correlate": 1}
+    one = p.sent()
+    p.answer(one)
+    await until(lambda: p.settler.failing)
+    assert p.settler.flights
+    await p.settler.idle()
+    assert not p.settler.failing
+    assert len(p.store.named("correlate")) == 4
+    assert [row[0] for row in p.rows] == [one.message.id] * 3
+
+
+async def test_a_settlement_whose_answer_was_lost_does_not_hit_the_next_claim(p: Parts) -> None:
+    """`slow` gives the attempt back, so the next claim bears the same number: it must not be settled in its place."""
+    first = p.sent(category=1)
+    p.store.fail = {"settle": 1}
+    p.answer(first, 0x58)
+    await until(lambda: p.settler.failing)
+    second = Flight(first.message, 0, "a", 0.0, pending=1)  # it was applied: here is the message again
+    p.settler.begin(second)
+    await until(lambda: not p.settler.failing)
+    assert len(p.rows) == 1
+    assert p.settler.flights == {first.message.id: second}
+    p.answer(second)
+    await p.settler.idle()
+    assert [row[2] for row in p.rows] == ["l", "s"]
+
+
+async def test_what_cannot_be_built_fails(p: Parts) -> None:
+    one = p.sent()
+    one.pending = 0
+    p.settler.fail(one, "cannot_be_encoded")
+    row = await p.row()
+    assert (row["verb"], row["reason"], row["code"]) == ("F", "cannot_be_encoded", "")
+
+
+async def test_an_unreadable_record_fails_without_a_flight(p: Parts) -> None:
+    p.settler.fail_unreadable("some-id", 0, 3)
+    await until(lambda: p.rows)
+    assert p.rows[0][:3] == ("some-id", 3, "F")
+    assert p.rows[0][7] == "record_unreadable"
+
+
+async def test_one_message_that_we_fail_on_does_not_stop_the_others(p: Parts) -> None:
+    bad, good = p.sent(route="r", category=1), p.sent()
+    bad.message.category = 99  # no such rules
+    p.answer(bad, 0x45)
+    p.answer(good)
+    await until(lambda: len(p.settler.flights) == 1)
+    assert p.settler.flights == {bad.message.id: bad}  # stays claimed: uncertain when the worker ends
+    assert p.rows[-1][0] == good.message.id
+    assert not p.settler.failing

@@ -1,0 +1,93 @@
+"""Stand-ins for the unit tests of dispatch: a claimed message as plain values, and a store that follows a script.
+
+Only where the subject is a decision of one part; whatever concerns the store's own behaviour is tested on a real one.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from gateway.dispatch.flight import Flight
+from gateway.errors import StoreUnavailable
+
+_next = 0
+
+
+def claimed(**changes: Any) -> Any:
+    """Return what dispatch reads of a claimed message: a notification of one part on route `r`, its first attempt."""
+    global _next
+    _next += 1
+    values: dict[str, Any] = {
+        "id": f"id-{_next:019d}",
+        "category": 1,
+        "parts": 1,
+        "reference": 0,
+        "due_at_ms": 0,
+        "expires_at_ms": 10**15,
+        "msisdn": b"8613800138000",
+        "destination": b"8613800138000",
+        "dims": b"shop\x1fchina-mobile\x1fr\x1f\x1f\x1f",
+        "account": "shop",
+        "route": "r",
+        "rank": 0,
+        "attempt": 1,
+        "flags": 0,
+        "slow": 0,
+        "accepted": 0,
+        "sender": "1069",
+        "body": {"t": "hello", "e": "gsm7"},
+    }
+    values.update(changes)
+    return SimpleNamespace(**values)
+
+
+def flight(channel: str = "a", **changes: Any) -> Flight:
+    """Return a flight whose parts are all on their way."""
+    message = claimed(**changes)
+    return Flight(message, 0, channel, 0.0, pending=message.parts - message.accepted.bit_count())
+
+
+class ScriptedStore:
+    """Records the calls of dispatch; `fail` holds how many calls of each name end in StoreUnavailable (done or not)."""
+
+    def __init__(self) -> None:
+        self.shards = 1
+        self.incarnation = "worker01"
+        self.calls: list[tuple[str, Any]] = []
+        self.fail: dict[str, int] = {}
+        self.parked_receipts: list[Any] = []
+        self.claims: list[Any] = []
+        self.draws: list[tuple[int, int]] = []
+
+    def _call(self, name: str, what: Any) -> None:
+        self.calls.append((name, what))
+        if self.fail.get(name, 0):
+            self.fail[name] -= 1
+            raise StoreUnavailable("scripted")
+
+    def named(self, name: str) -> list[Any]:
+        return [what for called, what in self.calls if called == name]
+
+    async def correlate(self, items: list[Any]) -> list[Any]:
+        self._call("correlate", list(items))
+        return self.parked_receipts
+
+    async def settle_rows(self, shard: int, rows: list[Any]) -> list[str]:
+        self._call("settle", list(rows))
+        return ["1"] * len(rows)
+
+    async def settle(self, shard: int, items: list[Any]) -> list[str]:
+        return await self.settle_rows(shard, [item.row() for item in items])
+
+    async def release(self, shard: int, items: list[tuple[str, int]]) -> int:
+        self._call("release", list(items))
+        return len(items)
+
+    async def claim(self, shard: int, token: str, requests: list[Any], **kwargs: Any) -> Any:
+        self._call("claim", (token, requests, kwargs))
+        return self.claims.pop(0) if self.claims else (0, [], [])
+
+    async def draw_parts(self, channel: str, rate: float, wanted: int) -> tuple[int, int]:
+        self._call("draw", wanted)
+        return self.draws.pop(0) if self.draws else (wanted, 0)
