@@ -195,7 +195,7 @@ class Intake:
         decision = self._router.route(msisdn, country, category, account.id, sender)
         if decision is None:
             raise RequestError("no_route", "no configured route takes this message", field="to")
-        route, carrier = decision
+        route = decision.route
         planned = plan(text, alphabet=route.alphabet, reference_bits=route.reference_bits)
         if planned.parts > MAX_PARTS:
             detail = f"the text needs {planned.parts} parts in {planned.encoding}, {MAX_PARTS} are the most"
@@ -272,7 +272,9 @@ class Intake:
     async def _replayed(self, one: _Prepared, sid: str) -> Taken:
         """Return the first answer again; what the record says, if it is still kept, goes first."""
         _, message, encoding, _ = one
-        first = Taken(sid, STATE_LABELS[message.kind.state], message.parts, encoding, message.kind.route, 0, replayed=True)
+        first = Taken(
+            sid, STATE_LABELS[message.kind.state], message.parts, encoding, message.kind.route, 0, replayed=True
+        )
         try:
             record = await self._store.get(sid)
         except StoreUnavailable:

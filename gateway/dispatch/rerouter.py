@@ -45,7 +45,9 @@ class Rerouter:
                 moved += now_moved
                 ended += now_ended
             if moved or ended:
-                logger.warning("route %s rank %s is gone: %d messages moved, %d without a route", route, rank, moved, ended)
+                logger.warning(
+                    "route %s rank %s is gone: %d messages moved, %d without a route", route, rank, moved, ended
+                )
             total += moved + ended
         return total
 

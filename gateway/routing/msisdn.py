@@ -36,9 +36,7 @@ _CHINA = "CN"
 _CHINESE_MOBILE = re.compile(r"(?:\+?86)?1[3-9][0-9]{9}").fullmatch
 _number: Callable[[tuple[str, str]], Number] = partial(tuple.__new__, Number)  # half the time of Number(…)
 _NON_GEOGRAPHIC = "001"
-_NEVER_TEXTED = frozenset(
-    (PhoneNumberType.PREMIUM_RATE, PhoneNumberType.SHARED_COST, PhoneNumberType.VOICEMAIL)
-)
+_NEVER_TEXTED = frozenset((PhoneNumberType.PREMIUM_RATE, PhoneNumberType.SHARED_COST, PhoneNumberType.VOICEMAIL))
 
 
 def normalise(raw: str, default_country: str) -> Number:

@@ -94,11 +94,7 @@ class Router:
         segment = segments.lookup(msisdn) if segments is not None else None
         carrier = segment.carrier if segment is not None else ""
         prefix = self._prefix_of(msisdn)
-        return [
-            route
-            for route in self._ordered
-            if _fits(route, country, carrier, category, account, sender, prefix)
-        ]
+        return [route for route in self._ordered if _fits(route, country, carrier, category, account, sender, prefix)]
 
     def _prefix_of(self, msisdn: str) -> str:
         """Return the longest prefix any route names: every other one that fits is a prefix of this one."""
@@ -128,9 +124,7 @@ def _particularity(route: Route) -> tuple[bool, bool, bool, int, bool, bool]:
     )
 
 
-def _fits(
-    route: Route, country: str, carrier: str, category: int, account: str, sender: str, prefix: str
-) -> bool:
+def _fits(route: Route, country: str, carrier: str, category: int, account: str, sender: str, prefix: str) -> bool:
     match = route.match
     return (
         match.account in (None, account)

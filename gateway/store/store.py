@@ -478,9 +478,16 @@ class Store:
 
     async def settle_rows(self, shard: int, rows: list[SettleRow]) -> list[str]:
         """Do the same for rows that are laid out already (`Settlement.row`)."""
-        args: list[Any] = [self.incarnation, *self._retention]
+        classes: dict[tuple[Any, ...], int] = {}
+        items: list[Any] = []
         for row in rows:
-            args += row
+            shared = row[1:9]
+            place = classes.get(shared)
+            if place is None:
+                place = classes[shared] = len(classes) + 1
+            items += (place, row[0], row[9])
+        head = [x for shared in classes for x in shared]
+        args = [self.incarnation, *self._retention, len(classes), *head, *items]
         return await self._answers("settle", shard, args, len(rows))
 
     async def release(self, shard: int, items: list[tuple[str, int]]) -> int:
@@ -542,9 +549,10 @@ class Store:
         """Remember the SMSC's ids of sent parts; returns those with a receipt that came before, and that receipt."""
         parked: list[tuple[Correlation, bytes]] = []
         for shard, group in self._by_smsc_id(items).items():
-            args: list[Any] = [self.correlation_ttl_s]
+            channels = {c.channel for c in group}
+            args: list[Any] = [self.correlation_ttl_s, len(channels), *channels]
             for c in group:
-                args += (c.channel, c.smsc_id, c.id, c.part)
+                args += (f"{c.channel}:{c.smsc_id}", f"{c.id}{c.part}")
             raw = await self._timed("correlate", shard, args, len(group))
             parked += [(group[int(raw[i]) - 1], raw[i + 1]) for i in range(0, len(raw), 2)]
         return parked
@@ -634,9 +642,16 @@ class Store:
 
     async def apply_receipt_rows(self, shard: int, rows: list[ReceiptRow]) -> list[str]:
         """Do the same for (id, part, channel, state, address, reason, carrier code)."""
-        args: list[Any] = [*self._retention]
-        for row in rows:
-            args += row
+        classes: dict[tuple[Any, ...], int] = {}
+        items: list[Any] = []
+        for sid, part, channel, state, address, reason, code in rows:
+            shared = (part, channel, state, reason, code)
+            place = classes.get(shared)
+            if place is None:
+                place = classes[shared] = len(classes) + 1
+            items += (place, sid, address)
+        head = [x for shared in classes for x in shared]
+        args = [*self._retention, len(classes), *head, *items]
         return await self._answers("receipt", shard, args, len(rows))
 
     async def unpark(self, rows: list[tuple[str, str, bytes]]) -> None:

@@ -6,15 +6,25 @@
 --   Only `unknown` and `expired` are corrected, to `delivered`. A receipt whose address is not the message's changes
 --   nothing. Repeat: a part that is done answers `d`.
 -- KEYS 1 prefix
--- ARGV 1-3 retention_s  then for each item 7 values: id, part (from 0), channel, state letter, address digits (or ''),
---   reason, carrier code
+-- ARGV 1-3 retention_s  4 number of classes, then for each class 5 values: part (from 0), channel, state letter, reason,
+--   carrier code; then for each item 3 values: class number, id, address digits (or '')
 -- Returns  for each item: f final | p part noted | d duplicate | c corrected | m no such record | q wrong address
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[1], ARGV[2], ARGV[3]
 local now = time_ms()
-local n = (#ARGV - 3) / 7
+local now_text, now6 = ms_text(now), be6(now)
+local classes, first = {}, 5
+for i = 1, tonumber(ARGV[4]) do
+  local part, channel, state, reason, code = unpack(ARGV, first, first + 4)
+  classes[i] = {
+    part = tonumber(part), channel = channel, state = state, reason = reason,
+    item = log_item('R', now_text .. US .. part .. US .. channel .. US .. state .. US .. reason .. US .. code),
+  }
+  first = first + 5
+end
+local n = (#ARGV - first + 1) / 3
 local ids, place = {}, {}
 for i = 1, n do
-  local id = ARGV[4 + (i - 1) * 7]
+  local id = ARGV[first + (i - 1) * 3 + 1]
   if not place[id] then
     ids[#ids + 1] = id
     place[id] = #ids
@@ -25,7 +35,6 @@ for i = 1, #ids do keys[i] = P .. 'msg:' .. ids[i] end
 local raws = call('MGET', unpack(keys))
 local records = {} -- those that take the long way, by place: one record may have several items
 local worse = { D = 1, K = 2, E = 3, U = 4, R = 5 }
-local now_text, now6 = ms_text(now), be6(now)
 local result = {}
 
 -- Every case but the plain one.
@@ -88,17 +97,17 @@ end
 
 local touched = {}
 for i = 1, n do
-  local b = 4 + (i - 1) * 7
-  local at = place[ARGV[b]]
+  local b = first + (i - 1) * 3
+  local cls, address = classes[tonumber(ARGV[b])], ARGV[b + 2]
+  local at = place[ARGV[b + 1]]
   local raw = raws[at]
-  local part, channel, state, address, reason = ARGV[b + 1], ARGV[b + 2], ARGV[b + 3], ARGV[b + 4], ARGV[b + 5]
+  local channel, state, reason, item = cls.channel, cls.state, cls.reason, cls.item
   local ml = raw and byte(raw, 25)
   if not raw then
     result[i] = 'm'
   elseif address ~= '' and sub(raw, 25 + ml, 32 + ml) ~= sub(address, -8) then
     result[i] = 'q'
   else
-    local item = log_item('R', now_text .. US .. part .. US .. channel .. US .. state .. US .. reason .. US .. ARGV[b + 6])
     local t = #raw - T
     local was, rank, attempt, flags, d1, d2, _, _, a1, a2, _, slow = byte(raw, t + 1, t + 12)
     if was == 115 and byte(raw, 23) == 1 and not touched[at] and d1 == 0 and d2 == 0 then
@@ -120,7 +129,7 @@ for i = 1, n do
         records[at] = read_record(ids[at], raw)
       end
       touched[at] = 'long'
-      result[i] = apply(records[at], tonumber(part), channel, state, reason, item)
+      result[i] = apply(records[at], cls.part, channel, state, reason, item)
     end
   end
 end

@@ -7,8 +7,9 @@
 --   that its receipt ended before keeps its state and gets the attempt's log.
 -- Repeat: an applied item no longer finds its claim; it answers `0` and changes nothing.
 -- KEYS 1 prefix
--- ARGV 1 incarnation  2-4 retention_s  then for each item 10 values:
---   id, attempt, verb, channel, delay_ms, mask of accepted parts, new rank, reason, carrier code, log (or '')
+-- ARGV 1 incarnation  2-4 retention_s  5 number of classes, then for each class 8 values:
+--   attempt, verb, channel, delay_ms, mask of accepted parts, new rank, reason, carrier code
+--   then for each item 3 values: class number, id, log (or '')
 --   verbs: s submitted (delay: how long to wait for the receipt)  r again on this rank after delay  n on the new rank
 --          l slow: again after delay, attempt given back  p some parts accepted: the rest again on this channel
 --          P as p, attempt given back (the rest was only slow, or did not fit the window)
@@ -18,11 +19,20 @@ local inc = ARGV[1]
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[2], ARGV[3], ARGV[4]
 local now = time_ms()
 local now_text, now6 = ms_text(now), be6(now)
-local n = (#ARGV - 4) / 10
+local classes, at = {}, 6
+for i = 1, tonumber(ARGV[5]) do
+  classes[i] = {
+    attempt = tonumber(ARGV[at]), mark = US .. ARGV[at], verb = ARGV[at + 1], channel = ARGV[at + 2],
+    delay = ARGV[at + 3], mask = tonumber(ARGV[at + 4]), rank = ARGV[at + 5], reason = ARGV[at + 6], code = ARGV[at + 7],
+  }
+  at = at + 8
+end
+local first = at
+local n = (#ARGV - first + 1) / 3
 local claims_key = P .. 'claims:' .. inc
 local ids, keys = {}, {}
 for i = 1, n do
-  ids[i] = ARGV[5 + (i - 1) * 10]
+  ids[i] = ARGV[first + (i - 1) * 3 + 1]
   keys[i] = P .. 'msg:' .. ids[i]
 end
 local claims = call('HMGET', claims_key, unpack(ids))
@@ -47,14 +57,14 @@ local function later(r, delay)
 end
 
 -- Everything but the plain success of the claim's owner.
-local function settle_rest(r, b, verb, item)
-  local channel, delay, mask = ARGV[b + 3], tonumber(ARGV[b + 4]), tonumber(ARGV[b + 5])
+local function settle_rest(r, cls, item)
+  local verb, channel, delay, mask = cls.verb, cls.channel, tonumber(cls.delay), cls.mask
   if mask > 0 then
     r.flags = bit.bor(r.flags, 8)
     r.accepted = bit.bor(r.accepted, mask)
   end
   if verb == 'F' then
-    finalise(r, has(r.flags, 1) and 'K' or 'F', ARGV[b + 7], ARGV[b + 8], channel, now, item)
+    finalise(r, has(r.flags, 1) and 'K' or 'F', cls.reason, cls.code, channel, now, item)
   elseif verb == 'u' or verb == 'U' then
     r.flags = bit.bor(r.flags, verb == 'U' and 9 or 8)
     if r.accepted > 0 then r.flags = bit.bor(r.flags, 16) end -- the missing parts must follow the others
@@ -76,12 +86,14 @@ local function settle_rest(r, b, verb, item)
     elseif verb == 'r' then
       r.slow = math.min(r.slow + 1, 255)
     elseif verb == 'n' then
-      r.rank = tonumber(ARGV[b + 6])
+      r.rank = tonumber(cls.rank)
       r.slow = 0
-      count(r, channel, 'n', ARGV[b + 8])
+      count(r, channel, 'n', cls.code)
     elseif verb == 'p' then
       r.flags = bit.bor(r.flags, 16)
+      r.slow = math.min(r.slow + 1, 255)
     elseif verb == 'P' then
+      r.slow = math.min(r.slow + 1, 255)
       r.attempt = r.attempt - 1
       if mask == 0 and has(r.flags, 16) then item = nil end -- the log names its channel already
       r.flags = bit.bor(r.flags, 16)
@@ -113,12 +125,12 @@ local function submitted_as(cat, channel)
 end
 
 for i = 1, n do
-  local b = 5 + (i - 1) * 10
-  local id, raw, claim = ids[i], raws[i], claims[i]
-  local attempt, verb, log = ARGV[b + 1], ARGV[b + 2], ARGV[b + 9]
+  local b = first + (i - 1) * 3
+  local cls, id, log = classes[tonumber(ARGV[b])], ids[i], ARGV[b + 2]
+  local raw, claim, verb = raws[i], claims[i], cls.verb
   local item = log ~= '' and log_item('A', now_text .. US .. log) or nil
   local answer = '0'
-  if claim and not seen[id] and sub(claim, -#attempt - 1) == US .. attempt then
+  if claim and not seen[id] and sub(claim, -#cls.mark) == cls.mark then
     answer = '1'
     seen[id] = true
     settled[#settled + 1] = id
@@ -127,42 +139,42 @@ for i = 1, n do
       answer = '0' -- a receipt or a late answer was faster: the claim is left to remove, and the log to write
       if raw and verb == 's' then
         local r = read_record(id, raw)
-        r.attempt, r.inc, r.flags = tonumber(attempt), inc, bit.bor(r.flags, 8)
-        r.accepted = bit.bor(r.accepted, tonumber(ARGV[b + 5]))
+        r.attempt, r.inc, r.flags = cls.attempt, inc, bit.bor(r.flags, 8)
+        r.accepted = bit.bor(r.accepted, cls.mask)
         write_record(r, de6(raw, t + 13), item)
-        count(r, ARGV[b + 3], 's', '')
+        count(r, cls.channel, 's', '')
         answer = '1'
       end
     elseif verb == 's' then
       local _, rank, _, flags, d1, d2, v1, v2, a1, a2, worst = byte(raw, t + 1, t + 11)
-      local mask = bit.bor(a1 * 256 + a2, tonumber(ARGV[b + 5]))
-      call('SETRANGE', keys[i], t, (item or '') .. 's' .. char(rank, tonumber(attempt), bit.bor(flags, 8), d1, d2, v1,
+      local mask = bit.bor(a1 * 256 + a2, cls.mask)
+      call('SETRANGE', keys[i], t, (item or '') .. 's' .. char(rank, cls.attempt, bit.bor(flags, 8), d1, d2, v1,
         v2, floor(mask / 256), mask % 256, worst, 0) .. now6 .. inc)
-      wait_for_receipt(id, ARGV[b + 4])
+      wait_for_receipt(id, cls.delay)
       if byte(raw, 24) % 2 == 0 then
         local ml, dl1, dl2 = byte(raw, 25, 27)
         local dims = sub(raw, 33 + ml, 32 + ml + dl1 * 256 + dl2)
-        count_as(dims, submitted_as(byte(raw, 22) - 48, ARGV[b + 3]), 1)
+        count_as(dims, submitted_as(byte(raw, 22) - 48, cls.channel), 1)
       end
     else
       local r = read_record(id, raw)
-      r.attempt, r.inc = tonumber(attempt), inc
-      settle_rest(r, b, verb, item)
+      r.attempt, r.inc = cls.attempt, inc
+      settle_rest(r, cls, item)
     end
   elseif raw and verb == 's' then
     -- Late: waits to be sent again (and nobody holds it), or is uncertain.
     local r = read_record(id, raw)
-    if (r.state == 'u' or r.state == 'q' or r.state == 'r') and r.attempt >= tonumber(attempt) and not held(id) then
+    if (r.state == 'u' or r.state == 'q' or r.state == 'r') and r.attempt >= cls.attempt and not held(id) then
       answer = 'l'
       if r.state ~= 'u' then waiting_delta = waiting_delta - 1 end
       -- The copy was never sent after all; whether an earlier attempt left one is not known any more.
       if r.attempt == 1 then r.flags = bit.band(r.flags, 254) end
       r.state = 's'
       r.flags = bit.bor(r.flags, 8)
-      r.accepted = bit.bor(r.accepted, tonumber(ARGV[b + 5]))
+      r.accepted = bit.bor(r.accepted, cls.mask)
       write_record(r, now, item)
-      wait_for_receipt(id, ARGV[b + 4])
-      count(r, ARGV[b + 3], 's', '')
+      wait_for_receipt(id, cls.delay)
+      count(r, cls.channel, 's', '')
     end
   end
   result[i] = answer
