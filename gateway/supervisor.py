@@ -35,7 +35,7 @@ BACKOFF_S: Final = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 STEADY_AFTER_S: Final = 30.0
 LISTEN_BACKLOG: Final = 1024
 
-# The end, in seconds from SIGTERM: all of it within 35 s (delivery.md F03), whatever hangs.
+# The end, in seconds from SIGTERM: all of it within 35 s, whatever hangs.
 NOTICE_S: Final = 0.3  # not ready, new posts refused, before a listener closes: load balancers look elsewhere
 API_GRACE_S: Final = 12.0  # running requests: the handler's own limit is 10 s
 DISPATCH_UNTIL_S: Final = 29.0

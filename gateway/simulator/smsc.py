@@ -197,8 +197,6 @@ class Smsc:
         )
         link = Link(self, self._sessions_seen, config)
         self.links.append(link)
-        if not self._reading:
-            asyncio.get_running_loop().call_soon(link.pause_reading)
         return link
 
     def _mailbox(self, system_id: bytes) -> Mailbox:
@@ -503,6 +501,11 @@ class Link(Connection):
         self.submits = 0
         self.unanswered = 0
         self._smsc = smsc
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if not self._smsc._reading:
+            self.pause_reading()
 
     def answer(self, answers: Sequence[tuple[int, bytes]]) -> None:
         """Answer with status 0: (sequence_number, smsc_id) each."""

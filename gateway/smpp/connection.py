@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
     # --- the owner's side ---
     @property
     def free(self) -> int:
-        """Short messages that may be sent now; 0 while the peer does not read (delivery.md F43)."""
+        """Short messages that may be sent now; 0 while the peer does not read."""
         return self.session.free if self.writable else 0
 
     @property

@@ -125,9 +125,9 @@ _BIND_COMMANDS: Final = {
 _BIND_TYPES: Final = {command_id: bind_type for bind_type, (command_id, _) in _BIND_COMMANDS.items()}
 
 TIMEOUTS_IN_A_ROW: Final = 3
-"""Time-outs in a row that end the session, though the link may still be answered (delivery.md §1.7, F33)."""
+"""Time-outs in a row that end the session, though the link may still be answered."""
 NACKS_A_MINUTE: Final = 3
-"""generic_nacks we cannot match to a request that end the session (delivery.md §1.7)."""
+"""generic_nacks we cannot match to a request that end the session."""
 LEAVING_S: Final = 5.0
 """Longest wait, after the peer's unbind, for its answers to what we sent before."""
 LATE_S: Final = 300.0

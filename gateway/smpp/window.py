@@ -2,7 +2,7 @@
 
 A plain value: takes `now` as an argument, knows no PDU and no session. One a session and direction: submit_sm
 of an ESME, deliver_sm of an SMSC. A request that timed out leaves the window, and its slot is free, but is
-kept aside for a while so that a late answer still finds what it answers (delivery.md F34).
+kept aside for a while so that a late answer still finds what it answers.
 """
 
 from __future__ import annotations

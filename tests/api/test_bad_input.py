@@ -1,4 +1,4 @@
-"""Bad input of every kind gets a 4xx in one shape, never a 5xx, never an echo (delivery.md F64-F67, F71)."""
+"""Bad input of every kind gets a 4xx in one shape, never a 5xx, never an echo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slow and many connections, with shortened timers (delivery.md F63); stopping; a store that fails or hangs."""
+"""Slow and many connections, with shortened timers; stopping; a store that fails or hangs."""
 
 from __future__ import annotations
 

@@ -14,20 +14,22 @@ from tests.support.valkey import ValkeyServer
 
 
 async def test_what_is_cancelled_in_a_backlog_is_not_sent(valkey: ValkeyServer, shards: int) -> None:
-    async with carrier(latency_s=0.01) as smsc:
-        async with worker(line_settings([channel_to(smsc, "a", max_tps=100)], shards=shards), valkey) as w:
-            ms = [message(w.store) for _ in range(120)]
-            sids = await accepted(w.store, ms)
-            answers = {sid: await w.store.cancel(sid, "shop") for sid in reversed(sids[::2])}
-            assert set(answers.values()) <= {"cancelled", "too_late"}
-            cancelled = {sid for sid, answer in answers.items() if answer == "cancelled"}
-            assert len(cancelled) > 20
-            await end_as(w.store, sids, C=len(cancelled), D=120 - len(cancelled))
-            sent = smsc.ledger.destinations()
-            assert sorted(sent) == sorted(m.msisdn for m in ms if m.id not in cancelled)
-            for sid in list(cancelled)[:3]:
-                assert await w.store.cancel(sid, "shop") == "already"
-            assert await w.store.waiting() == 0
+    async with (
+        carrier(latency_s=0.01) as smsc,
+        worker(line_settings([channel_to(smsc, "a", max_tps=100)], shards=shards), valkey) as w,
+    ):
+        ms = [message(w.store) for _ in range(120)]
+        sids = await accepted(w.store, ms)
+        answers = {sid: await w.store.cancel(sid, "shop") for sid in reversed(sids[::2])}
+        assert set(answers.values()) <= {"cancelled", "too_late"}
+        cancelled = {sid for sid, answer in answers.items() if answer == "cancelled"}
+        assert len(cancelled) > 20
+        await end_as(w.store, sids, C=len(cancelled), D=120 - len(cancelled))
+        sent = smsc.ledger.destinations()
+        assert sorted(sent) == sorted(m.msisdn for m in ms if m.id not in cancelled)
+        for sid in list(cancelled)[:3]:
+            assert await w.store.cancel(sid, "shop") == "already"
+        assert await w.store.waiting() == 0
 
 
 async def test_nobody_cancels_what_is_out_or_anothers(valkey: ValkeyServer) -> None:

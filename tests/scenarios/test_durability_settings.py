@@ -35,6 +35,7 @@ async def test_a_weaker_store_is_named_and_never_promised_on(tmp_path: Path, wea
             # 2. Put right by the operator: used within the check's interval.
             admin.config_set("appendfsync", "always")
             await until(lambda: _ready(gateway))
+            await until(lambda: _accepts(gateway))  # each worker looks for itself
             answer = await gateway.send(gateway.message())
             assert (answer.status, answer.body["durability"]) == (202, "fsync")
             # 3. Changed under a running gateway, one setting after the other.

@@ -1,4 +1,4 @@
-"""A carrier whose octets cannot be true: the session ends or goes on as it must, and the other channel does not notice."""
+"""A carrier whose octets cannot be true: its session ends or goes on as it must, the other channel does not notice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each answer of the carrier leads to: tries on the primary, tries on the backup, final state; on both bind types."""
+"""What each answer of the carrier leads to: tries here and on the backup, final state; on both bind types."""
 
 from __future__ import annotations
 
@@ -96,3 +96,18 @@ async def test_odd_answers(valkey: ValkeyServer, bind: str) -> None:
             for sid in delivered:
                 assert not (await record(w.store, sid)).possible_duplicate
             assert w.dispatcher.claims == 0
+
+
+async def test_answers_out_of_order_find_their_messages(valkey: ValkeyServer) -> None:
+    """F37: whole windows answered from behind; each id must be the one of its own message."""
+    async with (
+        carrier(shuffle=True, latency_s=0.02, latency_jitter_s=0.02) as smsc,
+        worker(line_settings([channel_to(smsc, "a", window=20)]), valkey) as w,
+    ):
+        sids = await accepted(w.store, [message(w.store, category=i % 3) for i in range(120)])
+        await end_as(w.store, sids, D=120)
+        ids = {row.destination: row.smsc_id for row in smsc.ledger.submits}
+        for sid in sids[::7]:
+            r = await record(w.store, sid)
+            assert r.attempts[0].smsc_ids == {0: ids[r.msisdn]}
+        assert w.metrics.counter("receipts_total", channel="a", state="quarantined").n == 0

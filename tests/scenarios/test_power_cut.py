@@ -1,4 +1,4 @@
-"""The power fails (delivery.md F12): what was answered as accepted is on disk, with its idempotency mark.
+"""The power fails: what was answered as accepted is on disk, with its idempotency mark.
 
 kill -9 proves nothing about fsync, because the page cache survives it. So the server runs under strace, and after the
 kill its append-only file is cut to the size it had when the last finished fdatasync began: that much a disk without

@@ -26,32 +26,34 @@ def own_valkey() -> Iterator[ValkeyServer]:
 
 @pytest.mark.parametrize("fault", ["hangs", "is killed"])
 async def test_receipts_are_not_acknowledged_before_they_are_recorded(own_valkey: ValkeyServer, fault: str) -> None:
-    async with carrier(receipt_delay_s=0.6, redeliver_s=0.2) as smsc:
-        async with worker(line_settings([channel_to(smsc, "a", binds=2)]), own_valkey) as w:
-            w.store.client.timeout_s = 0.5
-            sids = await accepted(w.store, [message(w.store, category=i % 3) for i in range(60)])
-            await end_as(w.store, sids, s=60)
-            if fault == "hangs":
-                own_valkey.signal(signal.SIGSTOP)
-            else:
-                own_valkey.kill()
-            await until(lambda: smsc.counters.receipts_refused >= 60)
-            refused = [row.ack for row in smsc.ledger.receipts]
-            assert 0 not in refused
-            assert SYSTEM_ERROR in refused
+    async with (
+        carrier(receipt_delay_s=0.6, redeliver_s=0.2) as smsc,
+        worker(line_settings([channel_to(smsc, "a", binds=2)]), own_valkey) as w,
+    ):
+        w.store.client.timeout_s = 0.5
+        sids = await accepted(w.store, [message(w.store, category=i % 3) for i in range(60)])
+        await end_as(w.store, sids, s=60)
+        if fault == "hangs":
+            own_valkey.signal(signal.SIGSTOP)
+        else:
+            own_valkey.kill()
+        await until(lambda: smsc.counters.receipts_refused >= 60)
+        refused = [row.ack for row in smsc.ledger.receipts]
+        assert 0 not in refused
+        assert SYSTEM_ERROR in refused
 
-            if fault == "hangs":
-                own_valkey.signal(signal.SIGCONT)
-            else:
-                own_valkey.start()
-            await end_as(w.store, sids, D=60, timeout_s=20)
-            assert smsc.counters.settled == 60
-            for sid in sids:
-                r = await record(w.store, sid)
-                assert len(r.receipts) == 1
-                assert not r.possible_duplicate
-            assert len(smsc.ledger.submits) == 60
-            assert not w.lost
+        if fault == "hangs":
+            own_valkey.signal(signal.SIGCONT)
+        else:
+            own_valkey.start()
+        await end_as(w.store, sids, D=60, timeout_s=20)
+        assert smsc.counters.settled == 60
+        for sid in sids:
+            r = await record(w.store, sid)
+            assert len(r.receipts) == 1
+            assert not r.possible_duplicate
+        assert len(smsc.ledger.submits) == 60
+        assert not w.lost
 
 
 async def test_results_that_cannot_be_recorded_wait_and_stop_the_claims(own_valkey: ValkeyServer) -> None:

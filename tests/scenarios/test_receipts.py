@@ -43,33 +43,37 @@ async def kept(w: Worker, family: str) -> list[dict[str, Any]]:
 
 
 async def test_every_receipt_before_its_response(valkey: ValkeyServer, shards: int) -> None:
-    async with carrier(early_rate=1.0, latency_s=0.05) as smsc:
-        async with worker(line_settings([channel_to(smsc, "a", binds=2)], shards=shards), valkey) as w:
-            sids = await accepted(w.store, [message(w.store) for _ in range(200)])
-            await end_as(w.store, sids, D=200)
-            assert counted(w, "delivered") == 200
-            for sid in sids:
-                r = await record(w.store, sid)
-                assert (len(r.receipts), len(r.attempts)) == (1, 1)
-            for shard in range(shards):
-                assert await w.store.parked(shard, "a") == (0, [])
-            assert {row.ack for row in smsc.ledger.receipts} == {0}
+    async with (
+        carrier(early_rate=1.0, latency_s=0.05) as smsc,
+        worker(line_settings([channel_to(smsc, "a", binds=2)], shards=shards), valkey) as w,
+    ):
+        sids = await accepted(w.store, [message(w.store) for _ in range(200)])
+        await end_as(w.store, sids, D=200)
+        assert counted(w, "delivered") == 200
+        for sid in sids:
+            r = await record(w.store, sid)
+            assert (len(r.receipts), len(r.attempts)) == (1, 1)
+        for shard in range(shards):
+            assert await w.store.parked(shard, "a") == (0, [])
+        assert {row.ack for row in smsc.ledger.receipts} == {0}
 
 
 async def test_five_times_the_same_on_two_binds(valkey: ValkeyServer) -> None:
-    async with carrier(receipts=False) as smsc:
-        async with worker(line_settings([channel_to(smsc, "a", binds=2)]), valkey) as w:
-            m = message(w.store)
-            await accepted(w.store, [m])
-            await end_as(w.store, [m.id], s=1)
-            smsc_id = smsc.ledger.submits[0].smsc_id
-            for i in range(5):
-                for link in smsc.links:
-                    link.write_raw(receipt_pdu(smsc_id, m.msisdn, i))
-            await until(lambda: acks(smsc) == 10)
-            await end_as(w.store, [m.id], D=1)
-            assert (counted(w, "delivered"), counted(w, "duplicate")) == (1, 9)
-            assert len((await record(w.store, m.id)).receipts) == 1
+    async with (
+        carrier(receipts=False) as smsc,
+        worker(line_settings([channel_to(smsc, "a", binds=2)]), valkey) as w,
+    ):
+        m = message(w.store)
+        await accepted(w.store, [m])
+        await end_as(w.store, [m.id], s=1)
+        smsc_id = smsc.ledger.submits[0].smsc_id
+        for i in range(5):
+            for link in smsc.links:
+                link.write_raw(receipt_pdu(smsc_id, m.msisdn, i))
+        await until(lambda: acks(smsc) == 10)
+        await end_as(w.store, [m.id], D=1)
+        assert (counted(w, "delivered"), counted(w, "duplicate")) == (1, 9)
+        assert len((await record(w.store, m.id)).receipts) == 1
 
 
 async def test_an_id_nobody_knows_yet_is_kept_until_it_is_known(valkey: ValkeyServer) -> None:
@@ -138,12 +142,14 @@ async def test_zeros_case_and_long_ids(valkey: ValkeyServer) -> None:
 
 
 async def test_a_receipt_about_another_number_changes_nothing(valkey: ValkeyServer) -> None:
-    async with carrier(wrong_destination_rate=1.0) as smsc:
-        async with worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
-            sids = await accepted(w.store, [message(w.store) for _ in range(10)])
-            await until(lambda: counted(w, "quarantined") == 10)
-            await end_as(w.store, sids, s=10)
-            assert {row.ack for row in smsc.ledger.receipts} == {0}
+    async with (
+        carrier(wrong_destination_rate=1.0) as smsc,
+        worker(line_settings([channel_to(smsc, "a")]), valkey) as w,
+    ):
+        sids = await accepted(w.store, [message(w.store) for _ in range(10)])
+        await until(lambda: counted(w, "quarantined") == 10)
+        await end_as(w.store, sids, s=10)
+        assert {row.ack for row in smsc.ledger.receipts} == {0}
 
 
 async def test_only_the_channel_that_took_the_message_may_report_it(valkey: ValkeyServer) -> None:

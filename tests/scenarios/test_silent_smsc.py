@@ -1,4 +1,4 @@
-"""Carriers that are not there in their own ways: refused, silent at the bind, half-open, locked out, hanging on one bind."""
+"""Carriers that are not there: refused, silent at the bind, half-open, locked out, hanging on one bind of two."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ async def kill(w: Worker) -> None:
 
 
 async def test_binds_are_shared_and_never_too_many(valkey: ValkeyServer) -> None:
-    """The carrier refuses a third bind, so none may ever be tried; what is in flight on a bind handed over is answered."""
+    """The carrier refuses a third bind, so none may ever be tried; a bind is handed over with its answers in."""
     async with carrier(max_sessions=2, latency_s=0.05) as smsc:
         settings = line_settings([channel_to(smsc, "a", binds=2, window=10)])
         async with worker(settings, valkey, "worker01") as one:
@@ -111,9 +111,9 @@ async def test_the_rate_is_one_for_all_workers(valkey: ValkeyServer) -> None:
             await end_as(one.store, sids, D=250)
             times = sorted(row.at for row in smsc.ledger.submits)
             assert len({row.session for row in smsc.ledger.submits}) == 2
-            # Over any second: the rate, and the burst of a tenth of it.
+            # Over any second: the rate and the burst of a tenth of it, and what octets take on their way.
             for i, start in enumerate(times):
-                assert sum(1 for t in times[i:] if t < start + 1.0) <= tps * 1.1
+                assert sum(1 for t in times[i:] if t < start + 1.0) <= tps + tps // 10 + 2
             assert times[-1] - times[0] < 250 / tps * 1.3  # and it is used
 
 

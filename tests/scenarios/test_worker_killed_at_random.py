@@ -1,7 +1,7 @@
 """The dispatch worker killed at 20 random instants under traffic: nothing lost, copies few, flagged and by policy.
 
 A kill cannot tell claimed from sent, so every claim of the dead is uncertain: a code goes again at once, a
-notification after its grace, an advert never (delivery.md §1.4). Within 2 s of each kill nothing may stand under the
+notification after its grace, an advert never. Within 2 s of each kill nothing may stand under the
 dead worker's name.
 """
 

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.errors import StoreUnavailable
 from gateway.model import Accepted, NewMessage
+from gateway.store import batcher
 from gateway.store.batcher import MOST_MESSAGES, Batcher
 from gateway.store.store import Store
 from tests.support.messages import accept, message
@@ -111,6 +112,23 @@ async def test_a_failed_call_fails_its_own_and_no_other(commits: Commits, error:
             await future
         assert failed.value.outcome == outcome
     assert ids(await asyncio.wait_for(behind, 1)) == ["c"]
+
+
+async def test_who_waited_behind_a_hanging_call_is_not_made_to_wait_again(
+    commits: Commits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batcher, "HANGING_S", 0.0)
+    lane = Batcher(0, commits)
+    commits.errors[0] = StoreUnavailable("no answer in time")
+    failing = lane.add(some("a"))
+    await until(lambda: commits.calls)
+    behind = [lane.add(some(f"{i}")) for i in range(3)]
+    commits.let_go()
+    outcomes = [exc.outcome for exc in await asyncio.gather(failing, *behind, return_exceptions=True)]
+    assert outcomes == ["unknown", "not_stored", "not_stored", "not_stored"]
+    assert len(commits.calls) == 1
+    commits.let_go()
+    assert ids(await lane.add(some("next"))) == ["next"]
 
 
 async def test_a_caller_that_left_does_not_matter_to_the_others(commits: Commits) -> None:

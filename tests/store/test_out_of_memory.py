@@ -1,4 +1,4 @@
-"""Memory is full (delivery.md F15): nothing more is taken in, and what is there can still be finished."""
+"""Memory is full: nothing more is taken in, and what is there can still be finished."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answer was lost after the script ran (delivery.md F14): the same call again gives the state of a single call.
+"""The answer was lost after the script ran: the same call again gives the state of a single call.
 
 Every script has a case here; each runs once with the call simply made twice, once with the first answer cut off on the
 wire. A new script without a case fails the run.

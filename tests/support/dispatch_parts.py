@@ -88,6 +88,6 @@ class ScriptedStore:
         self._call("claim", (token, requests, kwargs))
         return self.claims.pop(0) if self.claims else (0, [], [])
 
-    async def draw_parts(self, channel: str, rate: float, wanted: int) -> tuple[int, int]:
+    async def draw_parts(self, channel: str, rate: float, wanted: int, **kwargs: Any) -> tuple[int, int]:
         self._call("draw", wanted)
         return self.draws.pop(0) if self.draws else (wanted, 0)

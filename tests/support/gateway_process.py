@@ -195,7 +195,7 @@ class AuditedGateway(GatewayProcess):
         except (aiohttp.ClientError, TimeoutError, OSError):
             answer = Answer(0)
         answer.seconds = time.monotonic() - began
-        # What the contract knows (delivery.md §1.2); a 500 or a 503 without an outcome is a fault of ours.
+        # What the contract knows; a 500 or a 503 without an outcome is a fault of ours.
         assert answer.status in (0, 202, 503) or 400 <= answer.status < 500, answer
         if answer.status == 503:
             assert answer.outcome in ("not_stored", "unknown"), answer
