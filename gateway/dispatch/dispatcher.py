@@ -20,7 +20,8 @@ from gateway.dispatch.settler import Settler, SubmitKey
 from gateway.dispatch.sources import SourceTable
 from gateway.dispatch.timers import Timers
 from gateway.errors import StoreUnavailable
-from gateway.metrics import Metrics
+from gateway.metrics import Cell, Metrics
+from gateway.model import CATEGORY_LABELS, STATE_LABELS
 from gateway.routing.router import Router
 from gateway.routing.table import RouteTable
 from gateway.settings import Settings
@@ -92,6 +93,8 @@ class Dispatcher:
         )
         rerouter = Rerouter(store, table, router) if router is not None else None
         self._timers = Timers(settings, store, metrics, rerouter, on_parked=on_parked)
+        store.on_finals = self._count_finals
+        self._final_cells: dict[tuple[int, str, str, str], Cell] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._settling: asyncio.Task[None] | None = None
         self._claiming: asyncio.Task[None] | None = None
@@ -177,6 +180,21 @@ class Dispatcher:
             for slot in c.slots:
                 logger.debug("channel %s: slot %d is cut", c.id, slot)
         self._on_lost()
+
+    def _count_finals(self, category: int, route: str, state: str, reason: str, n: int) -> None:
+        """Count final states as the store made them (its on_finals)."""
+        # The reason of a receipt is the carrier's own word and would make a series of each misspelling.
+        why = reason if reason.islower() else ""
+        cell = self._final_cells.get((category, route, state, why))
+        if cell is None:
+            cell = self._final_cells[category, route, state, why] = self._metrics.counter(
+                "messages_total",
+                category=CATEGORY_LABELS[category],
+                route=route,
+                state=STATE_LABELS[state],
+                reason=why,
+            )
+        cell.n += n
 
     def _count_reaped(self, incarnation: str, taken: dict[str, int]) -> None:
         self._metrics.counter("dispatch_errors_total", where="reaped").n += 1

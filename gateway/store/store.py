@@ -163,6 +163,8 @@ class Store:
         self._prefixes = [keys.prefix(s) for s in range(self.shards)]
         self._problems: list[str] = ["not opened yet"]
         self._parked_at: dict[tuple[int, str], int] = {}
+        self.on_finals: Callable[[int, str, str, str, int], None] | None = None
+        """Called with category, route, state letter, reason and number when a move ended messages."""
         self.commit_seconds: Any = None  # set by the app: observe(batch size, seconds) per move
         self.configure(settings)
 
@@ -456,6 +458,8 @@ class Store:
         for _ in range(1 if again else _CLAIM_PASSES):
             args[2] = "1" if again else "0"
             raw = await self._call_twice("claim", shard, args, repeat_at=2)
+            now_text, _, finals = raw[0].partition(b"\x1e")
+            self._tell_finals(finals)
             if len(raw) != 2:
                 break
             raw.pop()  # cancelled, expired and the like: looked through at once, or it would hold up what is behind it
@@ -470,7 +474,7 @@ class Store:
                 claimed.append((int(raw[i]) - 1, Claimed(sid, raw[i + 2])))
             except (ValueError, IndexError):
                 bad.append((sid, records.claimed_attempt(raw[i + 2])))
-        return int(raw[0]), claimed, bad
+        return int(now_text), claimed, bad
 
     async def settle(self, shard: int, items: list[Settlement]) -> list[str]:
         """Record what became of claimed attempts; one answer an item: `1` applied, `l` late, `0` nothing changed."""
@@ -652,7 +656,9 @@ class Store:
             items += (place, sid, address)
         head = [x for shared in classes for x in shared]
         args = [*self._retention, len(classes), *head, *items]
-        return await self._answers("receipt", shard, args, len(rows))
+        answers = await self._answers("receipt", shard, args, len(rows))
+        self._tell_finals(answers.pop())
+        return answers
 
     async def unpark(self, rows: list[tuple[str, str, bytes]]) -> None:
         """Remove parked receipts (channel, smsc_id, receipt) that have been applied."""
@@ -711,19 +717,22 @@ class Store:
 
     async def due(self, shard: int, most: int = 200) -> tuple[int, int]:
         """Move due messages to their queues; returns (looked at, ms until the next or -1)."""
-        looked, wait_ms = await self.client.call(
+        looked, wait_ms, finals = await self.client.call(
             "due", [self._prefixes[shard]], [most, *self._retention, *self._policies]
         )
+        self._tell_finals(finals)
         return looked, wait_ms
 
     async def expire(self, shard: int, most: int = 500) -> tuple[int, int]:
         """End messages whose time is over; returns (looked at, expired)."""
-        looked, expired = await self.client.call("expire", [self._prefixes[shard]], [most, *self._retention])
+        looked, expired, finals = await self.client.call("expire", [self._prefixes[shard]], [most, *self._retention])
+        self._tell_finals(finals)
         return looked, expired
 
     async def close_waiting(self, shard: int, most: int = 500) -> tuple[int, int]:
         """Close submitted messages whose receipt is overdue; returns (looked at, closed)."""
-        looked, closed = await self.client.call("wait", [self._prefixes[shard]], [most, *self._retention])
+        looked, closed, finals = await self.client.call("wait", [self._prefixes[shard]], [most, *self._retention])
+        self._tell_finals(finals)
         return looked, closed
 
     async def rings(self, shard: int) -> list[str]:
@@ -831,6 +840,15 @@ class Store:
         if self.commit_seconds is not None:
             self.commit_seconds(script, size, time.perf_counter() - started)
         return raw
+
+    def _tell_finals(self, finals: str | bytes) -> None:
+        """Hand the final states that a script made to whoever counts them (`on_finals`)."""
+        if not finals or self.on_finals is None:
+            return
+        text = finals.decode() if isinstance(finals, bytes) else finals
+        for row in text.strip("\x1e").split("\x1e"):
+            _, _, route, _, _, _, category, _, state, reason, n = row.split("\x1f")
+            self.on_finals(int(category), route, state, reason, int(n))
 
     async def _answers(self, script: str, shard: int, args: list[Any], size: int) -> list[str]:
         return [a.decode() for a in await self._timed(script, shard, args, size)]

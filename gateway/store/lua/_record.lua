@@ -159,10 +159,18 @@ local function keep_until_purged(id, cat, now)
 end
 
 local waiting_delta = 0
+
+-- Write what the script has gathered. Returns the final states it made, for the caller's metrics: for each kind
+-- RS <field of the statistics> US <number>, '' when there were none.
 local function finish(now)
   local key = P .. 'stats:' .. floor(now / 3600000)
+  local finals = {}
   for dims, by in pairs(stats) do
-    for suffix, n in pairs(by) do call('HINCRBY', key, dims .. US .. suffix, n) end
+    for suffix, n in pairs(by) do
+      local field = dims .. US .. suffix
+      call('HINCRBY', key, field, n)
+      if n > 0 and find(suffix, '^%d\31[^\31]*\31[DUREFCBK]\31') then finals[#finals + 1] = RS .. field .. US .. n end
+    end
   end
   for cat, list in pairs(gone) do
     local bucket = math.ceil((now / 1000 + RETENTION[cat + 1]) / 300) * 300
@@ -172,6 +180,7 @@ local function finish(now)
   end
   if waiting_delta ~= 0 then call('INCRBY', P .. 'waiting', waiting_delta) end
   if woke then call('PUBLISH', 'gw:wake', P) end
+  return table.concat(finals)
 end
 
 -- Numbers: one hash for eight days (the longest cap is seven), the one before it is still read. A number's value has the

@@ -12,7 +12,7 @@
 -- ARGV 1 incarnation  2 token  3 repeat ('1')  4-6 max_attempts of the categories  7-9 retention_s
 --   10 number of channels, then for each: id, parts for verification, parts for the others, number of sources,
 --   then for each source: route, rank, min_wait_ms of the categories (3 values; -1: category not served)
--- Returns  now, then for each message: channel number (from 1), id, record; or now and `more` when everything that was
+-- Returns  now (and the final states made, see `finish`), then for each message: channel number (from 1), id, record; or now and `more` when everything that was
 --   found left its queue without being claimed, so that there may be work behind it
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[7], ARGV[8], ARGV[9]
 local inc, token = ARGV[1], ARGV[2]
@@ -241,5 +241,5 @@ if #claims > 0 then
 else
   result[2] = 'more'
 end
-finish(now)
+result[1] = result[1] .. finish(now)
 return result

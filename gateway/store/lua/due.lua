@@ -4,9 +4,10 @@
 --
 -- Promise: an id leaves `due` in the step that moves its message. Repeat: finds the rest.
 -- KEYS 1 prefix   ARGV 1 most  2-4 retention_s  5-7 policy of the categories (r resend, h hold, f fail)
--- Returns  number looked at, ms until the next one (-1: none)
+-- Returns  number looked at, ms until the next one (-1: none), final states
 local now = time_ms()
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[2], ARGV[3], ARGV[4]
+local finals = ''
 local ids = call('ZRANGE', P .. 'due', '-inf', ms_text(now), 'BYSCORE', 'LIMIT', 0, tonumber(ARGV[1]))
 if #ids > 0 then
   local records = fetch(ids)
@@ -34,7 +35,7 @@ if #ids > 0 then
     end
   end
   call('ZREM', P .. 'due', unpack(ids))
-  finish(now)
+  finals = finish(now)
 end
 local head = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')
-return { #ids, head[2] and math.max(0, tonumber(head[2]) - now) or -1 }
+return { #ids, head[2] and math.max(0, tonumber(head[2]) - now) or -1, finals }

@@ -3,7 +3,7 @@
 -- End messages whose time is over, also while every channel is down.
 --
 -- Promise: looks at the buckets whose time has come, in order; the record decides. What is in flight is looked at again.
--- KEYS 1 prefix   ARGV 1 most ids  2-4 retention_s   Returns ids looked at, expired
+-- KEYS 1 prefix   ARGV 1 most ids  2-4 retention_s   Returns ids looked at, expired, final states
 local now = time_ms()
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[2], ARGV[3], ARGV[4]
 local most = tonumber(ARGV[1])
@@ -41,5 +41,4 @@ while cursor <= now_s and looked < most and steps < 2000 do
 end
 if #again > 0 then call('RPUSH', P .. 'exp:' .. (floor(now_s / 15) + 2) * 15, unpack(again)) end
 if cursor ~= first or call('EXISTS', P .. 'exp:cursor') == 0 then call('SET', P .. 'exp:cursor', cursor) end
-finish(now)
-return { looked, expired }
+return { looked, expired, finish(now) }

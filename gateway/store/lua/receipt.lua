@@ -8,7 +8,7 @@
 -- KEYS 1 prefix
 -- ARGV 1-3 retention_s  4 number of classes, then for each class 5 values: part (from 0), channel, state letter, reason,
 --   carrier code; then for each item 3 values: class number, id, address digits (or '')
--- Returns  for each item: f final | p part noted | d duplicate | c corrected | m no such record | q wrong address
+-- Returns  for each item, and last the final states made (see `finish`): f final | p part noted | d duplicate | c corrected | m no such record | q wrong address
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[1], ARGV[2], ARGV[3]
 local now = time_ms()
 local now_text, now6 = ms_text(now), be6(now)
@@ -133,5 +133,5 @@ for i = 1, n do
     end
   end
 end
-finish(now)
+result[n + 1] = finish(now)
 return result

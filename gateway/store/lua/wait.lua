@@ -4,7 +4,7 @@
 --
 -- Promise: a long message with some parts delivered and none failed ends as delivered, with a part failed as that, else
 --   as unknown. Repeat: the record decides.
--- KEYS 1 prefix   ARGV 1 most ids  2-4 retention_s   Returns ids looked at, closed
+-- KEYS 1 prefix   ARGV 1 most ids  2-4 retention_s   Returns ids looked at, closed, final states
 local now = time_ms()
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[2], ARGV[3], ARGV[4]
 local most = tonumber(ARGV[1])
@@ -35,5 +35,4 @@ while cursor <= now_s and looked < most and steps < 2000 do
   if not ids or #ids < most - (looked - #ids) then cursor = cursor + 300 end
 end
 if cursor ~= first or call('EXISTS', P .. 'wait:cursor') == 0 then call('SET', P .. 'wait:cursor', cursor) end
-finish(now)
-return { looked, closed }
+return { looked, closed, finish(now) }
