@@ -39,6 +39,7 @@ from tests.support.snapshot import check_consistent, snapshot
 from tests.support.until import until
 
 VERIFICATION, NOTIFICATION, MARKETING = CATEGORY_LABELS
+UNCERTAIN = STATE_LABELS[State.UNCERTAIN]
 ACCOUNT = "shop"
 REPEAT_S = 0.05
 """How long a client of ours waits before it repeats; the answers' Retry-After is for clients that have time."""
@@ -153,7 +154,7 @@ class AuditedGateway(GatewayProcess):
     async def send(self, body: dict[str, Any], *, key: str = "") -> Answer:
         """Post one message once, and book the answer."""
         answer = await self._post("/v1/messages", body, key)
-        self._book(body, answer, key, answer.status)
+        self._book(body, answer, key)
         return answer
 
     async def send_batch(self, bodies: Sequence[dict[str, Any]], *, key: str = "") -> list[Answer]:
@@ -164,7 +165,7 @@ class AuditedGateway(GatewayProcess):
         else:
             answers = [whole] * len(bodies)
         for i, (body, answer) in enumerate(zip(bodies, answers, strict=True)):
-            self._book(body, answer, f"{key}/{i}" if key else "", answer.status)
+            self._book(body, answer, f"{key}/{i}" if key else "")
         return answers
 
     async def send_surely(self, body: dict[str, Any], *, key: str) -> Answer:
@@ -202,11 +203,11 @@ class AuditedGateway(GatewayProcess):
             assert int(answer.headers["Retry-After"]) >= 1, answer
         return answer
 
-    def _book(self, body: dict[str, Any], answer: Answer, key: str, status: int) -> None:
+    def _book(self, body: dict[str, Any], answer: Answer, key: str) -> None:
         row = ClientRow(
             to=body["to"],
             id=answer.id,
-            status=status,
+            status=answer.status,
             account=ACCOUNT,
             ref=body.get("ref", ""),
             key=key,
@@ -422,7 +423,3 @@ async def _raw_records(store: Store) -> list[tuple[str, bytes]]:
         cursor = int(raw_cursor)
         if cursor == 0:
             return found
-
-
-LIVE = frozenset(label for letter, label in STATE_LABELS.items() if not letter.isupper())
-UNCERTAIN = STATE_LABELS[State.UNCERTAIN]
