@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.25
 """How long to wait for a wake-up that may have been lost."""
 _PAUSE_S = 0.002
-_MOST_PARTS = 200
+_MOST_PARTS = 400
 _RETRY_S = 0.5
 
 

@@ -26,6 +26,7 @@ from gateway.store.store import Correlation, Settlement, SettleRow, Store
 logger = logging.getLogger(__name__)
 
 _MOST = 200
+_CALLS = 2
 _RETRY_FIRST_S, _RETRY_MOST_S = 0.1, 2.0
 _KNOWN_CELLS = 4096
 _STATE_OF_VERB = {"s": "submitted", "F": "failed", "u": "uncertain", "U": "uncertain"}
@@ -161,20 +162,28 @@ class Settler:
     # --- the loop
 
     async def run(self) -> None:
-        """Settle batches until stopped and nothing is left."""
+        """Settle batches until stopped and nothing is left: one at a time, a second beside it when it is a full one."""
+        busy: set[asyncio.Task[None]] = set()
+
+        def ended(task: asyncio.Task[None]) -> None:
+            busy.discard(task)
+            self._ready.set()
+
         while True:
-            if not self._done:
-                if self._stopping:
-                    return
-                self._ready.clear()
-                await self._ready.wait()
-                # One turn of the loop: answers of one read join the batch.
-                await asyncio.sleep(0)
+            if self._done and (not busy or (len(busy) < _CALLS and len(self._done) >= _MOST // 2)):
+                batch = [self._done.popleft() for _ in range(min(_MOST, len(self._done)))]
+                for f in batch:
+                    f.done = False
+                task = asyncio.create_task(self._settle_surely(batch), name="settle-batch")
+                busy.add(task)
+                task.add_done_callback(ended)
                 continue
-            batch = [self._done.popleft() for _ in range(min(_MOST, len(self._done)))]
-            for f in batch:
-                f.done = False
-            await self._settle_surely(batch)
+            if self._stopping and not self._done and not busy:
+                return
+            self._ready.clear()
+            await self._ready.wait()
+            # One turn of the loop: answers of one read join the batch.
+            await asyncio.sleep(0)
 
     async def idle(self) -> None:
         """Wait until nothing is claimed by this worker."""

@@ -12,7 +12,7 @@ import base64
 import logging
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 
@@ -27,9 +27,18 @@ from gateway.store.store import AppliedReceipt, Correlation, FoundReceipt, Recei
 logger = logging.getLogger(__name__)
 
 _MOST = 200
+_LANES = 2
 _ID_CHARS = 22
 _STATUS_AGAIN = 0x08  # ESME_RSYSERR: "temporary" to every SMSC we know of, unlike 0x64
 _WAITING_MOST = 20_000
+
+
+@dataclass(slots=True)
+class _Lane:
+    """Receipts that wait to be recorded one batch after the other; two lanes keep the store busy."""
+
+    waiting: deque[Inbound] = field(default_factory=deque)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True)
@@ -46,45 +55,51 @@ class Recorder:
         self._metrics = metrics
         self._formats = {c.id: c.id_format for c in settings.channels}
         self._learners = {c.id: IdLearner() for c in settings.channels if c.id_format == "auto"}
-        self._waiting: deque[Inbound] = deque()
-        self._ready = asyncio.Event()
+        self._lanes = [_Lane() for _ in range(_LANES)]
         self._stopping = False
         self._cells: dict[tuple[str, str], Cell] = {}
         self._errors = metrics.counter("dispatch_errors_total", where="receipts")
 
     def receive(self, items: list[Inbound]) -> None:
         """Take what a session received (a channel's on_inbound)."""
-        if len(self._waiting) > _WAITING_MOST:
+        if sum(len(lane.waiting) for lane in self._lanes) > _WAITING_MOST:
             # The SMSC's own window bounds this; one that has none is told to come again.
             Channel.acknowledge(items, _STATUS_AGAIN)
             return
-        self._waiting.extend(items)
-        self._ready.set()
+        for item in items:
+            # By the handset's number, so that all receipts of a message keep their order.
+            lane = self._lanes[item.source[-1] % _LANES if item.source else 0]
+            lane.waiting.append(item)
+            lane.ready.set()
 
     def stop(self) -> None:
         """Let `run` return once everything received has been recorded."""
         self._stopping = True
-        self._ready.set()
+        for lane in self._lanes:
+            lane.ready.set()
 
     async def run(self) -> None:
         """Record batches until stopped and nothing is left."""
+        await asyncio.gather(*(self._run_lane(lane) for lane in self._lanes))
+
+    async def _run_lane(self, lane: _Lane) -> None:
         while True:
-            if not self._waiting:
+            if not lane.waiting:
                 if self._stopping:
                     return
-                self._ready.clear()
-                await self._ready.wait()
+                lane.ready.clear()
+                await lane.ready.wait()
                 await asyncio.sleep(0)
                 continue
-            batch = [self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))]
+            batch = [lane.waiting.popleft() for _ in range(min(_MOST, len(lane.waiting)))]
             try:
                 await self._record(batch)
             except StoreUnavailable as exc:
                 self._errors.n += 1
                 logger.warning("receipts: %s", exc)
                 # What waits would only wait for the next time-out, and the SMSC for its answer: 5 s is the limit.
-                Channel.acknowledge([*batch, *self._waiting], _STATUS_AGAIN)
-                self._waiting.clear()
+                Channel.acknowledge([*batch, *lane.waiting], _STATUS_AGAIN)
+                lane.waiting.clear()
             except Exception:
                 # The boundary of this task: a fault of ours must not end receipt processing. Not acknowledged as
                 # recorded, so nothing is lost: the SMSC sends these again, except the one we cannot digest.

@@ -152,7 +152,7 @@ class StoreSection(Section):
     durability: Literal["strict", "replicated", "relaxed"] = "strict"
     binary: str = ""
     max_queued: Annotated[int, Field(ge=1, le=100_000_000)] = 2_000_000
-    check_every_s: Annotated[float, Field(ge=0.1, le=30)] = 30.0  # delivery.md §1.3: every 30 s at least
+    check_every_s: Annotated[float, Field(ge=0.1, le=30)] = 30.0  # every 30 s at least: a promise of docs/delivery.md
 
 
 class ApiSection(Section):

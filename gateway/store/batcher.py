@@ -17,6 +17,7 @@ from gateway.model import Accepted, NewMessage
 
 logger = logging.getLogger(__name__)
 
+MOST_CALLS = 2
 MOST_MESSAGES = 200
 """More would block the store for milliseconds (1,000 messages: 3 ms measured)."""
 
@@ -39,14 +40,20 @@ class Batcher:
         self._shard = shard
         self._commit = commit
         self._waiting: list[_Slice] = []
-        self._running: asyncio.Task[None] | None = None
+        self._waiting_messages = 0
+        self._running: set[asyncio.Task[None]] = set()
 
     def add(self, messages: list[NewMessage]) -> asyncio.Future[list[Accepted]]:
         """Queue a slice; the future gives one Accepted a message in order, or StoreUnavailable."""
         future: asyncio.Future[list[Accepted]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Slice(messages, future))
-        if self._running is None:
-            self._running = asyncio.create_task(self._run(), name=f"commit-{self._shard}")
+        self._waiting_messages += len(messages)
+        # A second call at the same time only for a full batch: it keeps the store busy while the first answer travels,
+        # and small batches are still gathered into one.
+        running = len(self._running)
+        if not running or (running < MOST_CALLS and self._waiting_messages >= MOST_MESSAGES):
+            task = asyncio.create_task(self._run(), name=f"commit-{self._shard}")
+            self._running.add(task)
         return future
 
     async def _run(self) -> None:
@@ -55,18 +62,27 @@ class Batcher:
         try:
             while self._waiting:
                 await self._commit_some()
-        finally:
-            self._running = None
-            for s in self._waiting:  # only when this task was cancelled: the process ends
+        except asyncio.CancelledError:
+            for s in self._take(len(self._waiting)):  # the process ends
                 _fail(s, StoreUnavailable("the commit was broken off", outcome="not_stored"))
-            self._waiting.clear()
+            raise
+        finally:
+            # Here and not in a callback, which runs a turn later: who adds in between must not count on this task.
+            task = asyncio.current_task()
+            assert task is not None
+            self._running.discard(task)
+
+    def _take(self, slices: int) -> list[_Slice]:
+        taken, self._waiting = self._waiting[:slices], self._waiting[slices:]
+        self._waiting_messages -= sum(len(s.messages) for s in taken)
+        return taken
 
     async def _commit_some(self) -> None:
-        taken = [self._waiting.pop(0)]
-        size = len(taken[0].messages)
-        while self._waiting and size + len(self._waiting[0].messages) <= MOST_MESSAGES:
-            taken.append(self._waiting.pop(0))
-            size += len(taken[-1].messages)
+        size, slices = len(self._waiting[0].messages), 1
+        while slices < len(self._waiting) and size + len(self._waiting[slices].messages) <= MOST_MESSAGES:
+            size += len(self._waiting[slices].messages)
+            slices += 1
+        taken = self._take(slices)
         messages = taken[0].messages if len(taken) == 1 else [m for s in taken for m in s.messages]
         started = time.monotonic()
         try:
@@ -76,8 +92,7 @@ class Batcher:
                 _fail(s, exc)
             if time.monotonic() - started > HANGING_S:
                 # Who waited behind it has waited long enough: the next call may cost them the same again.
-                late, self._waiting = self._waiting, []
-                for s in late:
+                for s in self._take(len(self._waiting)):
                     _fail(s, StoreUnavailable("the store does not answer", outcome="not_stored"))
             return
         except Exception as exc:

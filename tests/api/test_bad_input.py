@@ -225,7 +225,7 @@ async def test_paths_and_methods(api: Api, line: bytes, status: int) -> None:
 
 
 async def test_a_client_that_leaves_takes_nothing_with_it(api: Api) -> None:
-    """F70: the message is stored, the answer has no reader, no task stays behind."""
+    """The message is stored, the answer has no reader, no task stays behind."""
     before = len(asyncio.all_tasks())
     for i in range(20):
         async with Raw(api.port) as raw:

@@ -127,10 +127,10 @@ async def test_a_claim_asks_for_what_is_free_and_keeps_the_reserve() -> None:
     assert requests == {"a": (100, 90), "b": (20, 15)}
 
 
-async def test_never_more_than_two_hundred_parts() -> None:
+async def test_never_more_than_four_hundred_parts() -> None:
     p = Parts(("a", 1000, 1000))
     (request,) = await p.round()
-    assert (request.parts, request.parts_rest) == (200, 200)
+    assert (request.parts, request.parts_rest) == (400, 400)
 
 
 async def test_the_reserve_is_a_slot_at_least_and_can_be_switched_off() -> None:

@@ -70,7 +70,7 @@ async def test_a_refused_message_moves_on_and_one_channel_that_refuses_all_holds
 
 
 async def test_a_backup_lost_as_well_gives_its_queue_back_to_the_primary(valkey: ValkeyServer) -> None:
-    """F42's other half: refused by the primary, then the backup dies; the earlier rank serves what waits there."""
+    """Refused by the primary, then the backup dies; the earlier rank serves what waits there."""
     async with carrier() as primary, carrier() as backup:
         settings = line_settings([channel_to(primary, "a"), channel_to(backup, "b", max_tps=5)])
         async with worker(settings, valkey) as w:

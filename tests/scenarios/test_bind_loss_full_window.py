@@ -66,11 +66,11 @@ async def test_the_window_is_uncertain_and_follows_the_policies(
 
 
 async def test_an_smsc_that_unbinds_under_load_gets_its_answers_out_and_no_copy(valkey: ValkeyServer) -> None:
-    """F40: what was answered before the unbind is settled, what had not left goes again."""
+    """What was answered before the unbind is settled, what had not left goes again."""
     async with carrier() as smsc:
         settings = line_settings([channel_to(smsc, "a", window=20)])
         async with worker(settings, valkey) as w:
-            smsc.on_submit = lambda link, pdu: smsc.unbind_sessions()  # F40: unbind under load
+            smsc.on_submit = lambda link, pdu: smsc.unbind_sessions()  # unbind under load
             ms = [message(w.store, category=VERIFICATION) for _ in range(10)]
             sids = await accepted(w.store, ms[:1])
             await until(lambda: smsc.counters.binds == 2)

@@ -1,4 +1,4 @@
-"""A store weaker than the promise: not ready, the setting named, never a 202; at the start and at run time (F29)."""
+"""A store weaker than the promise: not ready, the setting named, never a 202; at the start and at run time."""
 
 from __future__ import annotations
 

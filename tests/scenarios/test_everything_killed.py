@@ -1,6 +1,6 @@
 """Everything killed -9 with 20,000 messages queued and a window in flight: all of it is sent once, in order.
 
-Only what was claimed at that moment may leave twice, flagged; adverts among it leave once at most (F07).
+Only what was claimed at that moment may leave twice, flagged; adverts among it leave once at most.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ async def test_a_frozen_worker_writes_nothing_after_its_lease(valkey: ValkeyServ
 
 
 async def test_a_worker_frozen_for_less_than_its_lease_goes_on(valkey: ValkeyServer) -> None:
-    """F09: no take-over, no copies."""
+    """No take-over, no copies."""
     async with carrier() as smsc:
         settings = line_settings([channel_to(smsc, "a")])
         frozen = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""SIGTERM under traffic, at a carrier that takes 2 s to answer: nothing lost, no copy, an end within 35 s (F03)."""
+"""SIGTERM under traffic, at a carrier that takes 2 s to answer: nothing lost, no copy, an end within 35 s."""
 
 from __future__ import annotations
 

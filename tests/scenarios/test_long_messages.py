@@ -155,7 +155,7 @@ async def test_the_worst_part_is_the_messages_state(valkey: ValkeyServer) -> Non
 
 
 async def test_one_receipt_of_three_leaves_it_submitted_until_the_wait_is_over(valkey: ValkeyServer) -> None:
-    """F62: some carriers report one part only."""
+    """Some carriers report one part only."""
 
     def first_part_only(link: object, pdu: SubmitSm) -> Plan:
         return Plan(receipts=(ReceiptPlan(0.0),) if pdu.short_message[5] == 1 else ())

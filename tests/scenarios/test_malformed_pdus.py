@@ -94,7 +94,7 @@ async def test_a_receipt_on_a_transmitter_is_refused(valkey: ValkeyServer) -> No
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_garbage_and_mutated_pdus(valkey: ValkeyServer, seed: int) -> None:
-    """F51: whatever comes, the process lives, binds again and loses nothing; half a PDU before a cut as well (F35)."""
+    """Whatever comes, the process lives, binds again and loses nothing; half a PDU before a cut as well."""
     rng = random.Random(seed)
     sound = receipt_pdu("4711", "8613800138000", 1) + struct.pack(">IIII", 16, c.ENQUIRE_LINK, 0, 2)
     async with two_channels(valkey) as (w, bad, good):
@@ -116,7 +116,7 @@ async def test_garbage_and_mutated_pdus(valkey: ValkeyServer, seed: int) -> None
 
 
 async def test_a_stream_cut_into_single_octets(valkey: ValkeyServer) -> None:
-    """F36."""
+    """One octet at a time, and many PDUs at once, are the same conversation."""
     async with two_channels(valkey) as (w, bad, good):
         m = message(w.store)
         await accepted(w.store, [m])

@@ -99,7 +99,7 @@ async def test_odd_answers(valkey: ValkeyServer, bind: str) -> None:
 
 
 async def test_answers_out_of_order_find_their_messages(valkey: ValkeyServer) -> None:
-    """F37: whole windows answered from behind; each id must be the one of its own message."""
+    """Whole windows answered from behind; each id must be the one of its own message."""
     async with (
         carrier(shuffle=True, latency_s=0.02, latency_jitter_s=0.02) as smsc,
         worker(line_settings([channel_to(smsc, "a", window=20)]), valkey) as w,

@@ -1,4 +1,4 @@
-"""More than the queue may hold: 503 and when to come again, codes from their reserve, nothing half done (F72)."""
+"""More than the queue may hold: 503 and when to come again, codes from their reserve, nothing half done."""
 
 from __future__ import annotations
 

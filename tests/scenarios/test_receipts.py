@@ -196,7 +196,7 @@ async def test_the_first_final_receipt_wins(
 
 
 async def test_what_cannot_be_read_is_kept_and_acknowledged(valkey: ValkeyServer) -> None:
-    """F49, F59: else the same PDU comes back for days. The session lives, and the receipts behind it count."""
+    """Else the same PDU comes back for days. The session lives, and the receipts behind it count."""
     body_without_nul = b"\x00\x01\x01" + b"9" * 60
     bodies = [b"", b"\x00", body_without_nul, bytes(200), b"\xff" * 300]
     async with carrier(receipts=False) as smsc, worker(line_settings([channel_to(smsc, "a")]), valkey) as w:

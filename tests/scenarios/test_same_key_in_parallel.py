@@ -1,4 +1,4 @@
-"""A hundred posts at once with one key through two api workers: one message, one id in every answer (F68, F69)."""
+"""A hundred posts at once with one key through two api workers: one message, one id in every answer."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ async def test_a_half_open_connection_is_noticed_and_nothing_is_stuck(valkey: Va
 
 
 async def test_one_bind_that_hangs_does_not_hold_up_the_other(valkey: ValkeyServer) -> None:
-    """F47: the hanging one fills its own window and no more; everything behind goes by the other."""
+    """The hanging one fills its own window and no more; everything behind goes by the other."""
     async with carrier() as smsc:
         settings = line_settings([channel_to(smsc, "a", binds=2, window=10, response_timer_s=30.0)])
         async with worker(settings, valkey, drain_s=0.0) as w:
@@ -78,7 +78,7 @@ async def test_one_bind_that_hangs_does_not_hold_up_the_other(valkey: ValkeyServ
 async def test_an_account_that_is_refused_is_not_hammered(
     valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """F44: a wrong password is tried again after a minute at the earliest (here: 0.4 s), others after parts of one."""
+    """A wrong password is tried again after a minute at the earliest (here: 0.4 s), others after parts of one."""
     monkeypatch.setattr(channel, "_AUTH_FIRST_S", 0.4)
     monkeypatch.setattr(channel, "_AUTH_MOST_S", 0.8)
     monkeypatch.setattr(channel, "_BACKOFF_MOST_S", 0.05)

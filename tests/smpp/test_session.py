@@ -944,7 +944,7 @@ def test_two_sessions_talk_through_any_cut_of_their_octets(seed: int) -> None:
 
 
 def test_a_mutating_peer_never_makes_a_session_raise() -> None:
-    """delivery.md F51 without the sockets: recorded PDUs with wounds, whole sessions long, both roles."""
+    """Without sockets: recorded PDUs with wounds, whole sessions long, both roles."""
     rng = random.Random(20261121)
     recorded = [
         octets(pdu)

@@ -70,7 +70,7 @@ def connections(valkey: ValkeyServer) -> int:
 async def test_a_time_out_is_unknown_bounded_and_runs_once(
     client: Client, valkey: ValkeyServer, hanging: Callable[[bool], None]
 ) -> None:
-    """Fact 3 of delivery.md: with redis-py's defaults one such call leaves two items."""
+    """With redis-py's defaults one such call leaves two items."""
     await client.execute("PING")
     hanging(True)
     started = time.monotonic()
@@ -135,7 +135,7 @@ async def test_who_finds_no_free_connection_knows_that_nothing_was_stored(
 
 
 async def test_cancelled_calls_never_give_anothers_answer(valkey: ValkeyServer, tmp_path: Path) -> None:
-    """F28 (CVE-2023-28858): 1,000 calls, cancelled at random; each that ends has its own answer."""
+    """1,000 calls, cancelled at random; each that ends has its own answer."""
     proxy = CuttingProxy(tmp_path / "p", valkey.socket, delay_s=0.002)
     await proxy.start()
     client = Client(proxy.url, size=8)
@@ -247,7 +247,7 @@ class _answering:
 
 
 async def test_more_connections_than_the_server_allows(settings: Settings, own_server: ValkeyServer) -> None:
-    """F27: some calls wait, some are refused; nobody hangs and nothing is stored that was not answered so."""
+    """Some calls wait, some are refused; nobody hangs and nothing is stored that was not answered so."""
     with own_server.sync() as plain:
         plain.config_set("maxclients", 10)
         client = Client(own_server.url, size=24, timeout_s=2.0)
@@ -285,7 +285,7 @@ async def test_a_killed_server_costs_the_calls_under_way_and_no_later_one(
 
 
 async def test_killed_under_load_every_accepted_message_is_there(settings: Settings, own_server: ValkeyServer) -> None:
-    """F11 without a supervisor: the answers before, during and after a kill are all true."""
+    """Without a supervisor: the answers before, during and after a kill are all true."""
     store = await Store.open(settings, own_server.url)
     accepted: list[str] = []
     failed: list[str] = []
