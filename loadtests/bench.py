@@ -574,7 +574,7 @@ def run_throughput(machine: Machine, args: argparse.Namespace) -> dict[str, Any]
     window.
     """
     batch = 100 if args.mode == "batch" else 1
-    connections = args.connections or (8 if batch > 1 else 64)
+    connections = args.connections or (16 if batch > 1 else 64)
     stream = {
         "name": "load",
         "pattern": PATTERN,
@@ -771,7 +771,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="a few seconds, and exit 1 if anything was lost")
     parser.add_argument("--warmup", type=float, default=8.0, help="seconds before the steady window")
     parser.add_argument("--steady", type=float, default=30.0, help="seconds measured")
-    parser.add_argument("--connections", type=int, default=0, help="0: 8 for batches, 64 for single messages")
+    parser.add_argument("--connections", type=int, default=0, help="0: 16 for batches, 64 for single messages")
     parser.add_argument("--rate", type=float, default=0.0, help="messages a second; 0: as fast as answers come")
     parser.add_argument("--outstanding", type=int, default=40_000, help="accepted and not yet settled, at most")
     parser.add_argument("--queued", type=int, default=0, help="priority: 20,000; backlog: 1,000,000")

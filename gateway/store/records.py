@@ -226,26 +226,32 @@ def _read_log(log: bytes) -> tuple[list[Attempt], list[PartReceipt], str, str]:
         if kind == b"A":
             at_ms, number, channel, status, outcome, ids = (*fields, "", "", "", "", "", "")[:6]
             smsc_ids = dict(_part_ids(ids))
+            outcome = outcome or _PLAIN
             attempts.append(
                 Attempt(
                     int(number or 0),
                     channel,
-                    int(at_ms or 0),
+                    _log_time(at_ms),
                     int(status) if status else None,
                     outcome,
                     smsc_ids,
                 )
             )
-            if outcome not in ("sent", "uncertain"):
+            if outcome not in (_PLAIN, "uncertain"):
                 reason, code = outcome, status
         elif kind == b"R":
             at_ms, part, channel, state, why, carrier_code = (*fields, "", "", "", "", "", "")[:6]
-            receipts.append(PartReceipt(int(part or 0), channel, int(at_ms or 0), state, why, carrier_code))
+            receipts.append(PartReceipt(int(part or 0), channel, _log_time(at_ms), state, why, carrier_code))
             if state != State.DELIVERED:
                 reason, code = why, carrier_code
         elif kind == b"X":
             _, _, reason, code = (*fields, "", "", "", "")[:4]
     return attempts, receipts, reason, code
+
+
+def _log_time(text: str) -> int:
+    """Read a time of the log: base 36, as the scripts write it."""
+    return int(text, 36) if text else 0
 
 
 def _part_ids(text: str) -> list[tuple[int, str]]:
@@ -258,10 +264,15 @@ def _part_ids(text: str) -> list[tuple[int, str]]:
     return pairs
 
 
+_PLAIN = "sent"
+"""The outcome that most attempts have; the log leaves it out."""
+
+
 def attempt_log(number: int, channel: str, status: int | None, outcome: str, smsc_ids: list[tuple[int, str]]) -> str:
     """Return the payload of a log item for one attempt; the script puts the time before it."""
     ids = ",".join([f"{part}={i if i.isalnum() else _clean(i)}" for part, i in smsc_ids])
-    return f"{number}{US}{channel}{US}{'' if status is None else status}{US}{outcome}{US}{ids}"
+    shown = "" if outcome == _PLAIN else outcome
+    return f"{number}{US}{channel}{US}{'' if status is None else status}{US}{shown}{US}{ids}"
 
 
 def _clean(smsc_id: str) -> str:

@@ -89,7 +89,7 @@ async def test_a_plain_success_correlation_first(p: Parts) -> None:
     p.answer(one)
     row = await p.row()
     assert (row["id"], row["attempt"], row["verb"], row["channel"], row["mask"]) == (one.message.id, 1, "s", "a", 1)
-    assert row["log"].split("\x1f") == ["1", "a", "0", "sent", "0=ID1"]
+    assert row["log"].split("\x1f") == ["1", "a", "0", "", "0=ID1"]
     assert [name for name, _ in p.store.calls] == ["correlate", "settle"]
     (correlation,) = p.store.named("correlate")[0]
     assert (correlation.channel, correlation.smsc_id, correlation.id, correlation.part) == (
@@ -175,7 +175,7 @@ async def test_a_late_answer_settles_what_was_uncertain(p: Parts) -> None:
     p.answer(one, late=True)
     await until(lambda: len(p.rows) == 2)
     assert [row[2] for row in p.rows] == ["u", "s"]
-    assert p.rows[1][9].split("\x1f")[2:4] == ["0", "sent"]
+    assert p.rows[1][9].split("\x1f")[2:4] == ["0", ""]
 
 
 async def test_a_late_answer_that_meets_its_time_out_in_the_queue_is_one_success(p: Parts) -> None:

@@ -36,6 +36,18 @@ local function de6(s, at)
   return ((((a * 256 + b) * 256 + c) * 256 + d) * 256 + e) * 256 + f
 end
 
+-- A time as the log keeps it: base 36, 8 characters where decimal takes 13.
+local DIGITS = '0123456789abcdefghijklmnopqrstuvwxyz'
+local function log_time(n)
+  local text = ''
+  while n > 0 do
+    local digit = n % 36
+    text = sub(DIGITS, digit + 1, digit + 1) .. text
+    n = (n - digit) / 36
+  end
+  return text
+end
+
 local function be2(n)
   return char(floor(n / 256) % 256, n % 256)
 end
@@ -268,7 +280,7 @@ end
 local function finalise(r, state, reason, code, channel, now, item)
   r.state = state
   if state ~= 'D' then give_back(r, now) end
-  local why = log_item('X', ms_text(now) .. US .. state .. US .. reason .. US .. code)
+  local why = log_item('X', log_time(now) .. US .. state .. US .. reason .. US .. code)
   write_record(r, now, (item or '') .. why)
   keep_until_purged(r.id, r.cat, now)
   count(r, channel, state, reason)

@@ -11,7 +11,7 @@
 -- Returns  for each item, and last the final states made (see `finish`): f final | p part noted | d duplicate | c corrected | m no such record | q wrong address
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[1], ARGV[2], ARGV[3]
 local now = time_ms()
-local now_text, now6 = ms_text(now), be6(now)
+local now_text, now6 = log_time(now), be6(now)
 local classes, first = {}, 5
 for i = 1, tonumber(ARGV[4]) do
   local part, channel, state, reason, code = unpack(ARGV, first, first + 4)

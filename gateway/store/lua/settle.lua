@@ -18,7 +18,7 @@
 local inc = ARGV[1]
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[2], ARGV[3], ARGV[4]
 local now = time_ms()
-local now_text, now6 = ms_text(now), be6(now)
+local now_text, now6 = log_time(now), be6(now)
 local classes, at = {}, 6
 for i = 1, tonumber(ARGV[5]) do
   classes[i] = {
