@@ -45,7 +45,6 @@ class PackedKind:
             kind.account,
             self.dims,
             kind.route,
-            kind.sender,
             kind.ttl_ms,
             kind.send_at_ms,
             kind.not_after_ms,

@@ -196,7 +196,7 @@ local function finish(now)
 end
 
 -- Numbers: one hash for eight days (the longest cap is seven), the one before it is still read. A number's value has the
--- lines r<reference>, c<category>US<account>US<second>,... and i<id>US<account>US<sender>.
+-- lines r<reference>, c<category>US<account>US<second>,... and i<id>US<account>.
 local NUM_S = 691200
 local function num_key(now, back)
   return P .. 'num:' .. (floor(now / 1000 / NUM_S) - back)

@@ -8,8 +8,8 @@
 --   there under the same id) and writes nothing twice.
 -- KEYS 1 prefix of the shard
 -- ARGV 1 most waiting messages (0: no limit, -1: none may be added)  2 the same for verification  3-5 cap rules of the categories
---   ("limit,window_s;...")  6 '1' when the call is repeated  7 number of classes, then for each class 10 values:
---   category, account, dims, route, sender, ttl_ms, send_at_ms, not_after_ms, state, test ('1' or '0');
+--   ("limit,window_s;...")  6 '1' when the call is repeated  7 number of classes, then for each class 9 values:
+--   category, account, dims, route, ttl_ms, send_at_ms, not_after_ms, state, test ('1' or '0');
 --   then for each item 5 values: class number, id, msisdn, rest of the record, idem (16 bytes) .. digest (8) or ''
 -- Returns  now (ms as text), then one string an item: a | r<id><digest matches: 1 or 0> | b | c<allowed again at, ms>
 --   | e (not_after is past) | f (full)
@@ -19,11 +19,11 @@ local classes = {}
 local at = 8
 for i = 1, ncls do
   classes[i] = {
-    cat = tonumber(ARGV[at]), account = ARGV[at + 1], dims = ARGV[at + 2], route = ARGV[at + 3], sender = ARGV[at + 4],
-    ttl = tonumber(ARGV[at + 5]), send_at = tonumber(ARGV[at + 6]), not_after = tonumber(ARGV[at + 7]),
-    state = ARGV[at + 8], test = ARGV[at + 9] == '1', entries = {}, n = 0, accepted = 0,
+    cat = tonumber(ARGV[at]), account = ARGV[at + 1], dims = ARGV[at + 2], route = ARGV[at + 3],
+    ttl = tonumber(ARGV[at + 4]), send_at = tonumber(ARGV[at + 5]), not_after = tonumber(ARGV[at + 6]),
+    state = ARGV[at + 7], test = ARGV[at + 8] == '1', entries = {}, n = 0, accepted = 0,
   }
-  at = at + 10
+  at = at + 9
 end
 
 local rules = {}
@@ -139,7 +139,7 @@ local function packed(value, cls, id, second, long)
     local stop = find(value, '\n', from + 1, true)
     value = sub(value, 1, from) .. sub(value, stop + 1)
   end
-  return value .. 'i' .. id .. US .. cls.account .. US .. cls.sender .. '\n', reference
+  return value .. 'i' .. id .. US .. cls.account .. '\n', reference
 end
 
 -- A call repeated after a lost answer: which of the ids are stored already?
@@ -171,7 +171,7 @@ for i = 1, ncls do
   cls.limit = cls.cat == 0 and limit_code or limit_all
   cls.capped = #rules[cls.cat] > 0 and not cls.test
   cls.num_front = '\n' .. (cls.capped and 'c' .. cls.cat .. US .. cls.account .. US .. second .. ',\ni' or 'i')
-  cls.num_back = US .. cls.account .. US .. cls.sender .. '\n'
+  cls.num_back = US .. cls.account .. '\n'
   cls.black = black_own[cls.account]
 end
 
