@@ -9,7 +9,6 @@
         ├── EncodeError      we asked for a PDU that cannot be built
         ├── MalformedPdu     the peer's PDU is wrong but its header is sound: answer, stay connected
         ├── FramingError     the stream is out of step: close
-        ├── BindRefused      the peer refused our bind
         └── SessionClosed    the session ended while it was needed
 
 A `command_status` is a value, never an exception; so is a time-out. Messages never hold a text, a full number,
@@ -105,14 +104,6 @@ class MalformedPdu(SmppError):
 
 class FramingError(SmppError):
     """The byte stream cannot be cut into PDUs any more: generic_nack where possible, then close."""
-
-
-class BindRefused(SmppError):
-    """The SMSC answered our bind with an error status."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"bind refused with command_status 0x{status:08X}")
-        self.status = status
 
 
 class SessionClosed(SmppError):

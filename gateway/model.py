@@ -18,9 +18,6 @@ MessageId = NewType("MessageId", str)
 """Our id as the API shows it: a UUIDv7 in its 36-character form. Its rand_a bits 11..4 are the shard number."""
 StoreId = NewType("StoreId", str)
 """The same 16 bytes as 22 characters of URL-safe base64: how keys and queue entries write it (shorter)."""
-ChannelId = NewType("ChannelId", str)
-SmscId = NewType("SmscId", str)
-"""The id the SMSC gave to one part, as received."""
 
 
 class Category(IntEnum):

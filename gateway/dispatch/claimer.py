@@ -22,8 +22,9 @@ from gateway.metrics import Metrics
 from gateway.model import CATEGORY_LABELS, Category
 from gateway.settings import Settings
 from gateway.smpp.channel import Channel, Outbound
+from gateway.store.moves import ClaimRequest
 from gateway.store.records import Claimed
-from gateway.store.store import ClaimRequest, Store
+from gateway.store.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +199,7 @@ class Claimer:
         for place, message in claimed:
             channel_id = requests[place].channel
             taken[place] += message.parts - message.accepted.bit_count()
-            flight = Flight(message, shard, channel_id, arrived)
+            flight = Flight(message, shard, channel_id)
             self._settler.begin(flight)
             expired = message.expires_at_ms <= latest_ms  # while the answer was on its way: the next claim ends it
             if expired or not self._lease.valid() or not self._submit(flight, now_ms + drift_ms):

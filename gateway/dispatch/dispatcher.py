@@ -26,7 +26,8 @@ from gateway.routing.router import Router
 from gateway.routing.table import RouteTable
 from gateway.settings import Settings
 from gateway.smpp.channel import Channel, Inbound
-from gateway.store.store import Correlation, Store
+from gateway.store.moves import Correlation
+from gateway.store.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -160,10 +161,6 @@ class Dispatcher:
     def claims(self) -> int:
         """Messages claimed and not settled."""
         return len(self._settler.flights)
-
-    @property
-    def lease_lost(self) -> bool:
-        return self._lease.lost
 
     # --- what the parts tell
 

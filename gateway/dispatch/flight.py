@@ -27,7 +27,6 @@ class Flight:
     message: Claimed
     shard: int
     channel: str
-    claimed_at: float  # monotonic
     pending: int = 0  # parts without an answer
     accepted: int = 0  # mask of parts accepted in this attempt
     unsent: int = 0  # parts that never left

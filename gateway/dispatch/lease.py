@@ -13,7 +13,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from gateway.errors import StoreUnavailable
-from gateway.store.store import LEASE_MS, Lease, Store
+from gateway.store.moves import LEASE_MS, Lease
+from gateway.store.store import Store
 
 logger = logging.getLogger(__name__)
 

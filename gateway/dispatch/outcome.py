@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gateway.settings import CategorySettings
+from gateway.store.moves import HOLD_MS, RESEND_GRACE_MS
 
 
 class Outcome(Enum):
@@ -42,8 +43,6 @@ TABLE: dict[int, Outcome] = {
 }
 SAME_DELAYS_MS = (5_000, 30_000)
 SLOW_FIRST_MS, SLOW_MOST_MS = 500, 30_000
-HOLD_MS = 600_000
-RESEND_GRACE_MS = 30_000
 
 
 def classify(status: int) -> Outcome:

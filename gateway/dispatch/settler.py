@@ -20,8 +20,9 @@ from gateway.model import CATEGORY_LABELS, Category
 from gateway.routing.table import RouteTable
 from gateway.settings import Settings
 from gateway.smpp.channel import ANSWERED, UNSENT
+from gateway.store.moves import Correlation, Settlement, SettleRow
 from gateway.store.records import attempt_log
-from gateway.store.store import Correlation, Settlement, SettleRow, Store
+from gateway.store.store import Store
 
 logger = logging.getLogger(__name__)
 

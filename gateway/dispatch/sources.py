@@ -10,7 +10,7 @@ from __future__ import annotations
 from gateway.model import Category
 from gateway.routing.table import Route, RouteTable
 from gateway.settings import CategorySettings
-from gateway.store.store import ClaimSource
+from gateway.store.moves import ClaimSource
 
 _AT_ONCE = (0, 0, 0)
 

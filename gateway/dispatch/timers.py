@@ -15,7 +15,8 @@ from gateway.dispatch.rerouter import Rerouter
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Metrics
 from gateway.settings import Settings
-from gateway.store.store import Correlation, Store
+from gateway.store.moves import Correlation
+from gateway.store.store import Store
 
 logger = logging.getLogger(__name__)
 

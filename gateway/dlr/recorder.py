@@ -22,7 +22,8 @@ from gateway.metrics import Cell, Metrics
 from gateway.model import STATE_LABELS, shard_of_id
 from gateway.settings import Settings
 from gateway.smpp.channel import Channel, Inbound
-from gateway.store.store import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, ReceiptRow, Store
+from gateway.store.moves import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, ReceiptRow
+from gateway.store.store import Store
 
 logger = logging.getLogger(__name__)
 

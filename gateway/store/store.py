@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
@@ -21,133 +20,31 @@ from gateway.settings import Settings
 from gateway.store import keys, records
 from gateway.store.batcher import Batcher
 from gateway.store.client import Client
+from gateway.store.moves import (
+    HOLD_MS,
+    LEASE_MS,
+    RESEND_GRACE_MS,
+    AppliedReceipt,
+    ClaimRequest,
+    Correlation,
+    FoundReceipt,
+    Lease,
+    ReceiptMatch,
+    ReceiptRow,
+    Settlement,
+    SettleRow,
+)
 from gateway.store.records import Claimed, Record
 
 _CLAIM_PASSES = 50
 LAYOUT_VERSION = "1"
-LEASE_MS = 10_000
 CORRELATION_EXTRA_S = 3_600
 PARKED_PER_CHANNEL = 100_000
 PARKED_TTL_S = 86_400
 _POLICY = {"resend": "r", "hold": "h", "fail": "f"}
-HOLD_GRACE_MS = 600_000
-RESEND_GRACE_MS = 30_000
 _VERIFICATION_RESERVE = 0.05
 _ID_CHARS = 22
 _CODES = {"a": "accepted", "b": "blocked", "e": "expired", "f": "full"}
-
-
-@dataclass(slots=True)
-class ClaimSource:
-    """One place a channel may take from: a route's queues of a rank, and how long their heads must have waited.
-
-    `min_wait_ms` has one value a category: 0 at once, more for overflow, -1 not at all.
-    """
-
-    route: str
-    rank: int
-    min_wait_ms: tuple[int, int, int]
-
-
-@dataclass(slots=True)
-class ClaimRequest:
-    """What one channel could send now: parts for verification, parts for the other categories (never more)."""
-
-    channel: str
-    parts: int
-    parts_rest: int
-    sources: list[ClaimSource]
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """One worker's lease: its heartbeats so far, its end (epoch ms) and the channels on which it can submit."""
-
-    heartbeats: int
-    ends_at_ms: int
-    channels: frozenset[str]
-
-
-@dataclass(slots=True)
-class Settlement:
-    """What became of one claimed attempt; see `lua/settle.lua` for the verbs."""
-
-    id: str
-    shard: int
-    attempt: int
-    verb: str
-    channel: str
-    delay_ms: int = 0
-    accepted_mask: int = 0
-    rank: int = 0
-    reason: str = ""
-    code: str = ""
-    log: str = ""
-
-    def row(self) -> SettleRow:
-        """Return the item as the script takes it."""
-        return (
-            self.id,
-            self.attempt,
-            self.verb,
-            self.channel,
-            self.delay_ms,
-            self.accepted_mask,
-            self.rank,
-            self.reason,
-            self.code,
-            self.log,
-        )
-
-
-SettleRow = tuple[str, int, str, str, int, int, int, str, str, str]
-
-
-@dataclass(slots=True)
-class Correlation:
-    """The SMSC's id of one part of one message."""
-
-    channel: str
-    smsc_id: str  # in the canonical spelling of the channel's id_format
-    id: str
-    part: int
-
-
-@dataclass(slots=True)
-class FoundReceipt:
-    """A receipt to look up: candidates for its id, best first, and what to keep when nobody knows it."""
-
-    channel: str
-    candidates: tuple[str, ...]
-    payload: bytes
-    not_of: set[str] = field(default_factory=set)
-    """Messages that have such an id but another number."""
-
-
-@dataclass(slots=True)
-class ReceiptMatch:
-    """The message part a receipt names, and by which of its spellings it was found."""
-
-    id: str
-    part: int
-    candidate: int
-
-
-ReceiptRow = tuple[str, str | int, str, str, str | bytes, str, str]
-
-
-@dataclass(slots=True)
-class AppliedReceipt:
-    """A final receipt whose message is known."""
-
-    id: str
-    shard: int
-    part: int
-    channel: str
-    state: str
-    address: str
-    reason: str
-    code: str
 
 
 class Store:
@@ -202,7 +99,7 @@ class Store:
         self._graces = [
             0
             if p == "f" or (p == "r" and i == 0)
-            else HOLD_GRACE_MS
+            else HOLD_MS
             if p == "h"
             else int(response_s * 1000) + RESEND_GRACE_MS
             for i, p in enumerate(self._policies)
@@ -541,11 +438,6 @@ class Store:
                 int(beats), int(ends), frozenset(names.split(",")) if names else frozenset()
             )
         return raw[0] == b"ok", int(raw[1]), leases
-
-    async def end_lease(self) -> None:
-        """Take this worker's lease away on a clean stop (its claims must be settled or released by then)."""
-        for p in self._prefixes:
-            await self.client.execute("HDEL", f"{p}lease", self.incarnation)
 
     # --- receipts ----------------------------------------------------------------------------------------------------
 

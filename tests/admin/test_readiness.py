@@ -12,7 +12,8 @@ from gateway.admin.store_gauges import StoreGauges
 from gateway.metrics import Metrics, MetricsHub, SnapshotWriter
 from gateway.model import Secret
 from gateway.settings import ChannelSettings, Settings
-from gateway.store.store import FoundReceipt, Store
+from gateway.store.moves import FoundReceipt
+from gateway.store.store import Store
 from tests.support.messages import accept, message
 
 

@@ -21,7 +21,8 @@ from gateway.model import Category, Secret
 from gateway.routing.table import RouteTable
 from gateway.settings import ChannelSettings, RankedChannel, RouteMatch, RouteSettings, Settings
 from gateway.smpp.channel import Channel
-from gateway.store.store import ClaimRequest, Store
+from gateway.store.moves import ClaimRequest
+from gateway.store.store import Store
 from tests.support.dispatch_parts import ScriptedStore, claimed
 from tests.support.until import until
 

@@ -241,7 +241,7 @@ async def test_a_settlement_whose_answer_was_lost_does_not_hit_the_next_claim(p:
     p.store.fail = {"settle": 1}
     p.answer(first, 0x58)
     await until(lambda: p.settler.failing)
-    second = Flight(first.message, 0, "a", 0.0, pending=1)  # it was applied: here is the message again
+    second = Flight(first.message, 0, "a", pending=1)  # it was applied: here is the message again
     p.settler.begin(second)
     await until(lambda: not p.settler.failing)
     assert len(p.rows) == 1

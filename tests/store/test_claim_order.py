@@ -15,7 +15,8 @@ import pytest
 
 from gateway.model import Category, shard_of_id
 from gateway.settings import Settings
-from gateway.store.store import ClaimRequest, ClaimSource, Settlement, Store
+from gateway.store.moves import ClaimRequest, ClaimSource, Settlement
+from gateway.store.store import Store
 from tests.conftest import with_shards
 from tests.support.messages import accept, claim, message, request
 from tests.support.snapshot import check_consistent, snapshot

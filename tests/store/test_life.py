@@ -8,7 +8,8 @@ import pytest
 
 from gateway.model import State, shard_of_id
 from gateway.settings import Settings
-from gateway.store.store import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, Settlement, Store
+from gateway.store.moves import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, Settlement
+from gateway.store.store import Store
 from tests.conftest import with_shards
 from tests.support.messages import accept, claim, message
 from tests.support.valkey import ValkeyServer

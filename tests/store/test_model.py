@@ -27,7 +27,8 @@ from hypothesis.stateful import (
 
 from gateway.model import Category, shard_of_id
 from gateway.settings import Settings
-from gateway.store.store import AppliedReceipt, Settlement, Store
+from gateway.store.moves import AppliedReceipt, Settlement
+from gateway.store.store import Store
 from tests.conftest import with_shards
 from tests.support.messages import accept, message, number, request
 from tests.support.snapshot import check_consistent, snapshot

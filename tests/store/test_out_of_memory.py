@@ -9,7 +9,8 @@ import pytest
 
 from gateway.model import Accepted, shard_of_id
 from gateway.settings import Settings
-from gateway.store.store import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, Settlement, Store
+from gateway.store.moves import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, Settlement
+from gateway.store.store import Store
 from tests.conftest import with_shards
 from tests.support.messages import accept, claim, message
 from tests.support.snapshot import check_consistent, snapshot

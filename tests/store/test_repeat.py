@@ -22,7 +22,8 @@ from gateway.model import shard_of_id
 from gateway.settings import AccountSettings, Settings
 from gateway.store import scripts
 from gateway.store.limits import AccountLimiter
-from gateway.store.store import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, Settlement, Store
+from gateway.store.moves import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, Settlement
+from gateway.store.store import Store
 from tests.support.messages import accept, claim, message, request
 from tests.support.proxy import CuttingProxy
 from tests.support.snapshot import check_consistent, snapshot

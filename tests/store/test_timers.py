@@ -16,7 +16,8 @@ import pytest
 from gateway.errors import StoreUnavailable
 from gateway.model import Category, shard_of_id
 from gateway.settings import Settings
-from gateway.store.store import AppliedReceipt, Correlation, FoundReceipt, Settlement, Store
+from gateway.store.moves import AppliedReceipt, Correlation, FoundReceipt, Settlement
+from gateway.store.store import Store
 from tests.support.messages import accept, claim, message, number
 from tests.support.snapshot import check_consistent, snapshot
 from tests.support.until import until

@@ -45,7 +45,7 @@ def claimed(**changes: Any) -> Any:
 def flight(channel: str = "a", **changes: Any) -> Flight:
     """Return a flight whose parts are all on their way."""
     message = claimed(**changes)
-    return Flight(message, 0, channel, 0.0, pending=message.parts - message.accepted.bit_count())
+    return Flight(message, 0, channel, pending=message.parts - message.accepted.bit_count())
 
 
 class ScriptedStore:

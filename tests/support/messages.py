@@ -8,7 +8,8 @@ import orjson
 
 from gateway.model import MessageKind, NewMessage
 from gateway.store import keys
-from gateway.store.store import ClaimRequest, ClaimSource, Store
+from gateway.store.moves import ClaimRequest, ClaimSource
+from gateway.store.store import Store
 
 _next = 0
 
