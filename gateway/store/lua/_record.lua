@@ -195,6 +195,28 @@ local function finish(now)
   return table.concat(finals)
 end
 
+-- Visit the ids that are filed in buckets whose time has come, in order, at most `most`; returns how many. A cursor says
+-- which bucket is next; when the wall clock went back it follows, so that what is filed since is found.
+local function visit_buckets(family, grain, most, now, visit)
+  local now_s = floor(now / 1000)
+  local current = floor(now_s / grain) * grain
+  local key = P .. family .. ':cursor'
+  local cursor = tonumber(call('GET', key) or current)
+  local first, looked, steps = cursor, 0, 0
+  if cursor > current + grain then cursor = current end
+  while cursor <= now_s and looked < most and steps < 2000 do
+    steps = steps + 1
+    local ids = call('LPOP', P .. family .. ':' .. cursor, most - looked)
+    if ids then
+      looked = looked + #ids
+      visit(ids)
+    end
+    if looked < most then cursor = cursor + grain end
+  end
+  if cursor ~= first or call('EXISTS', key) == 0 then call('SET', key, cursor) end
+  return looked
+end
+
 -- Numbers: one hash for eight days (the longest cap is seven), the one before it is still read. A number's value has the
 -- lines r<reference>, c<category>US<account>US<second>,... and i<id>US<account>.
 local NUM_S = 691200
