@@ -27,7 +27,7 @@ from gateway.settings import AccountSettings, Settings
 from gateway.smpp.text import plan
 from gateway.store.keys import new_id, shard_of
 from gateway.store.limits import AccountLimiter
-from gateway.store.records import Record
+from gateway.store.records import Record, pack_body, pack_content
 
 SLICE: Final = 100
 MAX_PARTS: Final = 10
@@ -43,14 +43,14 @@ class MessageStore(Protocol):
 
     def ready(self) -> list[str]: ...
     async def accept(self, messages: list[NewMessage]) -> list[Accepted | StoreUnavailable]: ...
-    async def get(self, sid: str) -> Record | None: ...
+    async def get(self, sid: bytes) -> Record | None: ...
 
 
 @dataclass(slots=True)
 class Taken:
     """A message that is stored: what the caller is told about it."""
 
-    id: str  # StoreId
+    id: bytes  # StoreId
     state: str  # at acceptance
     parts: int
     encoding: str
@@ -200,7 +200,7 @@ class Intake:
         if planned.parts > MAX_PARTS:
             detail = f"the text needs {planned.parts} parts in {planned.encoding}, {MAX_PARTS} are the most"
             raise RequestError("text_too_long", detail, field="text")
-        rest = _body_rest(item)
+        rest = _content(item)
         idem = digest = b""
         ref = item.ref
         if ref or key is not None:
@@ -217,7 +217,7 @@ class Intake:
             _kind(terms, item, decision, category, sender, default_ttl_ms, send_at_ms),
             msisdn,
             planned.parts,
-            _BODY_HEADS[planned.encoding] + rest,
+            pack_body(planned.encoding, rest),
             idem,
             digest,
         )
@@ -241,7 +241,7 @@ class Intake:
     async def _store_prepared(self, terms: _Terms, prepared: list[_Prepared], results: list[ItemResult]) -> None:
         answers = await self._store.accept([message for _, message, _, _ in prepared])
         unspent = 0
-        replays: list[tuple[_Prepared, str]] = []
+        replays: list[tuple[_Prepared, bytes]] = []
         for one, answer in zip(prepared, answers, strict=True):
             index, message, encoding, _ = one
             if isinstance(answer, StoreUnavailable):
@@ -269,7 +269,7 @@ class Intake:
             for (one, _), first in zip(replays, taken, strict=True):
                 results[one[0]] = first
 
-    async def _replayed(self, one: _Prepared, sid: str) -> Taken:
+    async def _replayed(self, one: _Prepared, sid: bytes) -> Taken:
         """Return the first answer again; what the record says, if it is still kept, goes first."""
         _, message, encoding, _ = one
         first = Taken(
@@ -282,7 +282,7 @@ class Intake:
         if record is not None:
             first.state = STATE_LABELS[State.SCHEDULED if record.send_at_ms else State.QUEUED]
             first.parts = record.parts
-            first.encoding = record.body.get("e", encoding)
+            first.encoding = record.encoding or encoding
             first.route = record.route
             first.expires_at_ms = record.expires_at_ms
         return first
@@ -412,27 +412,23 @@ def _sender(terms: _Terms, item: ValidMessage) -> str:
     return sender
 
 
-_BODY_HEADS: Final = {name: b'{"e":"%b",' % name.encode() for name in ("gsm7", "ucs2", "latin1")}
-"""How the record's JSON begins; the encoding is no part of what the application asked for."""
-
-
-def _body_rest(item: ValidMessage) -> bytes:
-    """Return the record's JSON without its head: what the record has no place of its own for.
+def _content(item: ValidMessage) -> bytes:
+    """Return the text, the ref and what the record has no place of its own for, as the record keeps them.
 
     Written in one order, so that equal requests give equal bytes.
     """
-    body: dict[str, Any] = {"t": item.text}
-    if item.ref:
-        body["r"] = item.ref
+    if not (item.origin or item.contact or item.meta or item.ext):
+        return pack_content(item.text, item.ref)
+    carried: dict[str, Any] = {}
     if item.origin:
-        body["o"] = item.origin
+        carried["o"] = item.origin
     if item.contact:
-        body["c"] = item.contact
+        carried["c"] = item.contact
     if item.meta:
-        body["m"] = item.meta
+        carried["m"] = item.meta
     if item.ext:
-        body["x"] = item.ext
-    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)[1:]
+        carried["x"] = item.ext
+    return pack_content(item.text, item.ref, orjson.dumps(carried, option=orjson.OPT_SORT_KEYS))
 
 
 _REFUSALS: Final[dict[str, tuple[str, str, str]]] = {

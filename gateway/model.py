@@ -5,8 +5,6 @@ Pure: no clock, no I/O. Nothing here knows Redis, HTTP or SMPP. Stands at the bo
 
 from __future__ import annotations
 
-import base64
-import binascii
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +14,8 @@ from typing import Any, NewType
 
 MessageId = NewType("MessageId", str)
 """Our id as the API shows it: a UUIDv7 in its 36-character form. Its rand_a bits 11..4 are the shard number."""
-StoreId = NewType("StoreId", str)
-"""The same 16 bytes as 22 characters of URL-safe base64: how keys and queue entries write it (shorter)."""
+StoreId = NewType("StoreId", bytes)
+"""The same UUID as its 16 bytes: how keys and queue entries write it."""
 
 
 class Category(IntEnum):
@@ -102,24 +100,23 @@ def mask_msisdn(digits: str) -> str:
     return f"+{digits[: max(1, len(digits) - 8)]}****{digits[-4:]}"
 
 
-def store_id(message_id: MessageId) -> StoreId:
+def store_id(message_id: str) -> StoreId:
     """Return the store's spelling of an API id. Raises ValueError when it is not a UUID in canonical form."""
     parsed = uuid.UUID(message_id)
     if str(parsed) != message_id.lower():
         raise ValueError("not a canonical UUID")
-    return StoreId(base64.urlsafe_b64encode(parsed.bytes)[:22].decode())
+    return StoreId(parsed.bytes)
 
 
-def message_id(sid: str) -> MessageId:
-    """Return the API spelling of a store id (0.6 µs; by way of uuid.UUID it would be 2.5)."""
-    digits = binascii.a2b_base64(sid.replace("-", "+").replace("_", "/") + "==").hex()
+def message_id(sid: bytes) -> MessageId:
+    """Return the API spelling of a store id (0.3 µs; by way of uuid.UUID it would be 2)."""
+    digits = sid.hex()
     return MessageId(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}")
 
 
-def shard_of_id(sid: str) -> int:
+def shard_of_id(sid: bytes) -> int:
     """Return the shard number a store id carries (rand_a bits 11..4 of the UUIDv7)."""
-    raw = base64.urlsafe_b64decode(sid + "==")
-    return ((raw[6] & 0x0F) << 4) | (raw[7] >> 4)
+    return ((sid[6] & 0x0F) << 4) | (sid[7] >> 4)
 
 
 class ValidMessage:
@@ -183,10 +180,10 @@ class MessageKind:
 class NewMessage:
     """One checked message on its way from intake to the store. Slotted, not frozen: built once, never changed.
 
-    `body` is the JSON object that dispatch and queries read (keys in `gateway.store.records`).
+    `body` is what dispatch and queries read (see `pack_body` in `gateway.store.records`).
     """
 
-    id: str  # StoreId
+    id: bytes  # StoreId
     shard: int
     kind: MessageKind
     msisdn: str  # E.164 digits without '+'
@@ -201,7 +198,7 @@ class Accepted:
     """What the store did with one NewMessage."""
 
     code: str  # accepted | replay | conflict | blocked | capped | expired | full
-    id: str = ""  # StoreId (of the first message, on a replay)
+    id: bytes = b""  # StoreId (of the first message, on a replay)
     accepted_at_ms: int = 0
     expires_at_ms: int = 0
     retry_at_ms: int = 0  # capped: when it is allowed again

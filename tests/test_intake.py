@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-import orjson
 import pytest
 
 from gateway.errors import Backpressure, GatewayError, RequestError, StoreUnavailable
@@ -18,7 +17,7 @@ from gateway.routing.loader import build_router
 from gateway.settings import AccountSettings, Settings
 from gateway.store.keys import shard_of
 from gateway.store.limits import AccountLimiter
-from gateway.store.records import Record
+from gateway.store.records import Record, pack_body, pack_content
 from gateway.store.store import Store
 from tests.api.conftest import api_settings
 from tests.support.valkey import ValkeyServer
@@ -75,7 +74,8 @@ async def test_the_record_holds_what_was_asked(intake: Intake, store: Store) -> 
     assert (record.msisdn, record.account, record.category) == ("8613800000001", "shop", Category.NOTIFICATION)
     assert (record.route, record.carrier, record.sender) == ("cn", "china-mobile", "Acme")
     assert (record.campaign, record.variant, record.gate, record.tags) == ("c", "v", "g", ("t",))
-    assert record.body == {"e": "ucs2", "t": "你好", "r": "r", "o": origin, "m": "m", "c": "p"}
+    assert (record.encoding, record.text, record.ref) == ("ucs2", "你好", "r")
+    assert record.carried == {"o": origin, "m": "m", "c": "p"}
     assert record.expires_at_ms - record.accepted_at_ms == 86_400_000
 
 
@@ -205,7 +205,7 @@ class Broken:
         self.seen += messages
         return [self.failing.get(m.shard) or Accepted("accepted", m.id, 1000, 2000) for m in messages]
 
-    async def get(self, sid: str) -> Record | None:
+    async def get(self, sid: bytes) -> Record | None:
         return None
 
     async def run(self, script: str, script_keys: Any, args: Any) -> Any:
@@ -249,7 +249,7 @@ async def test_what_the_store_is_given() -> None:
     assert len(now.idem) == 16
     assert len(now.digest) == 8
     assert now.idem != later.idem
-    assert orjson.loads(now.body) == {"e": "gsm7", "t": "hello"}
+    assert now.body == pack_body("gsm7", pack_content("hello"))
 
 
 @pytest.mark.parametrize(

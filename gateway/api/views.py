@@ -67,7 +67,7 @@ def batch_view(results: Sequence[ItemResult], accepted: int, durability: str) ->
 
 def record_view(record: Record) -> dict[str, Any]:
     """Return what a query says of one message."""
-    body = record.body
+    carried = record.carried
     view: dict[str, Any] = {
         "id": message_id(record.id),
         "state": STATE_LABELS[record.state],
@@ -77,7 +77,7 @@ def record_view(record: Record) -> dict[str, Any]:
         "sender": record.sender,
         "parts": record.parts,
         "parts_delivered": record.parts_delivered,
-        "encoding": body.get("e", ""),
+        "encoding": record.encoding,
         "route": record.route,
         "carrier": record.carrier,
         "reason": {"code": record.reason, "carrier_code": record.carrier_code} if record.reason else None,
@@ -91,9 +91,11 @@ def record_view(record: Record) -> dict[str, Any]:
         "tags": list(record.tags),
         "test": record.test,
     }
-    for name, key in (("ref", "r"), ("origin", "o"), ("contact", "c"), ("meta", "m"), ("ext", "x")):
-        if key in body:
-            view[name] = body[key]
+    if record.ref:
+        view["ref"] = record.ref
+    for name, key in (("origin", "o"), ("contact", "c"), ("meta", "m"), ("ext", "x")):
+        if key in carried:
+            view[name] = carried[key]
     if record.gate:
         view["gate"] = record.gate
     return view

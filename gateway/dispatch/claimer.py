@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable
 
 from gateway.dispatch.allowance import Allowance
-from gateway.dispatch.flight import Flight
+from gateway.dispatch.flight import Flight, Taken
 from gateway.dispatch.lease import LeaseKeeper
 from gateway.dispatch.settler import Settler
 from gateway.dispatch.sources import SourceTable
 from gateway.errors import EncodeError, GatewayError, StoreUnavailable
 from gateway.metrics import Metrics
-from gateway.model import CATEGORY_LABELS, Category
+from gateway.model import CATEGORY_LABELS, Category, message_id
 from gateway.settings import Settings
 from gateway.smpp.channel import Channel, Outbound
 from gateway.store.moves import ClaimRequest
@@ -187,8 +187,9 @@ class Claimer:
             if lost or exc.outcome == "unknown":
                 self._lost_answers[shard] = lost or token
             raise
-        for sid, attempt in unreadable:
-            self._settler.fail_unreadable(sid, shard, attempt)
+        calls: dict[int, Taken] = {}
+        for place, claim, attempt in unreadable:
+            self._settler.fail_unreadable(self._take(calls, shard, lost or token, requests, place), claim, attempt)
         if not claimed:
             return bool(lost)
         arrived = time.monotonic()
@@ -199,7 +200,9 @@ class Claimer:
         for place, message in claimed:
             channel_id = requests[place].channel
             taken[place] += message.parts - message.accepted.bit_count()
-            flight = Flight(message, shard, channel_id)
+            call = calls.get(place) or self._take(calls, shard, lost or token, requests, place)
+            call.left += 1
+            flight = Flight(message, shard, channel_id, call)
             self._settler.begin(flight)
             expired = message.expires_at_ms <= latest_ms  # while the answer was on its way: the next claim ends it
             if expired or not self._lease.valid() or not self._submit(flight, now_ms + drift_ms):
@@ -210,6 +213,14 @@ class Claimer:
             await self._settler.release(shard, unsent)
             await asyncio.sleep(_PAUSE_S)
         return any(parts and parts >= r.parts_rest for parts, r in zip(taken, requests, strict=True))
+
+    def _take(self, calls: dict[int, Taken], shard: int, token: str, requests: list[ClaimRequest], place: int) -> Taken:
+        """Return the note of what this claim call took for one of its requests."""
+        call = calls.get(place)
+        if call is None:
+            call = calls[place] = Taken(shard, self._store.claim_field(token, requests[place].channel), 0)
+            self._settler.took(call)
+        return call
 
     def _submit(self, flight: Flight, now_ms: float) -> bool:
         """Give a message to its channel; False when no session could take it and it must go back."""
@@ -224,7 +235,9 @@ class Claimer:
         except Exception as exc:
             # A record that a fault of ours (or of another version) made unusable must not stop its neighbours. Not
             # logged with its traceback: the error may quote the text.
-            logger.error("message %s cannot be built (%s) and ends as failed", message.id, type(exc).__name__)
+            logger.error(
+                "message %s cannot be built (%s) and ends as failed", message_id(message.id), type(exc).__name__
+            )
             self._settler.fail(flight, "cannot_be_built")
             return True
         if not mask:
@@ -239,12 +252,11 @@ class Claimer:
 
 def outbound(message: Claimed, now_ms: float) -> Outbound:
     """Return a claimed message as a channel sends it."""
-    body = message.body
     return Outbound(
         message.destination,
         message.sender,
-        body["t"],
-        body["e"],
+        message.text,
+        message.encoding,
         message.reference,
         (message.expires_at_ms - now_ms) / 1000,
         message.accepted,

@@ -26,7 +26,6 @@ from gateway.routing.router import Router
 from gateway.routing.table import RouteTable
 from gateway.settings import Settings
 from gateway.smpp.channel import Channel, Inbound
-from gateway.store.moves import Correlation
 from gateway.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ class Dispatcher:
         metrics: Metrics,
         *,
         on_inbound: Callable[[list[Inbound]], None],
-        on_parked: Callable[[list[tuple[Correlation, bytes]]], Awaitable[None]],
+        on_parked: Callable[[list[bytes]], Awaitable[None]],
         submit_key: SubmitKey,
         on_lost: Callable[[], None],
         router: Router | None = None,
@@ -100,7 +99,7 @@ class Dispatcher:
         self._settling: asyncio.Task[None] | None = None
         self._claiming: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self._orphans: set[str] = set()
+        self._orphans: set[tuple[int, str]] = set()
         self._compared_at = time.monotonic()
         self._draining = False
 
@@ -237,13 +236,14 @@ class Dispatcher:
 
     async def _compare_claims(self) -> None:
         """Give back claims that the store knows and we do not: a claim whose answer was lost on the way."""
-        unknown: set[str] = set()
+        unknown: set[tuple[int, str]] = set()
         for shard in range(self._store.shards):
-            for sid, attempt in await self._store.claims_held(shard):
-                if sid not in self._settler.flights:
-                    unknown.add(sid)
-                    if sid in self._orphans:  # twice in a row: not just settled or claimed
-                        await self._store.release(shard, [(sid, attempt)])
+            await self._settler.forget_finished(shard)
+            for field in await self._store.claim_fields(shard):
+                if not self._settler.knows(shard, field):
+                    unknown.add((shard, field))
+                    if (shard, field) in self._orphans:  # twice in a row: not just settled or claimed
+                        await self._store.give_back(shard, field)
         self._orphans = unknown
 
     async def _gauges(self) -> None:

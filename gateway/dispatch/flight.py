@@ -21,12 +21,22 @@ _SEVERITY = {
 
 
 @dataclass(slots=True)
+class Taken:
+    """What one claim call took for one channel: the store forgets it when all of it is settled."""
+
+    shard: int
+    field: str
+    left: int
+
+
+@dataclass(slots=True)
 class Flight:
     """A claimed message and what its parts' answers add up to."""
 
     message: Claimed
     shard: int
     channel: str
+    taken: Taken | None = None
     pending: int = 0  # parts without an answer
     accepted: int = 0  # mask of parts accepted in this attempt
     unsent: int = 0  # parts that never left

@@ -1,4 +1,4 @@
-"""Turns answers into settled messages, a batch at a time: correlations first, then the messages, then early receipts.
+"""Turns answers into settled messages, a batch at a time, and then applies the receipts that came before them.
 
 Keeps every claimed message of this worker until the store knows what became of it. When the store is down it holds the
 results in memory (bounded by the windows) and says so, and nothing new is claimed until they are written.
@@ -11,16 +11,17 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
-from gateway.dispatch.flight import Flight
+from gateway.dispatch.flight import Flight, Taken
 from gateway.dispatch.outcome import Decision, Outcome, Situation, classify, decide
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Cell, Hist, Metrics
-from gateway.model import CATEGORY_LABELS, Category
+from gateway.model import CATEGORY_LABELS, Category, message_id
 from gateway.routing.table import RouteTable
 from gateway.settings import Settings
 from gateway.smpp.channel import ANSWERED, UNSENT
-from gateway.store.moves import Correlation, Settlement, SettleRow
+from gateway.store.moves import Settlement, SettleRow, SmscId, named
 from gateway.store.records import attempt_log
 from gateway.store.store import Store
 
@@ -33,7 +34,16 @@ _KNOWN_CELLS = 4096
 _STATE_OF_VERB = {"s": "submitted", "F": "failed", "u": "uncertain", "U": "uncertain"}
 
 SubmitKey = Callable[[str, str], str]
-OnParked = Callable[[list[tuple[Correlation, bytes]]], Awaitable[None]]
+OnParked = Callable[[list[bytes]], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one call settles on one shard."""
+
+    items: list[tuple[Flight, Decision]] = field(default_factory=list)
+    rows: list[SettleRow] = field(default_factory=list)
+    smsc_ids: list[SmscId] = field(default_factory=list)
 
 
 class Settler:
@@ -71,10 +81,30 @@ class Settler:
         self._errors = metrics.counter("dispatch_errors_total", where="settle")
         self._tasks: set[asyncio.Task[None]] = set()  # one-off tasks, held so that they are not collected
         self.failing = False
-        self.flights: dict[str, Flight] = {}
+        self.flights: dict[bytes, Flight] = {}
         """Everything claimed and not settled yet, by id."""
+        self._taken: dict[tuple[int, str], Taken] = {}
+        self._finished: dict[int, list[str]] = {}
 
     # --- the claimer's side
+
+    def took(self, call: Taken) -> None:
+        """A claim call took something: it is known until all of it is settled and the store has forgotten it."""
+        self._taken[call.shard, call.field] = call
+
+    def knows(self, shard: int, field: str) -> bool:
+        """Whether a claim field of the store is one of ours that is under way or about to be forgotten."""
+        return (shard, field) in self._taken or field in self._finished.get(shard, ())
+
+    async def forget_finished(self, shard: int) -> None:
+        """Tell the store which claim calls are settled, when no settling is there to take the news along."""
+        finished = self._finished.pop(shard, [])
+        if finished:
+            try:
+                await self._store.release(shard, [], finished)
+            except BaseException:
+                self._finished.setdefault(shard, []).extend(finished)
+                raise
 
     def begin(self, flight: Flight) -> None:
         """A message was claimed; from here on it is accounted for."""
@@ -87,24 +117,30 @@ class Settler:
         flight.cause = reason
         self._finish(flight)
 
-    def fail_unreadable(self, sid: str, shard: int, attempt: int) -> None:
+    def fail_unreadable(self, call: Taken, claim: bytes, attempt: int) -> None:
         """A claimed record cannot be read: end it, so that it does not come back for ever."""
-        logger.error("record %s cannot be read and ends as failed", sid)
-        item = Settlement(sid, shard, attempt, "F", "", reason="record_unreadable")
-        task = asyncio.create_task(self._settle_one(item))
+        logger.error("record %s cannot be read and ends as failed", message_id(claim[:16]))
+        call.left += 1
+        task = asyncio.create_task(
+            self._settle_one(call, Settlement(claim, attempt, "F", "", reason="record_unreadable"))
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _settle_one(self, item: Settlement) -> None:
+    async def _settle_one(self, call: Taken, item: Settlement) -> None:
         try:
-            await self._store.settle(item.shard, [item])
+            await self._store.settle(call.shard, [item])
         except StoreUnavailable:
-            self._errors.n += 1  # the claim stays and is looked at again by the lease keeper's comparison
+            # The claim stays, and is given back when nobody knows its call any more: it comes once more.
+            self._errors.n += 1
+            self._taken.pop((call.shard, call.field), None)
+        else:
+            self._one_less(call)
 
     async def release(self, shard: int, flights: list[Flight]) -> None:
         """Give messages of which nothing was sent back to the head of their queues."""
         try:
-            await self._store.release(shard, [(f.message.id, f.message.attempt) for f in flights])
+            await self._store.release(shard, [f.message.claim for f in flights])
         finally:
             for f in flights:
                 self._forget(f)
@@ -154,7 +190,15 @@ class Settler:
             self._submits[channel, status] = cell
         cell.n += 1
 
+    def _one_less(self, call: Taken) -> None:
+        call.left -= 1
+        if call.left <= 0 and self._taken.pop((call.shard, call.field), None) is not None:
+            self._finished.setdefault(call.shard, []).append(call.field)
+
     def _forget(self, flight: Flight) -> None:
+        if flight.taken is not None:
+            self._one_less(flight.taken)
+            flight.taken = None
         if self.flights.get(flight.message.id) is flight:
             del self.flights[flight.message.id]
         if not self.flights:
@@ -201,7 +245,7 @@ class Settler:
             try:
                 await self._settle(batch)
             except StoreUnavailable as exc:
-                # Every step can be repeated: correlations are written again, settled items answer `0`.
+                # It can be repeated: SMSC ids are written again, settled items answer `0`.
                 self.failing = True
                 self._errors.n += 1
                 logger.warning("settling: %s", exc)
@@ -221,45 +265,60 @@ class Settler:
                 return
 
     async def _settle(self, batch: list[Flight]) -> None:
-        # A message that this worker has claimed again was settled by a call whose answer was lost: its next attempt
-        # may bear the same number, so the call must not be repeated.
-        batch = [f for f in batch if f.late or self.flights.get(f.message.id) is f]
-        correlations = [
-            Correlation(f.channel, key, f.message.id, part)
-            for f in batch
-            for part, raw in f.smsc_ids
-            if (key := self._submit_key(raw, self._formats[f.channel]))
-        ]
-        parked = await self._store.correlate(correlations) if correlations else []
-        groups: dict[int, list[tuple[Flight, SettleRow, Decision]]] = {}
-        released: dict[int, list[tuple[str, int]]] = {}
+        # A message that this worker has claimed again was settled by a call whose answer was lost.
         for f in batch:
-            if f.unsent and not f.accepted and f.outcome is Outcome.SLOW and f.status is None:
-                released.setdefault(f.shard, []).append((f.message.id, f.message.attempt))
-                continue
-            if f.complete and not f.cause:
-                # The plain case, laid out without asking: most messages take it.
-                m = f.message
-                f.outcome, f.status = Outcome.SENT, 0
-                decision = self._sent[m.category]
-                log = attempt_log(m.attempt, f.channel, 0, "sent", f.smsc_ids)
-                row = (m.id, m.attempt, "s", f.channel, decision.delay_ms, f.accepted, 0, "", "", log)
-            else:
-                decision = self._decide(f)
-                row = self._settlement(f, decision).row()
-            groups.setdefault(f.shard, []).append((f, row, decision))
-        for shard, pairs in released.items():
-            await self._store.release(shard, pairs)
-        for shard, items in groups.items():
-            answers = await self._store.settle_rows(shard, [row for _, row, _ in items])
-            for (f, _, decision), answer in zip(items, answers, strict=True):
+            if not f.late and self.flights.get(f.message.id) is not f:
+                self._forget(f)
+        batch = [f for f in batch if f.late or self.flights.get(f.message.id) is f]
+        groups, released = self._lay_out(batch)
+        for shard, claims in released.items():
+            await self._store.release(shard, claims)
+        parked: list[bytes] = []
+        for shard, group in groups.items():
+            finished = self._finished.pop(shard, [])
+            try:
+                answers, early = await self._store.settle_rows(shard, group.rows, group.smsc_ids, finished)
+            except BaseException:
+                self._finished.setdefault(shard, []).extend(finished)
+                raise
+            parked += early
+            for (f, decision), answer in zip(group.items, answers, strict=True):
                 self._account(f, decision, answer)
         for f in batch:
             self._forget(f)
         if parked:
             await self._apply_parked(parked)
 
-    async def _apply_parked(self, parked: list[tuple[Correlation, bytes]]) -> None:
+    def _lay_out(self, batch: list[Flight]) -> tuple[dict[int, _Batch], dict[int, list[bytes]]]:
+        """Return by shard what the store is told of these flights, and the claims of those that never left."""
+        groups: dict[int, _Batch] = {}
+        released: dict[int, list[bytes]] = {}
+        for f in batch:
+            if f.unsent and not f.accepted and f.outcome is Outcome.SLOW and f.status is None:
+                released.setdefault(f.shard, []).append(f.message.claim)
+                continue
+            m = f.message
+            if f.complete and not f.cause:
+                # The plain case, laid out without asking: most messages take it.
+                f.outcome, f.status = Outcome.SENT, 0
+                decision = self._sent[m.category]
+                log = attempt_log(m.attempt, f.channel, 0, "sent", f.smsc_ids)
+                row = (m.claim, m.attempt, "s", f.channel, decision.delay_ms, f.accepted, 0, "", "", log)
+            else:
+                decision = self._decide(f)
+                row = self._settlement(f, decision).row()
+            group = groups.get(f.shard)
+            if group is None:
+                group = groups[f.shard] = _Batch()
+            group.items.append((f, decision))
+            group.rows.append(row)
+            for part, raw in f.smsc_ids:
+                key = self._submit_key(raw, self._formats[f.channel])
+                if key:
+                    group.smsc_ids.append((f"{f.channel}:{key}", named(m.id, part)))
+        return groups, released
+
+    async def _apply_parked(self, parked: list[bytes]) -> None:
         try:
             await self._on_parked(parked)
         except StoreUnavailable as exc:
@@ -296,7 +355,7 @@ class Settler:
         code = f"0x{f.status:08X}" if f.status is not None and refused else ""
         log = attempt_log(m.attempt, f.channel, f.status, f.outcome.value, f.smsc_ids)
         return Settlement(
-            m.id, f.shard, m.attempt, decision.verb, f.channel, decision.delay_ms, f.accepted, decision.rank,
+            m.claim, m.attempt, decision.verb, f.channel, decision.delay_ms, f.accepted, decision.rank,
             decision.reason, code, log,
         )  # fmt: skip
 

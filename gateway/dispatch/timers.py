@@ -15,7 +15,6 @@ from gateway.dispatch.rerouter import Rerouter
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Metrics
 from gateway.settings import Settings
-from gateway.store.moves import Correlation
 from gateway.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -23,7 +22,7 @@ logger = logging.getLogger(__name__)
 DUE_S, EXPIRE_S, WAIT_S, PARKED_S, SWEEP_S = 0.5, 1.0, 10.0, 5.0, 5.0
 _RETRY_S = 1.0
 
-OnParked = Callable[[list[tuple[Correlation, bytes]]], Awaitable[None]]
+OnParked = Callable[[list[bytes]], Awaitable[None]]
 
 
 class Timers:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from gateway.model import State
+from gateway.store.moves import ID_SEPARATOR
 
 TLV_RECEIPTED_MESSAGE_ID = 0x001E
 TLV_NETWORK_ERROR_CODE = 0x0423
@@ -354,6 +355,8 @@ _UUID_LIKE = re.compile(r"[0-9A-Fa-f]+(?:-[0-9A-Fa-f]+)+").fullmatch
 def _bare(raw: str) -> str:
     """Return an id without the NULs and blanks that carriers leave at its ends; '' when it is too long."""
     raw = raw.strip("\0 \t\r\n")
+    if ID_SEPARATOR in raw:  # ours, between spellings
+        raw = raw.replace(ID_SEPARATOR, "?")
     return raw if len(raw) <= MAX_ID_CHARS else ""
 
 

@@ -19,19 +19,20 @@ import orjson
 from gateway.dlr.receipt import IdLearner, Receipt, parse, receipt_keys, submit_key
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Cell, Metrics
-from gateway.model import STATE_LABELS, shard_of_id
+from gateway.model import STATE_LABELS
 from gateway.settings import Settings
 from gateway.smpp.channel import Channel, Inbound
-from gateway.store.moves import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, ReceiptRow
+from gateway.store.moves import ParkedReceipt, ReceiptRow, spellings
 from gateway.store.store import Store
 
 logger = logging.getLogger(__name__)
 
 _MOST = 200
 _LANES = 2
-_ID_CHARS = 22
 _STATUS_AGAIN = 0x08  # ESME_RSYSERR: "temporary" to every SMSC we know of, unlike 0x64
 _WAITING_MOST = 20_000
+_ROUNDS = 3
+"""How often a receipt is looked up whose id turns up between looking and parking it."""
 
 
 @dataclass(slots=True)
@@ -46,6 +47,9 @@ class _Lane:
 class _Item:
     inbound: Inbound
     receipt: Receipt
+    keys: tuple[str, ...] = ()
+    forged: bool = False
+    """Its id is known, as that of a message to another number."""
 
 
 class Recorder:
@@ -156,46 +160,34 @@ class Recorder:
 
     async def _apply(self, items: list[_Item]) -> None:
         """Apply a batch: the likeliest spelling of every id first, all in one call; then the rest the long way."""
-        firsts = [(i.inbound.channel, self._likeliest(i.inbound.channel, i.receipt)) for i in items]
-        found = await self._store.match_receipts(firsts)
-        groups: dict[int, tuple[list[ReceiptRow], list[int]]] = {}
-        rest: list[tuple[_Item, str]] = []
-        for place, (item, match) in enumerate(zip(items, found, strict=True)):
-            if not match:
-                rest.append((item, ""))
-                continue
-            r = item.receipt
-            sid = match[:_ID_CHARS]
-            rows, places = groups.setdefault(shard_of_id(sid) if self._store.shards > 1 else 0, ([], []))
+        rows: list[ReceiptRow] = []
+        for item in items:
+            channel, r = item.inbound.channel, item.receipt
+            item.keys = (self._likeliest(channel, r),)
             rows.append(
-                (
-                    sid,
-                    match[_ID_CHARS:],
-                    item.inbound.channel,
-                    r.state,
-                    item.inbound.source,
-                    r.stat,
-                    r.network_error or r.err,
-                )
+                (channel, f"{channel}:{item.keys[0]}", item.inbound.source, r.state, r.stat, r.network_error or r.err)
             )
-            places.append(place)
-        doubted: list[Correlation] = []
-        for shard, (rows, places) in groups.items():
-            answers = await self._store.apply_receipt_rows(shard, rows)
-            for row, place, answer in zip(rows, places, answers, strict=True):
-                if answer == "q":
-                    doubted.append(Correlation(row[2], firsts[place][1], row[0], int(row[1])))
-                    rest.append((items[place], row[0]))
-                    continue
-                self._account(row[2], row[3], answer)
-                learner = self._learners.get(row[2])
-                if learner is not None and not learner.learned and answer in "fp":
-                    learner.matched(items[place].receipt, firsts[place][1])
-        if doubted:
-            # Their own receipt is still to come: looking the id up has put it among those that are done.
-            await self.apply_parked(await self._store.correlate(doubted))
+        rest = self._note(items, await self._store.apply_receipts(rows))
         if rest:
             await self._apply_rest(rest)
+
+    def _note(self, items: list[_Item], answers: list[tuple[str, int]]) -> list[_Item]:
+        """Count what came of receipts and learn from it; returns those whose message was not found."""
+        rest = []
+        for item, (answer, which) in zip(items, answers, strict=True):
+            channel = item.inbound.channel
+            if answer in "nq":
+                item.forged = answer == "q"
+                rest.append(item)
+                continue
+            self._account(channel, item.receipt.state, answer)
+            if answer in "fp" and which >= 0:
+                learner = self._learners.get(channel)
+                if learner is None or (learner.learned and len(item.keys) == 1):
+                    continue
+                if learner.matched(item.receipt, item.keys[which]):
+                    logger.warning("channel %s: receipts spell ids in another form than before", channel)
+        return rest
 
     def _likeliest(self, channel: str, receipt: Receipt) -> str:
         learner = self._learners.get(channel)
@@ -205,71 +197,39 @@ class Recorder:
             return submit_key(receipt.id)
         return learner.keys(receipt)[0]
 
-    async def _apply_rest(self, items: list[tuple[_Item, str]]) -> None:
-        """Try the other spellings of ids that nobody knows, or that stand for a message to another number (named)."""
-        pending: list[tuple[_Item, FoundReceipt]] = []
-        for item, other in items:
-            channel = item.inbound.channel
-            spellings = self._spellings(channel, item.receipt)
-            if other and len(spellings) == 1:
-                self._count(channel, "quarantined")
-            else:
-                lookup = FoundReceipt(channel, spellings, _payload(item, spellings), {other} if other else set())
-                pending.append((item, lookup))
-        while pending:
-            matches = await self._store.find_receipts([lookup for _, lookup in pending])
-            pending = await self._apply_matches(pending, matches)
-
-    async def _apply_matches(
-        self, pending: list[tuple[_Item, FoundReceipt]], matches: list[ReceiptMatch | None]
-    ) -> list[tuple[_Item, FoundReceipt]]:
-        """Apply what was found; returns those whose match was a guess that the address proved wrong."""
-        groups: dict[int, list[tuple[int, AppliedReceipt]]] = {}
-        wrong: list[tuple[_Item, FoundReceipt]] = []
-        for place, match in enumerate(matches):
-            item, lookup = pending[place]
-            channel, receipt = item.inbound.channel, item.receipt
-            address = item.inbound.source.decode("latin-1")
-            if match is None:
-                # Parked; where an id is known, but as another number's, it looks like a forged one.
-                self._count(channel, "quarantined" if lookup.not_of else "parked")
-            elif match.candidate and not address:
-                lookup.not_of.add(match.id)
-                wrong.append(pending[place])
-            else:
-                shard = shard_of_id(match.id)
-                groups.setdefault(shard, []).append(
-                    (
-                        place,
-                        AppliedReceipt(
-                            match.id,
-                            shard,
-                            match.part,
-                            channel,
-                            receipt.state,
-                            address,
-                            receipt.stat,
-                            receipt.network_error or receipt.err,
-                        ),
-                    )
-                )
-        for shard, group in groups.items():
-            answers = await self._store.apply_receipts(shard, [r for _, r in group])
-            for (place, applied), answer in zip(group, answers, strict=True):
-                match = matches[place]
-                assert match is not None
-                item, lookup = pending[place]
-                if answer == "q" and len(lookup.candidates) > 1:
-                    lookup.not_of.add(match.id)
-                    wrong.append(pending[place])
-                    continue
-                self._account(applied.channel, applied.state, answer)
-                learner = self._learners.get(applied.channel)
-                if learner is not None and answer in "fp":
-                    key = lookup.candidates[match.candidate]
-                    if learner.matched(item.receipt, key):
-                        logger.warning("channel %s: receipts spell ids in another form than before", applied.channel)
-        return wrong
+    async def _apply_rest(self, items: list[_Item]) -> None:
+        """Try every spelling of ids that nobody knows, or that stand for a message to another number; park the rest."""
+        pending = items
+        for turn in range(_ROUNDS):
+            several = []
+            for item in pending:
+                item.keys = self._spellings(item.inbound.channel, item.receipt)
+                if turn or len(item.keys) > 1:
+                    several.append(item)
+            missing = [item for item in pending if not turn and len(item.keys) <= 1]
+            if several:
+                missing += self._note(several, await self._store.apply_receipts([_row(item) for item in several]))
+            waiting = []
+            for item in missing:
+                if item.forged and len(item.keys) == 1:
+                    self._count(item.inbound.channel, "quarantined")
+                else:
+                    waiting.append(item)
+            if not waiting:
+                return
+            again = turn < _ROUNDS - 1
+            answers = await self._store.park(
+                [ParkedReceipt(_row(item), _payload(item), again and not item.forged) for item in waiting]
+            )
+            pending = []
+            for item, answer in zip(waiting, answers, strict=True):
+                if answer == "K":
+                    pending.append(item)
+                else:
+                    # Where an id is known, but as another number's, it looks like a forged one.
+                    self._count(item.inbound.channel, "quarantined" if item.forged else "parked")
+            if not pending:
+                return
 
     def _spellings(self, channel: str, receipt: Receipt) -> tuple[str, ...]:
         learner = self._learners.get(channel)
@@ -277,31 +237,26 @@ class Recorder:
             return learner.keys(receipt)
         return receipt_keys(receipt.id, self._formats.get(channel, "auto"), receipt.text_id)
 
-    async def apply_parked(self, parked: list[tuple[Correlation, bytes]]) -> None:
+    async def apply_parked(self, parked: list[bytes]) -> None:
         """Apply early receipts whose message is known by now (the settler's and the timers' callback)."""
-        groups: dict[int, list[tuple[AppliedReceipt, list[tuple[str, str, bytes]]]]] = {}
-        for correlation, raw in parked:
-            data = orjson.loads(raw)
-            shard = shard_of_id(correlation.id)
-            applied = AppliedReceipt(
-                correlation.id,
-                shard,
-                correlation.part,
-                correlation.channel,
+        items = []
+        for payload in dict.fromkeys(parked):  # parked under several spellings it comes more than once
+            data = orjson.loads(payload)
+            row = (
+                data["c"],
+                spellings(data["c"], data["k"]),
+                data["a"].encode("latin-1"),
                 data["s"],
-                data["a"],
                 data["w"],
                 data["e"],
             )
-            places = [(correlation.channel, key, raw) for key in data["k"]]
-            groups.setdefault(shard, []).append((applied, places))
-        done: list[tuple[str, str, bytes]] = []
-        for shard, group in groups.items():
-            answers = await self._store.apply_receipts(shard, [applied for applied, _ in group])
-            for (applied, places), answer in zip(group, answers, strict=True):
-                if answer != "q":  # parked under this spelling by another message's receipt: it stays
-                    self._account(applied.channel, applied.state, answer)
-                    done += places
+            items.append(ParkedReceipt(row, payload))
+        answers = await self._store.apply_receipts([item.row for item in items])
+        done = []
+        for item, (answer, _) in zip(items, answers, strict=True):
+            if answer not in "nq":  # else parked under this spelling by another message's receipt: it stays
+                self._account(item.row[0], item.row[3], answer)
+                done.append(item)
         if done:
             await self._store.unpark(done)
 
@@ -320,16 +275,24 @@ class Recorder:
         cell.n += 1
 
 
-def _payload(item: _Item, keys: tuple[str, ...]) -> bytes:
+def _row(item: _Item) -> ReceiptRow:
+    r, channel = item.receipt, item.inbound.channel
+    return (
+        channel, spellings(channel, item.keys), item.inbound.source, r.state, r.stat, r.network_error or r.err
+    )  # fmt: skip
+
+
+def _payload(item: _Item) -> bytes:
     """What is kept of a receipt that comes before its message is known: enough to apply it later."""
     r = item.receipt
     return orjson.dumps(
         {
-            "s": r.state,
+            "c": item.inbound.channel,
+            "k": item.keys,
             "a": item.inbound.source.decode("latin-1"),
+            "s": r.state,
             "w": r.stat,
             "e": r.network_error or r.err,
-            "k": keys,
         }
     )
 

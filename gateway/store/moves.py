@@ -6,7 +6,8 @@ that only needs the words need not import the store.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 LEASE_MS = 10_000
 HOLD_MS = 600_000
@@ -50,8 +51,8 @@ class Lease:
 class Settlement:
     """What became of one claimed attempt; see `lua/settle.lua` for the verbs."""
 
-    id: str
-    shard: int
+    claim: bytes
+    """The message's id and the time its record bore when it was claimed (`Claimed.claim`)."""
     attempt: int
     verb: str
     channel: str
@@ -65,7 +66,7 @@ class Settlement:
     def row(self) -> SettleRow:
         """Return the item as the script takes it."""
         return (
-            self.id,
+            self.claim,
             self.attempt,
             self.verb,
             self.channel,
@@ -78,51 +79,36 @@ class Settlement:
         )
 
 
-SettleRow = tuple[str, int, str, str, int, int, int, str, str, str]
+SettleRow = tuple[bytes, int, str, str, int, int, int, str, str, str]
+
+SmscId = tuple[str, bytes]
+"""channel:smsc_id in the canonical spelling of the channel's id_format, and what it names (`named`)."""
+
+
+def named(sid: bytes, part: int) -> bytes:
+    """Return what an SMSC id names, as the scripts read it: a message and one of its parts (from 0)."""
+    return sid + _PARTS[part]
+
+
+_PARTS = [bytes((48 + part,)) for part in range(16)]
+
+ReceiptRow = tuple[str, str, bytes, str, str, str]
+"""A final receipt: channel, its id's spellings (`spellings`), address digits, state letter, reason, carrier code."""
+
+ID_SEPARATOR = "\x1f"
+
+
+def spellings(channel: str, keys: Iterable[str]) -> str:
+    """Return the spellings of a receipt's id, the likeliest first, as the scripts take them."""
+    return ID_SEPARATOR.join([f"{channel}:{key}" for key in keys])
 
 
 @dataclass(slots=True)
-class Correlation:
-    """The SMSC's id of one part of one message."""
+class ParkedReceipt:
+    """A receipt that waits until its message is known."""
 
-    channel: str
-    smsc_id: str  # in the canonical spelling of the channel's id_format
-    id: str
-    part: int
-
-
-@dataclass(slots=True)
-class FoundReceipt:
-    """A receipt to look up: candidates for its id, best first, and what to keep when nobody knows it."""
-
-    channel: str
-    candidates: tuple[str, ...]
+    row: ReceiptRow
     payload: bytes
-    not_of: set[str] = field(default_factory=set)
-    """Messages that have such an id but another number."""
-
-
-@dataclass(slots=True)
-class ReceiptMatch:
-    """The message part a receipt names, and by which of its spellings it was found."""
-
-    id: str
-    part: int
-    candidate: int
-
-
-ReceiptRow = tuple[str, str | int, str, str, str | bytes, str, str]
-
-
-@dataclass(slots=True)
-class AppliedReceipt:
-    """A final receipt whose message is known."""
-
-    id: str
-    shard: int
-    part: int
-    channel: str
-    state: str
-    address: str
-    reason: str
-    code: str
+    """What it is kept as; the scripts compare it, so that the same receipt is kept once."""
+    again: bool = True
+    """Whether to look first if its id is known by now."""

@@ -1,8 +1,8 @@
 """The message record: one binary string that is the only copy of the text, written here and in the Lua scripts.
 
 Layout (offsets from 0; the scripts count from 1, see `lua/_record.lua`): three times, the concatenation reference and
-a version; category, parts, flags; four lengths; msisdn, dims, extras, body (JSON); then a log of attempts and receipts,
-and last a trailer of fixed size that holds all that changes, so that one SETRANGE at the end appends and changes.
+a version; category, parts, flags; four lengths; msisdn, dims, extras, body (see `pack_body`); then a log of attempts
+and receipts, and last a trailer of fixed size that holds all that changes, so that one SETRANGE at the end does both.
 """
 
 from __future__ import annotations
@@ -27,6 +27,37 @@ FLAG_LEFT = 8
 FLAG_PINNED = 16
 
 _LEAD = Struct(">2sBBBHHBH")  # "1" category | parts | flags | lengths of msisdn, dims, extras, body (24 bits)
+
+
+ENCODING_LETTERS = {"gsm7": b"g", "ucs2": b"u", "latin1": b"l"}
+_ENCODINGS = {ord(letter): name for name, letter in ENCODING_LETTERS.items()}
+
+
+def pack_body(encoding: str, content: bytes) -> bytes:
+    """Return a record's body: a letter for the encoding, then what the application sent (`pack_content`)."""
+    return ENCODING_LETTERS[encoding] + content
+
+
+def pack_content(text: str, ref: str = "", carried: bytes = b"") -> bytes:
+    """Return lengths of ref and carried fields (2 bytes each), the ref, those fields (JSON), and the text."""
+    named = ref.encode()
+    return _CONTENT.pack(len(named), len(carried)) + named + carried + text.encode()
+
+
+_CONTENT = Struct(">HH")
+
+
+def unpack_body(raw: bytes) -> tuple[str, str, str, bytes]:
+    """Return encoding, text, ref and the carried fields (JSON or nothing) of a body.
+
+    Raises ValueError or IndexError when it is none.
+    """
+    a = 5 + (raw[1] << 8 | raw[2])
+    b = a + (raw[3] << 8 | raw[4])
+    encoding = _ENCODINGS.get(raw[0])
+    if encoding is None or b > len(raw):
+        raise ValueError("not a body")
+    return encoding, raw[b:].decode(), raw[5:a].decode(), raw[a:b]
 
 
 class PackedKind:
@@ -91,7 +122,7 @@ class PartReceipt:
 class Record:
     """A message as the store knows it."""
 
-    id: str
+    id: bytes
     state: str
     account: str
     category: int
@@ -119,7 +150,11 @@ class Record:
     sender: str
     gate: str
     tags: tuple[str, ...]
-    body: dict[str, Any]
+    encoding: str
+    text: str
+    ref: str
+    carried: dict[str, Any]
+    """`o` origin, `c` contact, `m` meta, `x` ext: those that were sent."""
     attempts: list[Attempt]
     receipts: list[PartReceipt]
     reason: str
@@ -146,7 +181,7 @@ def _int6(raw: bytes, at: int) -> int:
     return int.from_bytes(raw[at : at + 6], "big")
 
 
-def parse(sid: str, raw: bytes) -> Record:
+def parse(sid: bytes, raw: bytes) -> Record:
     """Read a whole record. Raises ValueError on a record of another version."""
     if raw[20] != 0x31:
         raise ValueError(f"record version {raw[20]:#x} is not known")
@@ -161,7 +196,7 @@ def parse(sid: str, raw: bytes) -> Record:
     at += dl
     sender, gate, tags = raw[at : at + el].decode().split(US)
     at += el
-    body = _read_body(raw[at : at + bl])
+    encoding, text, ref, carried = _read_body(raw[at : at + bl])
     at += bl
     t = len(raw) - TRAILER_BYTES
     attempts, receipts, reason, code = _read_log(raw[at:t])
@@ -195,7 +230,10 @@ def parse(sid: str, raw: bytes) -> Record:
         sender=sender,
         gate=gate,
         tags=tuple(tags.split(RS)) if tags else (),
-        body=body,
+        encoding=encoding,
+        text=text,
+        ref=ref,
+        carried=carried,
         attempts=attempts,
         receipts=receipts,
         reason=reason,
@@ -203,13 +241,13 @@ def parse(sid: str, raw: bytes) -> Record:
     )
 
 
-def _read_body(raw: bytes) -> dict[str, Any]:
+def _read_body(raw: bytes) -> tuple[str, str, str, dict[str, Any]]:
     """Read the body; empty when it cannot be read, so that such a message still has a state to show."""
     try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return {}
-    return body if isinstance(body, dict) else {}
+        encoding, text, ref, carried = unpack_body(raw)
+        return encoding, text, ref, orjson.loads(carried) if carried else {}
+    except (ValueError, IndexError):
+        return "", "", "", {}
 
 
 def _read_log(log: bytes) -> tuple[list[Attempt], list[PartReceipt], str, str]:
@@ -288,14 +326,15 @@ class Claimed:
         "_tail_at",
         "accepted",
         "attempt",
-        "body",
         "category",
         "destination",
+        "encoding",
         "id",
         "parts",
+        "text",
     )
 
-    def __init__(self, sid: str, raw: bytes) -> None:
+    def __init__(self, sid: bytes, raw: bytes) -> None:
         a = FIXED_BYTES + raw[24]
         c = a + (raw[25] << 8 | raw[26]) + (raw[27] << 8 | raw[28])
         t = len(raw) - TRAILER_BYTES
@@ -308,10 +347,16 @@ class Claimed:
         """The attempt this claim is."""
         self.accepted = raw[t + 8] << 8 | raw[t + 9]
         """Mask of the parts the SMSC has accepted before."""
-        self.body: dict[str, Any] = orjson.loads(raw[c : c + (raw[29] << 16 | raw[30] << 8 | raw[31])])
+        self.encoding, self.text, _, _ = unpack_body(raw[c : c + (raw[29] << 16 | raw[30] << 8 | raw[31])])
         self._raw = raw
         self._dims_at = a
         self._tail_at = t
+
+    @property
+    def claim(self) -> bytes:
+        """What proves to the store that this claim still holds: the id and the time in the record."""
+        t = self._tail_at
+        return self.id + self._raw[t + 12 : t + 18]
 
     @property
     def msisdn(self) -> str:
@@ -362,6 +407,7 @@ class Claimed:
         return self._raw[self._tail_at + 11]
 
 
-def claimed_attempt(raw: bytes) -> int:
-    """Return the number of the attempt that a claim of this record is (also where its body cannot be read)."""
-    return raw[len(raw) - TRAILER_BYTES + 2] + 1
+def claim_of(sid: bytes, raw: bytes) -> tuple[bytes, int]:
+    """Return the claim of a record and which attempt it is (also where its body cannot be read)."""
+    t = len(raw) - TRAILER_BYTES
+    return sid + raw[t + 12 : t + 18], raw[t + 2] + 1

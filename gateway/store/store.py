@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
@@ -22,29 +22,30 @@ from gateway.store.batcher import Batcher
 from gateway.store.client import Client
 from gateway.store.moves import (
     HOLD_MS,
+    ID_SEPARATOR,
     LEASE_MS,
     RESEND_GRACE_MS,
-    AppliedReceipt,
     ClaimRequest,
-    Correlation,
-    FoundReceipt,
     Lease,
-    ReceiptMatch,
+    ParkedReceipt,
     ReceiptRow,
     Settlement,
     SettleRow,
+    SmscId,
 )
 from gateway.store.records import Claimed, Record
 
 _CLAIM_PASSES = 50
-LAYOUT_VERSION = "1"
-CORRELATION_EXTRA_S = 3_600
+LAYOUT_VERSION = "2"
+SMSC_ID_EXTRA_S = 3_600
 PARKED_PER_CHANNEL = 100_000
 PARKED_TTL_S = 86_400
 _POLICY = {"resend": "r", "hold": "h", "fail": "f"}
 _VERIFICATION_RESERVE = 0.05
-_ID_CHARS = 22
-_CODES = {"a": "accepted", "b": "blocked", "e": "expired", "f": "full"}
+_ID_BYTES = 16
+_CLAIM_BYTES = 22
+_ACCEPTED = ord("a")
+_CODES = {ord("b"): "blocked", ord("e"): "expired", ord("f"): "full"}
 
 
 class Store:
@@ -93,8 +94,8 @@ class Store:
         most = settings.store.max_queued // max(1, self.shards)
         self._most = [str(most), str(int(most * (1 + _VERIFICATION_RESERVE)) + 100 if most else 0)]
         self.set_intake("open")
-        self.correlation_ttl_s = max(c.dlr_wait_s for c in categories) + CORRELATION_EXTRA_S
-        self._correlation_days = self.correlation_ttl_s // 86_400 + 1
+        self.smsc_id_ttl_s = max(c.dlr_wait_s for c in categories) + SMSC_ID_EXTRA_S
+        self._smsc_id_days = self.smsc_id_ttl_s // 86_400 + 1
         response_s = max((c.response_timer_s for c in settings.channels), default=30)
         self._graces = [
             0
@@ -218,7 +219,11 @@ class Store:
         if self.commit_seconds is not None:
             self.commit_seconds("accept", len(messages), time.perf_counter() - started)
         now = int(raw[0])
-        return [self._accepted(m, answer, now) for m, answer in zip(messages, raw[1:], strict=True)]
+        details = iter(raw[2:])
+        return [
+            self._accepted(m, now) if letter == _ACCEPTED else _refused(letter, details)
+            for m, letter in zip(messages, raw[1], strict=True)
+        ]
 
     async def _call_twice(self, script: str, shard: int, args: list[Any], *, repeat_at: int) -> Any:
         """Run a script that may be repeated once, inside one deadline, when its answer was lost on the way.
@@ -241,43 +246,36 @@ class Store:
                 raise StoreUnavailable(str(again), outcome="unknown") from again
 
     @staticmethod
-    def _accepted(m: NewMessage, answer: bytes, now: int) -> Accepted:
-        kind = chr(answer[0])
-        if kind == "a":
-            k = m.kind
-            expires = (k.send_at_ms if k.send_at_ms > now else now) + k.ttl_ms
-            if k.not_after_ms and expires > k.not_after_ms:
-                expires = k.not_after_ms
-            return Accepted("accepted", m.id, now, expires)
-        if kind == "r":
-            return Accepted("replay" if answer[23:24] == b"1" else "conflict", answer[1:23].decode())
-        if kind == "c":
-            return Accepted("capped", retry_at_ms=int(answer[1:]))
-        return Accepted(_CODES[kind])
+    def _accepted(m: NewMessage, now: int) -> Accepted:
+        k = m.kind
+        expires = (k.send_at_ms if k.send_at_ms > now else now) + k.ttl_ms
+        if k.not_after_ms and expires > k.not_after_ms:
+            expires = k.not_after_ms
+        return Accepted("accepted", m.id, now, expires)
 
     # --- queries, cancel, gates ------------------------------------------------------------------------------------
 
-    async def get(self, sid: str) -> Record | None:
+    async def get(self, sid: bytes) -> Record | None:
         """Return a message's record, None when there is none (any more)."""
         shard = shard_of_id(sid)
         if shard >= self.shards:
             return None
-        raw = await self.client.execute("GET", f"{self._prefixes[shard]}msg:{sid}")
+        raw = await self.client.execute("GET", f"{self._prefixes[shard]}msg:".encode() + sid)
         return records.parse(sid, raw) if raw else None
 
     async def find(self, msisdn: str, account: str) -> list[Record]:
         """Return the account's latest messages to a number, newest first (the last 16 to it are remembered)."""
         shard = keys.shard_of(msisdn, self.shards)
         flat = await self.client.call("number", [self._prefixes[shard]], [msisdn, account])
-        return [records.parse(flat[i].decode(), flat[i + 1]) for i in range(0, len(flat), 2)]
+        return [records.parse(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
 
     async def find_ref(self, msisdn: str, idem: bytes) -> Record | None:
         """Return the message that an idempotency mark stands for, if its record is kept."""
         shard = keys.shard_of(msisdn, self.shards)
         found = await self.client.call("idem_find", [self._prefixes[shard]], [idem])
-        return records.parse(found[0].decode(), found[1]) if found and found[1] else None
+        return records.parse(found[0], found[1]) if found and found[1] else None
 
-    async def cancel(self, sid: str, account: str) -> str:
+    async def cancel(self, sid: bytes, account: str) -> str:
         """Cancel a message: `cancelled`, `already`, `too_late` or `not_found`."""
         shard = shard_of_id(sid)
         if shard >= self.shards:
@@ -339,11 +337,11 @@ class Store:
 
     async def claim(
         self, shard: int, token: str, requests: list[ClaimRequest], *, again: bool = False
-    ) -> tuple[int, list[tuple[int, Claimed]], list[tuple[str, int]]]:
+    ) -> tuple[int, list[tuple[int, Claimed]], list[tuple[int, bytes, int]]]:
         """Claim messages for the free capacity of several channels in one call.
 
         With `again`, return what an earlier call under this token claimed, whose answer was lost, and nothing new.
-        Returns the store's time (epoch ms), pairs of (index into `requests`, message), and pairs (id, attempt) of
+        Returns the store's time (epoch ms), pairs of (index into `requests`, message), and (index, claim, attempt) of
         records that could not be read.
         """
         args: list[Any] = [self.incarnation, token, "0", *self._max_attempts, *self._retention, len(requests)]
@@ -364,21 +362,27 @@ class Store:
         if n and self.commit_seconds is not None:
             self.commit_seconds("claim", n, time.perf_counter() - started)
         claimed: list[tuple[int, Claimed]] = []
-        bad: list[tuple[str, int]] = []
+        bad: list[tuple[int, bytes, int]] = []
         for i in range(1, len(raw), 3):
-            sid = raw[i + 1].decode()
+            place, sid, record = int(raw[i]) - 1, raw[i + 1], raw[i + 2]
             try:
-                claimed.append((int(raw[i]) - 1, Claimed(sid, raw[i + 2])))
+                claimed.append((place, Claimed(sid, record)))
             except (ValueError, IndexError):
-                bad.append((sid, records.claimed_attempt(raw[i + 2])))
+                bad.append((place, *records.claim_of(sid, record)))
         return int(now_text), claimed, bad
 
-    async def settle(self, shard: int, items: list[Settlement]) -> list[str]:
-        """Record what became of claimed attempts; one answer an item: `1` applied, `l` late, `0` nothing changed."""
-        return await self.settle_rows(shard, [s.row() for s in items])
+    async def settle(self, shard: int, items: list[Settlement], smsc_ids: Sequence[SmscId] = ()) -> str:
+        """Record what became of claimed attempts; a letter an item: `1` applied, `l` late, `0` nothing changed."""
+        return (await self.settle_rows(shard, [s.row() for s in items], smsc_ids))[0]
 
-    async def settle_rows(self, shard: int, rows: list[SettleRow]) -> list[str]:
-        """Do the same for rows that are laid out already (`Settlement.row`)."""
+    async def settle_rows(
+        self, shard: int, rows: list[SettleRow], smsc_ids: Sequence[SmscId] = (), finished: Sequence[str] = ()
+    ) -> tuple[str, list[bytes]]:
+        """Do the same for rows that are laid out already (`Settlement.row`), and put SMSC ids on record.
+
+        `finished` are claim fields (`claim_field`) of which everything is settled. Returns the letters, and receipts
+        that came before their SMSC id was known.
+        """
         classes: dict[tuple[Any, ...], int] = {}
         items: list[Any] = []
         for row in rows:
@@ -387,19 +391,39 @@ class Store:
             if place is None:
                 place = classes[shared] = len(classes) + 1
             items += (place, row[0], row[9])
-        head = [x for shared in classes for x in shared]
-        args = [self.incarnation, *self._retention, len(classes), *head, *items]
-        return await self._answers("settle", shard, args, len(rows))
+        args: list[Any] = [
+            self.incarnation, *self._retention, self.smsc_id_ttl_s, len(classes), len(rows), len(finished)
+        ]  # fmt: skip
+        for shared in classes:
+            args += shared
+        args += items
+        args += finished
+        for pair in smsc_ids:
+            args += pair
+        raw = await self._timed("settle", shard, args, len(rows))
+        return raw[0].decode(), raw[1:]
 
-    async def release(self, shard: int, items: list[tuple[str, int]]) -> int:
-        """Give claimed, unsent messages (id, attempt) back to the head of their queues."""
-        flat = [x for item in items for x in item]
-        return int(await self.client.call("release", [self._prefixes[shard]], [self.incarnation, *flat]))
+    async def release(self, shard: int, claims: Sequence[bytes], finished: Sequence[str] = ()) -> int:
+        """Give claimed, unsent messages back to the head of their queues; forget finished claim fields."""
+        args = [self.incarnation, len(finished), *finished, *claims]
+        return int(await self.client.call("release", [self._prefixes[shard]], args))
 
-    async def claims_held(self, shard: int) -> list[tuple[str, int]]:
-        """Return the claims (id, attempt) that the store thinks this incarnation holds."""
-        found = _pairs(await self.client.execute("HGETALL", f"{self._prefixes[shard]}claims:{self.incarnation}"))
-        return [(sid, int(value.rsplit("\x1f", 1)[1])) for sid, value in found.items()]
+    @staticmethod
+    def claim_field(token: str, channel: str) -> str:
+        """Return the name of the field in which the store notes what a claim took for a channel."""
+        return f"{token}\x1f{channel}"
+
+    async def claim_fields(self, shard: int) -> list[str]:
+        """Return the claim fields that the store notes for this incarnation."""
+        found = await self.client.execute("HKEYS", f"{self._prefixes[shard]}claims:{self.incarnation}")
+        return [field.decode() for field in found]
+
+    async def give_back(self, shard: int, field: str) -> int:
+        """Give back what this incarnation claimed without knowing it (an answer that was lost)."""
+        key = f"{self._prefixes[shard]}claims:{self.incarnation}"
+        entries = await self.client.execute("HGET", key, field) or b""
+        claims = [entries[i : i + _CLAIM_BYTES] for i in range(0, len(entries), _CLAIM_BYTES)]
+        return await self.release(shard, claims, [field])
 
     async def reap(self, incarnation: str) -> dict[str, int]:
         """Take back everything a dead worker held: claims on all shards, its lease, its bind slots."""
@@ -441,142 +465,87 @@ class Store:
 
     # --- receipts ----------------------------------------------------------------------------------------------------
 
-    async def correlate(self, items: list[Correlation]) -> list[tuple[Correlation, bytes]]:
-        """Remember the SMSC's ids of sent parts; returns those with a receipt that came before, and that receipt."""
-        parked: list[tuple[Correlation, bytes]] = []
-        for shard, group in self._by_smsc_id(items).items():
-            channels = {c.channel for c in group}
-            args: list[Any] = [self.correlation_ttl_s, len(channels), *channels]
-            for c in group:
-                args += (f"{c.channel}:{c.smsc_id}", f"{c.id}{c.part}")
-            raw = await self._timed("correlate", shard, args, len(group))
-            parked += [(group[int(raw[i]) - 1], raw[i + 1]) for i in range(0, len(raw), 2)]
-        return parked
+    async def apply_receipts(self, rows: list[ReceiptRow]) -> list[tuple[str, int]]:
+        """Apply final receipts; a letter an item, see `lua/receipt.lua`, and which of its spellings was found (from 0).
 
-    def _by_smsc_id(self, items: list[Correlation]) -> dict[int, list[Correlation]]:
-        if self.shards == 1:
-            return {0: items} if items else {}
-        groups: dict[int, list[Correlation]] = {}
-        for c in items:
-            groups.setdefault(keys.shard_of_smsc_id(c.channel, c.smsc_id, self.shards), []).append(c)
-        return groups
-
-    async def match_receipts(self, names: list[tuple[str, str]]) -> list[str]:
-        """Look final receipts up by (channel, smsc_id): the message's id followed by the part, '' where unknown."""
-        results = [""] * len(names)
-        groups: dict[int, list[int]] = {}
-        if self.shards == 1:
-            groups[0] = list(range(len(names)))
-        else:
-            for i, (channel, smsc_id) in enumerate(names):
-                groups.setdefault(keys.shard_of_smsc_id(channel, smsc_id, self.shards), []).append(i)
-        for shard, places in groups.items():
-            args: list[Any] = [PARKED_PER_CHANNEL, PARKED_TTL_S, self._correlation_days, "f"]
-            args += [f"{names[i][0]}:{names[i][1]}" for i in places]
-            raw = await self._timed("receipt_find", shard, args, len(places))
-            for i, answer in zip(places, raw, strict=True):
-                results[i] = answer.decode()
-        return results
-
-    async def find_receipts(self, items: list[FoundReceipt]) -> list[ReceiptMatch | None]:
-        """Look up the messages of receipts, trying each one's spellings in order; None: parked.
-
-        Where an id has several spellings a match is a guess (257 and 0x257 may both exist): compare the address, and
-        when it is another message's, add that one to `not_of` and ask again.
+        A receipt is looked for on the shard of its address. One that has none is looked for on all of them.
         """
-        results: list[ReceiptMatch | None] = [None] * len(items)
-        await self._find_rounds(items, list(range(len(items))), results)
-        several = [i for i, found in enumerate(results) if found is None and len(items[i].candidates) > 1]
-        if several:
-            # Parked under each spelling, since the response may come in any. These are many keys, on as many shards: a
-            # response that was recorded when half of them were written is found by looking once more.
-            await self._find_rounds(items, several, [None] * len(items), park=True)
-            await self._find_rounds(items, several, results)
-            known = [items[i] for i in several if results[i] is not None]
-            await self.unpark([(one.channel, key, one.payload) for one in known for key in one.candidates])
+        if self.shards == 1:
+            return await self._apply_receipts(0, rows)
+        results: list[tuple[str, int]] = [("n", 0)] * len(rows)
+        for turn in range(self.shards):
+            groups: dict[int, list[int]] = {}
+            for i, row in enumerate(rows):
+                shards = self._shards_of_address(row[2])
+                if turn < len(shards) and results[i][0] == "n":
+                    groups.setdefault(shards[turn], []).append(i)
+            for shard, places in groups.items():
+                answers = await self._apply_receipts(shard, [rows[i] for i in places])
+                for i, answer in zip(places, answers, strict=True):
+                    results[i] = answer
         return results
 
-    async def _find_rounds(
-        self, items: list[FoundReceipt], places: list[int], results: list[ReceiptMatch | None], *, park: bool = False
-    ) -> None:
-        for k in range(max((len(items[i].candidates) for i in places), default=0)):
-            await self._find_round(items, [i for i in places if results[i] is None or park], k, results, park=park)
+    def _shards_of_address(self, address: bytes) -> Sequence[int]:
+        if self.shards == 1 or len(address) >= keys.SHARD_DIGITS:
+            return (keys.shard_of(address.decode("latin-1"), self.shards),)
+        return range(self.shards)
 
-    async def _find_round(
-        self,
-        items: list[FoundReceipt],
-        places: list[int],
-        k: int,
-        results: list[ReceiptMatch | None],
-        *,
-        park: bool = False,
-    ) -> None:
-        groups: dict[int, list[int]] = {}
-        for i in places:
-            if k < len(items[i].candidates):
-                shard = keys.shard_of_smsc_id(items[i].channel, items[i].candidates[k], self.shards)
-                groups.setdefault(shard, []).append(i)
-        for shard, group in groups.items():
-            args: list[Any] = [PARKED_PER_CHANNEL, PARKED_TTL_S, self._correlation_days, "p"]
-            for i in group:
-                one = items[i]
-                # A single spelling is looked up and, when it misses, parked in one step.
-                alone = len(one.candidates) == 1
-                args += (
-                    one.channel, one.candidates[k], "1" if alone else "0", "1" if park or alone else "0", one.payload
-                )  # fmt: skip
-            raw = await self._timed("receipt_find", shard, args, len(group))
-            for i, answer in zip(group, raw, strict=True):
-                if len(answer) > _ID_CHARS and (sid := answer[:_ID_CHARS].decode()) not in items[i].not_of:
-                    results[i] = ReceiptMatch(sid, int(answer[_ID_CHARS:]), k)
-
-    async def apply_receipts(self, shard: int, items: list[AppliedReceipt]) -> list[str]:
-        """Apply final receipts; one letter an item, see `lua/receipt.lua`."""
-        return await self.apply_receipt_rows(
-            shard, [(r.id, r.part, r.channel, r.state, r.address, r.reason, r.code) for r in items]
-        )
-
-    async def apply_receipt_rows(self, shard: int, rows: list[ReceiptRow]) -> list[str]:
-        """Do the same for (id, part, channel, state, address, reason, carrier code)."""
-        classes: dict[tuple[Any, ...], int] = {}
+    async def _apply_receipts(self, shard: int, rows: list[ReceiptRow]) -> list[tuple[str, int]]:
+        classes: dict[tuple[str, str, str, str], int] = {}
         items: list[Any] = []
-        for sid, part, channel, state, address, reason, code in rows:
-            shared = (part, channel, state, reason, code)
+        for channel, names, address, state, reason, code in rows:
+            shared = (channel, state, reason, code)
             place = classes.get(shared)
             if place is None:
                 place = classes[shared] = len(classes) + 1
-            items += (place, sid, address)
-        head = [x for shared in classes for x in shared]
-        args = [*self._retention, len(classes), *head, *items]
-        answers = await self._answers("receipt", shard, args, len(rows))
-        self._tell_finals(answers.pop())
-        return answers
+            items += (place, address, names)
+        args: list[Any] = [*self._retention, self._smsc_id_days, len(classes)]
+        for one in classes:
+            args += one
+        args += items
+        letters, matched, finals = await self._timed("receipt", shard, args, len(rows))
+        self._tell_finals(finals)
+        return [(letter, digit - 49) for letter, digit in zip(letters.decode(), matched, strict=True)]
 
-    async def unpark(self, rows: list[tuple[str, str, bytes]]) -> None:
-        """Remove parked receipts (channel, smsc_id, receipt) that have been applied."""
+    async def park(self, items: list[ParkedReceipt]) -> list[str]:
+        """Keep receipts whose id is not known; a letter an item: `P` parked, `K` known by now, `O` no room."""
+        results = ["P"] * len(items)
+        groups: dict[int, list[int]] = {}
+        for i, item in enumerate(items):
+            for shard in self._shards_of_address(item.row[2]):
+                groups.setdefault(shard, []).append(i)
+        for shard, places in groups.items():
+            args: list[Any] = [PARKED_PER_CHANNEL, PARKED_TTL_S, self._smsc_id_days]
+            for i in places:
+                item = items[i]
+                args += (item.row[0], item.row[1], "1" if item.again else "0", item.payload)
+            letters = await self._timed("park", shard, args, len(places))
+            for i, letter in zip(places, letters.decode(), strict=True):
+                results[i] = letter if letter != "P" else results[i]
+        return results
+
+    async def unpark(self, items: list[ParkedReceipt]) -> None:
+        """Remove parked receipts that have been applied."""
         groups: dict[int, list[Any]] = {}
-        for channel, smsc_id, payload in rows:
-            shard = keys.shard_of_smsc_id(channel, smsc_id, self.shards)
-            groups.setdefault(shard, []).extend((channel, smsc_id, payload))
+        for item in items:
+            channel = item.row[0]
+            for shard in self._shards_of_address(item.row[2]):
+                for name in item.row[1].split(ID_SEPARATOR):
+                    groups.setdefault(shard, []).extend((channel, name[len(channel) + 1 :], item.payload))
         for shard, flat in groups.items():
             await self.client.call("unpark", [self._prefixes[shard]], flat)
 
-    async def parked(self, shard: int, channel: str, most: int = 200) -> tuple[int, list[tuple[Correlation, bytes]]]:
-        """Return how many receipts of a channel are parked on a shard, and those whose message is known by now.
+    async def parked(self, shard: int, channel: str, most: int = 200) -> tuple[int, list[bytes]]:
+        """Return how many receipts of a channel are parked on a shard, and those whose id is known by now.
 
         Looks at `most` of them a call, from where the last call ended, and begins again after the newest.
         """
         start = self._parked_at.get((shard, channel), 0)
         raw = await self.client.call(
-            "parked", [self._prefixes[shard]], [channel, PARKED_TTL_S, most, self._correlation_days, start]
+            "parked", [self._prefixes[shard]], [channel, PARKED_TTL_S, most, self._smsc_id_days, start]
         )
         self._parked_at[shard, channel] = start + most if start + most < int(raw[0]) else 0
-        known = []
-        for i in range(1, len(raw), 3):
-            match = raw[i + 1].decode()
-            smsc_id = raw[i].decode()
-            known.append((Correlation(channel, smsc_id, match[:_ID_CHARS], int(match[_ID_CHARS:])), raw[i + 2]))
-        return int(raw[0]), known
+        return int(raw[0]), raw[1:]
 
     async def listen(self, wake: Callable[[], None]) -> None:
         """Call `wake` whenever an empty queue got work, until cancelled; a lost connection is opened again.
@@ -631,15 +600,15 @@ class Store:
         """Return the rings ("route:rank:category") in which messages wait or waited on a shard."""
         return [x.decode() for x in await self.client.execute("SMEMBERS", f"{self._prefixes[shard]}rings")]
 
-    async def strays(self, shard: int, ring: str, most: int) -> tuple[str, list[tuple[str, Record | None]]]:
+    async def strays(self, shard: int, ring: str, most: int) -> tuple[str, list[tuple[bytes, Record | None]]]:
         """Return the first account of a ring and its first entries, (id, record), for `reroute`."""
         raw = await self.client.call("strays", [self._prefixes[shard]], [ring, most])
         if not raw:
             return "", []
-        pairs = [(raw[i].decode(), raw[i + 1]) for i in range(1, len(raw), 2)]
+        pairs = [(raw[i], raw[i + 1]) for i in range(1, len(raw), 2)]
         return raw[0].decode(), [(sid, records.parse(sid, data) if data else None) for sid, data in pairs]
 
-    async def reroute(self, shard: int, ring: str, account: str, routes: list[tuple[str, str]]) -> tuple[int, int]:
+    async def reroute(self, shard: int, ring: str, account: str, routes: list[tuple[bytes, str]]) -> tuple[int, int]:
         """Move the entries at the head of a queue to other routes ('': none, ends it); returns (moved, ended)."""
         flat = [x for pair in routes for x in pair]
         moved, ended = await self.client.call(
@@ -696,7 +665,7 @@ class Store:
                     depth += await self.client.execute("LLEN", queue)
                     head = await self.client.execute("LINDEX", queue, 0)
                     if head:
-                        age = max(age, (now_ms - int.from_bytes(head[22:28], "big")) / 1000)
+                        age = max(age, (now_ms - int.from_bytes(head[_ID_BYTES : _ID_BYTES + 6], "big")) / 1000)
                 found[route, int(rank), int(category)] = (depth, max(0.0, age))
         return [(*name, *value) for name, value in found.items()]
 
@@ -742,8 +711,15 @@ class Store:
             _, _, route, _, _, _, category, _, state, reason, n = row.split("\x1f")
             self.on_finals(int(category), route, state, reason, int(n))
 
-    async def _answers(self, script: str, shard: int, args: list[Any], size: int) -> list[str]:
-        return [a.decode() for a in await self._timed(script, shard, args, size)]
+
+def _refused(letter: int, details: Iterator[bytes]) -> Accepted:
+    """Return what the store did with a message it did not take; `details` are those of its answer, in order."""
+    if letter == ord("r"):
+        first = next(details)
+        return Accepted("replay" if first[_ID_BYTES:] == b"1" else "conflict", first[:_ID_BYTES])
+    if letter == ord("c"):
+        return Accepted("capped", retry_at_ms=int(next(details)))
+    return Accepted(_CODES[letter])
 
 
 def _pairs(flat: Any) -> dict[str, str]:

@@ -12,7 +12,7 @@ from gateway.admin.store_gauges import StoreGauges
 from gateway.metrics import Metrics, MetricsHub, SnapshotWriter
 from gateway.model import Secret
 from gateway.settings import ChannelSettings, Settings
-from gateway.store.moves import FoundReceipt
+from gateway.store.moves import ParkedReceipt
 from gateway.store.store import Store
 from tests.support.messages import accept, message
 
@@ -56,7 +56,7 @@ async def test_gauges_count_queues_parked_receipts_and_what_waits(
     gauges = StoreGauges(Settings(config_dir=tmp_path, channels=(channel,)), store)
     assert [(r.name, r.value) for r in await gauges.read()] == [("waiting_messages", 0), ("parked_receipts", 0)]
     await accept(store, message(store), message(store, category=0))
-    await store.find_receipts([FoundReceipt("ch", ("abc",), b"{}")])
+    await store.park([ParkedReceipt(("ch", "ch:abc", b"", "D", "", ""), b"{}")])
     found = {(r.name, r.labels): r.value for r in await gauges.read()}
     assert found["waiting_messages", ()] == 2
     assert found["queue_depth", ("r", "0", "verification")] == 1

@@ -203,7 +203,7 @@ async def test_a_store_that_is_not_ready_stores_nothing(api: Api) -> None:
 async def test_a_fault_of_ours_is_answered_in_the_same_shape(
     api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def broken(sid: str) -> None:
+    async def broken(sid: bytes) -> None:
         raise ValueError("+8613800138000")
 
     monkeypatch.setattr(api.store, "get", broken)

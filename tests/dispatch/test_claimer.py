@@ -12,6 +12,7 @@ import pytest
 
 from gateway.dispatch import claimer as claimer_module
 from gateway.dispatch.claimer import Claimer
+from gateway.dispatch.flight import Taken
 from gateway.dispatch.lease import LeaseKeeper
 from gateway.dispatch.settler import Settler
 from gateway.dispatch.sources import SourceTable
@@ -54,7 +55,8 @@ class FakeSettler:
         self.failing = False
         self.begun: list[Any] = []
         self.failed: list[tuple[Any, str]] = []
-        self.unreadable: list[tuple[str, int]] = []
+        self.unreadable: list[tuple[str, bytes, int]] = []
+        self.taken: list[Taken] = []
         self.released: list[Any] = []
 
     def begin(self, flight: Any) -> None:
@@ -63,8 +65,11 @@ class FakeSettler:
     def fail(self, flight: Any, reason: str) -> None:
         self.failed.append((flight, reason))
 
-    def fail_unreadable(self, sid: str, shard: int, attempt: int) -> None:
-        self.unreadable.append((sid, attempt))
+    def took(self, call: Taken) -> None:
+        self.taken.append(call)
+
+    def fail_unreadable(self, call: Taken, claim: bytes, attempt: int) -> None:
+        self.unreadable.append((call.field, claim, attempt))
 
     async def release(self, shard: int, flights: list[Any]) -> None:
         self.released += flights
@@ -177,12 +182,14 @@ async def test_routes_take_turns() -> None:
 async def test_messages_go_to_the_channel_that_asked() -> None:
     p = Parts(("a", 50, 50), ("b", 50, 50))
     one, two = claimed(), claimed(attempt=2, flags=1)
-    p.store.claims = [(1000, [(0, one), (1, two)], [("bad", 3)])]
+    p.store.claims = [(1000, [(0, one), (1, two)], [(1, b"bad", 3)])]
     await p.round()
     assert [len(p.channels[c].given) for c in "ab"] == [1, 1]
     assert [f.message.id for f in p.settler.begun] == [one.id, two.id]
     assert [f.pending for f in p.settler.begun] == [1, 1]
-    assert p.settler.unreadable == [("bad", 3)]
+    token = p.store.named("claim")[0][0]
+    assert p.settler.unreadable == [(f"{token}/b", b"bad", 3)]
+    assert sorted((call.field, call.left) for call in p.settler.taken) == [(f"{token}/a", 1), (f"{token}/b", 1)]
 
 
 async def test_what_a_channel_cannot_take_goes_back() -> None:

@@ -110,7 +110,7 @@ async def test_the_dead_are_reaped_and_their_claims_with_them(make: Make, shards
     await until(lambda: one.reaped == ["worker02"])
     assert time.monotonic() - stopped_at >= LEASE_S * 0.8
     for shard in range(shards):
-        assert await two.store.claims_held(shard) == []
+        assert await two.store.claim_fields(shard) == []
     await until(lambda: list(one.keeper.leases) == ["worker01"])
     assert one.keeper.valid()
     # It comes back, and learns it at its next beat: it must begin anew under another name.

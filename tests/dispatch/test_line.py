@@ -9,7 +9,7 @@ from tests.support.until import until
 from tests.support.valkey import ValkeyServer
 
 
-async def all_delivered(w: Worker, sids: list[str]) -> None:
+async def all_delivered(w: Worker, sids: list[bytes]) -> None:
     async def done() -> bool:
         return await states(w.store, sids) == {State.DELIVERED: len(sids)}
 

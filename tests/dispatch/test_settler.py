@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.dispatch import settler as settler_module
-from gateway.dispatch.flight import Flight
+from gateway.dispatch.flight import Flight, Taken
 from gateway.dispatch.settler import Settler
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Metrics
@@ -70,7 +70,7 @@ class Parts:
         """Wait for the one row that was settled, and name its fields."""
         await self.settler.idle()
         (row,) = self.rows
-        names = ("id", "attempt", "verb", "channel", "delay_ms", "mask", "rank", "reason", "code", "log")
+        names = ("claim", "attempt", "verb", "channel", "delay_ms", "mask", "rank", "reason", "code", "log")
         return dict(zip(names, row, strict=True))
 
 
@@ -84,20 +84,15 @@ async def p(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Parts]:
     await asyncio.wait_for(task, 5)
 
 
-async def test_a_plain_success_correlation_first(p: Parts) -> None:
+async def test_a_plain_success_with_its_smsc_id(p: Parts) -> None:
     one = p.sent()
     p.answer(one)
     row = await p.row()
-    assert (row["id"], row["attempt"], row["verb"], row["channel"], row["mask"]) == (one.message.id, 1, "s", "a", 1)
+    assert row["claim"] == one.message.claim
+    assert (row["attempt"], row["verb"], row["channel"], row["mask"]) == (1, "s", "a", 1)
     assert row["log"].split("\x1f") == ["1", "a", "0", "", "0=ID1"]
-    assert [name for name, _ in p.store.calls] == ["correlate", "settle"]
-    (correlation,) = p.store.named("correlate")[0]
-    assert (correlation.channel, correlation.smsc_id, correlation.id, correlation.part) == (
-        "a",
-        "id1",
-        one.message.id,
-        0,
-    )
+    assert [name for name, _ in p.store.calls] == ["settle"]
+    assert p.store.smsc_ids == [("a:id1", one.message.id + b"0")]
     assert not p.settler.flights
 
 
@@ -105,7 +100,7 @@ async def test_an_empty_id_is_sent_all_the_same(p: Parts) -> None:
     one = p.sent()
     p.answer(one, smsc_id="")
     assert (await p.row())["verb"] == "s"
-    assert not p.store.named("correlate")
+    assert not p.store.smsc_ids
 
 
 async def test_answers_of_one_turn_are_one_batch(p: Parts) -> None:
@@ -124,7 +119,7 @@ async def test_a_message_is_settled_when_its_last_part_is_answered(p: Parts) -> 
     p.answer(one, part=1, smsc_id="p1")
     row = await p.row()
     assert (row["verb"], row["mask"]) == ("s", 0b111)
-    assert sorted(c.part for c in p.store.named("correlate")[0]) == [0, 1, 2]
+    assert sorted(named for _, named in p.store.smsc_ids) == [one.message.id + b"%d" % part for part in range(3)]
 
 
 async def test_a_refused_part_sends_the_rest_again_here(p: Parts) -> None:
@@ -155,7 +150,7 @@ async def test_what_never_left_goes_back(p: Parts) -> None:
     one = p.sent(attempt=2)
     p.nothing(one, UNSENT)
     await p.settler.idle()
-    assert p.store.named("release") == [[(one.message.id, 2)]]
+    assert p.store.named("release") == [[one.message.claim]]
     assert not p.rows
 
 
@@ -206,14 +201,14 @@ async def test_a_late_part_completes_a_message_that_is_still_out(p: Parts) -> No
 
 
 async def test_early_receipts_are_applied_after_the_message_is_settled(p: Parts) -> None:
-    p.store.parked_receipts = [("correlation", b"receipt")]
+    p.store.parked_receipts = [b"receipt"]
     p.answer(p.sent())
     await until(lambda: p.store.named("parked"))
-    assert [name for name, _ in p.store.calls] == ["correlate", "settle", "parked"]
+    assert [name for name, _ in p.store.calls] == ["settle", "parked"]
 
 
 async def test_early_receipts_that_fail_do_not_settle_anything_twice(p: Parts) -> None:
-    p.store.parked_receipts = [("correlation", b"receipt")]
+    p.store.parked_receipts = [b"receipt"]
     p.parked_fails = 1
     p.answer(p.sent())
     await until(lambda: p.store.named("parked"))
@@ -224,15 +219,15 @@ async def test_early_receipts_that_fail_do_not_settle_anything_twice(p: Parts) -
 
 
 async def test_results_wait_while_the_store_is_away(p: Parts) -> None:
-    p.store.fail = {"settle": 2, "correlate": 1}
+    p.store.fail = {"settle": 2}
     one = p.sent()
     p.answer(one)
     await until(lambda: p.settler.failing)
     assert p.settler.flights
     await p.settler.idle()
     assert not p.settler.failing
-    assert len(p.store.named("correlate")) == 4
-    assert [row[0] for row in p.rows] == [one.message.id] * 3
+    assert [row[0] for row in p.rows] == [one.message.claim] * 3
+    assert len(p.store.smsc_ids) == 3, "written again with every try"
 
 
 async def test_a_settlement_whose_answer_was_lost_does_not_hit_the_next_claim(p: Parts) -> None:
@@ -260,9 +255,11 @@ async def test_what_cannot_be_built_fails(p: Parts) -> None:
 
 
 async def test_an_unreadable_record_fails_without_a_flight(p: Parts) -> None:
-    p.settler.fail_unreadable("some-id", 0, 3)
+    call = Taken(0, "t/a", 0)
+    p.settler.took(call)
+    p.settler.fail_unreadable(call, b"some id of sixteen", 3)
     await until(lambda: p.rows)
-    assert p.rows[0][:3] == ("some-id", 3, "F")
+    assert p.rows[0][:3] == (b"some id of sixteen", 3, "F")
     assert p.rows[0][7] == "record_unreadable"
 
 
@@ -273,5 +270,43 @@ async def test_one_message_that_we_fail_on_does_not_stop_the_others(p: Parts) ->
     p.answer(good)
     await until(lambda: len(p.settler.flights) == 1)
     assert p.settler.flights == {bad.message.id: bad}  # stays claimed: uncertain when the worker ends
-    assert p.rows[-1][0] == good.message.id
+    assert p.rows[-1][0] == good.message.claim
     assert not p.settler.failing
+
+
+async def test_a_claim_call_is_forgotten_when_all_of_it_is_settled(p: Parts) -> None:
+    call = Taken(0, "t/a", 2)
+    p.settler.took(call)
+    one, two = p.sent(), p.sent()
+    one.taken = two.taken = call
+    p.answer(one)
+    await until(lambda: len(p.rows) == 1)
+    assert p.settler.knows(0, "t/a")
+    p.answer(two)
+    await p.settler.idle()
+    assert p.settler.knows(0, "t/a"), "the store has not heard of it yet"
+    assert not p.store.finished
+    p.store.fail = {"release": 1}
+    with pytest.raises(StoreUnavailable):
+        await p.settler.forget_finished(0)
+    assert p.settler.knows(0, "t/a")
+    p.answer(p.sent())
+    await p.settler.idle()
+    assert p.store.finished == ["t/a", "t/a"], "first in vain, then with the next settlement"
+    assert not p.settler.knows(0, "t/a")
+    await p.settler.forget_finished(0)
+    assert len(p.store.named("release")) == 1
+
+
+async def test_a_claim_whose_answer_was_lost_does_not_keep_its_call(p: Parts) -> None:
+    first = p.sent()
+    first.taken = Taken(0, "t/a", 1)
+    p.settler.took(first.taken)
+    p.store.fail = {"settle": 1}
+    p.answer(first, 0x58)
+    await until(lambda: p.settler.failing)
+    second = Flight(first.message, 0, "a", pending=1)
+    p.settler.begin(second)
+    await until(lambda: not p.settler.failing)
+    await p.settler.forget_finished(0)
+    assert p.store.finished == ["t/a"]

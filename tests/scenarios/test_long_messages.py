@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 import pytest
 
 from gateway.dispatch import outcome
@@ -15,7 +14,7 @@ from gateway.simulator.smsc import Smsc
 from gateway.smpp.pdu import SubmitSm
 from gateway.store.store import Store
 from tests.support.line import channel_to, line_settings, worker
-from tests.support.messages import message
+from tests.support.messages import body, message
 from tests.support.scenario import NOTIFICATION, VERIFICATION, accepted, bring_forward, carrier, end_as, record
 from tests.support.until import until
 from tests.support.valkey import ValkeyServer
@@ -24,7 +23,7 @@ TEXT = "".join(f"{i:04d}" for i in range(100))  # 400 septets: three parts of 15
 
 
 def long_message(store: Store, **changes: Any) -> NewMessage:
-    return message(store, parts=3, body=orjson.dumps({"t": TEXT, "e": "gsm7"}), **changes)
+    return message(store, parts=3, body=body(TEXT), **changes)
 
 
 def parts_of(smsc: Smsc) -> list[int]:

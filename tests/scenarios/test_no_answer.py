@@ -7,7 +7,7 @@ import pytest
 from gateway.dispatch import outcome
 from gateway.simulator.behaviour import Plan, ReceiptPlan
 from tests.support.line import channel_to, line_settings, worker
-from tests.support.messages import message
+from tests.support.messages import held_by, message
 from tests.support.scenario import MARKETING, NOTIFICATION, VERIFICATION, accepted, carrier, end_as, record, submits
 from tests.support.until import until
 from tests.support.valkey import ValkeyServer
@@ -83,6 +83,6 @@ async def test_the_receipt_of_the_first_copy_counts_while_the_second_is_out(valk
             sids = await accepted(w.store, [message(w.store, category=VERIFICATION)])
             await end_as(w.store, sids, D=1)
             await until(lambda: w.dispatcher.claims == 0)
-            assert await w.store.claims_held(0) == []
+            assert await held_by(w.store) == []
             assert (await record(w.store, sids[0])).possible_duplicate
             assert await w.store.waiting() == 0

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-import orjson
 import pytest
 
 from gateway.smpp import channel
 from tests.support.line import channel_to, line_settings, worker
-from tests.support.messages import message
+from tests.support.messages import body, held_by, message
 from tests.support.scenario import accepted, carrier, end_as, record
 from tests.support.until import until
 from tests.support.valkey import ValkeyServer
@@ -18,18 +17,17 @@ from tests.support.valkey import ValkeyServer
 async def test_poison_fails_alone(valkey: ValkeyServer, shards: int) -> None:
     bodies = {
         "record_unreadable": b"{not json",
-        "cannot_be_built": orjson.dumps({"e": "gsm7"}),  # no text
-        "cannot_be_encoded": orjson.dumps({"t": "\u4e2d" * 5, "e": "gsm7"}),
+        "cannot_be_encoded": body("\u4e2d" * 5),
     }
     async with carrier() as smsc, worker(line_settings([channel_to(smsc, "a")], shards=shards), valkey) as w:
-        bad = {reason: message(w.store, body=body) for reason, body in bodies.items()}
+        bad = {reason: message(w.store, body=raw) for reason, raw in bodies.items()}
         bad["cannot_be_encoded too"] = message(w.store, sender="a sender far too long for any field of SMPP")
         good = [message(w.store) for _ in range(40)]
         await accepted(w.store, [*good[:20], *bad.values(), *good[20:]])
         await end_as(w.store, [m.id for m in good], D=40)
         for reason, m in bad.items():
 
-            async def failed(sid: str = m.id) -> bool:
+            async def failed(sid: bytes = m.id) -> bool:
                 return (await record(w.store, sid)).state == "F"
 
             await until(failed)
@@ -37,7 +35,7 @@ async def test_poison_fails_alone(valkey: ValkeyServer, shards: int) -> None:
         assert len(smsc.ledger.submits) == 40
         await until(lambda: w.dispatcher.claims == 0)
         for shard in range(shards):
-            assert await w.store.claims_held(shard) == []
+            assert await held_by(w.store, shard) == []
         assert await w.store.waiting() == 0
 
 
@@ -51,7 +49,7 @@ async def test_a_fault_in_our_encoder_ends_one_message(valkey: ValkeyServer, mon
 
     monkeypatch.setattr(channel, "encode_parts", failing)
     async with carrier() as smsc, worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
-        poison = message(w.store, body=orjson.dumps({"t": "poison", "e": "gsm7"}), parts=2)
+        poison = message(w.store, body=body("poison"), parts=2)
         good = [message(w.store) for _ in range(10)]
         await accepted(w.store, [poison, *good])
         await end_as(w.store, [poison.id], F=1)

@@ -53,7 +53,7 @@ async def take(store: Store, *requests: ClaimRequest) -> list[tuple[int, Any]]:
     return claimed
 
 
-async def stock(store: Store, n: int, **changes: Any) -> list[str]:
+async def stock(store: Store, n: int, **changes: Any) -> list[bytes]:
     """Accept `n` messages of one kind in slices; returns their ids in order."""
     ms = [message(store, **changes) for _ in range(n)]
     for i in range(0, n, 100):
@@ -62,11 +62,11 @@ async def stock(store: Store, n: int, **changes: Any) -> list[str]:
 
 
 async def settle(store: Store, c: Any, verb: str, **changes: Any) -> None:
-    item = Settlement(c.id, shard_of_id(c.id), c.attempt, verb, "ch")
-    assert await store.settle(item.shard, [replace(item, **changes)]) == ["1"]
+    item = replace(Settlement(c.claim, c.attempt, verb, "ch"), **changes)
+    assert await store.settle(shard_of_id(c.id), [item]) == "1"
 
 
-async def state_of(store: Store, sid: str) -> tuple[str, str]:
+async def state_of(store: Store, sid: bytes) -> tuple[str, str]:
     record = await store.get(sid)
     assert record is not None
     return record.state, record.reason
@@ -211,7 +211,7 @@ async def test_one_account_that_waits_does_not_stop_the_others(one: Store) -> No
     assert [c.id for _, c in await take(one, request())] == [young]
 
 
-async def _older_than(store: Store, sid: str, ms: int) -> bool:
+async def _older_than(store: Store, sid: bytes, ms: int) -> bool:
     record = await store.get(sid)
     assert record is not None
     seconds, micros = await store.client.execute("TIME")
@@ -241,7 +241,7 @@ async def test_parts_that_must_follow_go_before_the_queue(one: Store) -> None:
 async def test_after_release_and_reap_the_head_is_the_head(one: Store) -> None:
     ids = await stock(one, 6, category=0)
     first = [c for _, c in await take(one, request(3))]
-    assert await one.release(0, [(c.id, c.attempt) for c in first]) == 3
+    assert await one.release(0, [c.claim for c in first]) == 3
     assert [c.id for _, c in await take(one, request(3))] == ids[:3]
     await one.reap("worker01")
     again = [c for _, c in await take(one, request(6))]

@@ -9,10 +9,10 @@ import pytest
 
 from gateway.model import Accepted, shard_of_id
 from gateway.settings import Settings
-from gateway.store.moves import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, Settlement
+from gateway.store.moves import ParkedReceipt, Settlement, named
 from gateway.store.store import Store
 from tests.conftest import with_shards
-from tests.support.messages import accept, claim, message
+from tests.support.messages import accept, apply, claim, ids_of, message, receipt_row, record_ids
 from tests.support.snapshot import check_consistent, snapshot
 from tests.support.valkey import ValkeyServer
 
@@ -78,8 +78,8 @@ async def test_filled_to_the_brim_every_answer_is_true(store: Store, valkey: Val
     while claimed := await claim(store, 200, token=f"t{len(taken)}-"):
         taken += claimed
         for c in claimed:
-            item = Settlement(c.id, shard_of_id(c.id), c.attempt, "s", "ch", 60_000, (1 << c.parts) - 1)
-            assert await store.settle(item.shard, [item]) == ["1"]
+            item = Settlement(c.claim, c.attempt, "s", "ch", 60_000, (1 << c.parts) - 1)
+            assert await store.settle(shard_of_id(c.id), [item], ids_of(c)) == "1"
     assert sorted(c.id for c in taken) == sorted(accepted)
 
 
@@ -87,7 +87,8 @@ async def test_what_is_there_can_be_finished(store: Store, valkey: ValkeyServer,
     ms = [message(store, category=1) for _ in range(8)]
     short = message(store, ttl_ms=1)
     await accept(store, *ms, short)
-    assert await store.find_receipts([FoundReceipt("ch", ("early",), b"receipt")]) == [None]
+    early = ParkedReceipt(("ch", "ch:early", b"", "D", "", ""), b"receipt")
+    assert await store.park([early]) == ["P"]
     full()
 
     assert (await store.heartbeat(0, first=True))[0]
@@ -100,18 +101,15 @@ async def test_what_is_there_can_be_finished(store: Store, valkey: ValkeyServer,
     by_id = {c.id: c for c in await claim(store)}
     taken = [by_id[m.id] for m in ms[1:]]
     back = taken.pop()
-    assert await store.release(shard_of_id(back.id), [(back.id, back.attempt)]) == 1
-    early = Correlation("ch", "early", taken[0].id, 0)
-    assert await store.correlate([early, Correlation("ch", "b", taken[1].id, 0)]) == [(early, b"receipt")]
+    assert await store.release(shard_of_id(back.id), [back.claim]) == 1
+    ids = [("ch:early", named(taken[0].id, 0))]
+    assert await record_ids(store, shard_of_id(taken[0].id), ids) == [b"receipt"]
     verbs = ["s", "s", "r", "n", "u", "F"]
     for c, verb in zip(taken, verbs, strict=True):
-        item = Settlement(c.id, shard_of_id(c.id), c.attempt, verb, "ch", 1 if verb in "ru" else 0, int(verb == "s"))
-        assert await store.settle(item.shard, [item]) == ["1"]
-    assert await store.find_receipts([FoundReceipt("ch", ("b",), b"x")]) == [ReceiptMatch(taken[1].id, 0, 0)]
-    for c, state in ((taken[0], "D"), (taken[1], "U")):
-        row = AppliedReceipt(c.id, shard_of_id(c.id), 0, "ch", state, "", "why", "1")
-        assert await store.apply_receipts(row.shard, [row]) == ["f"]
-    await store.unpark([("ch", "early", b"receipt")])
+        item = Settlement(c.claim, c.attempt, verb, "ch", 1 if verb in "ru" else 0, int(verb == "s"))
+        assert await store.settle(shard_of_id(c.id), [item], ids_of(c)) == "1"
+    assert await apply(store, receipt_row(taken[0], "D"), receipt_row(taken[1], "U")) == "ff"
+    await store.unpark([early])
 
     for shard in range(store.shards):
         await store.due(shard)

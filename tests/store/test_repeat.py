@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.model import shard_of_id
 from gateway.settings import AccountSettings, Settings
 from gateway.store import scripts
 from gateway.store.limits import AccountLimiter
-from gateway.store.moves import AppliedReceipt, Correlation, FoundReceipt, ReceiptMatch, Settlement
+from gateway.store.moves import ParkedReceipt, Settlement, named
+from gateway.store.records import claim_of
 from gateway.store.store import Store
-from tests.support.messages import accept, claim, message, request
+from tests.support.messages import accept, apply, claim, ids_of, message, receipt_row, record_ids, request
 from tests.support.proxy import CuttingProxy
 from tests.support.snapshot import check_consistent, snapshot
 from tests.support.until import until
@@ -162,7 +162,7 @@ async def submitted(store: Store, **changes: Any) -> Any:
     m = message(store, **changes)
     await accept(store, m)
     (c,) = await claim(store)
-    assert await settle(store, settlement(c)) == ["1"]
+    assert await settle(store, settlement(c), ids=ids_of(c)) == "1"
     return c
 
 
@@ -173,15 +173,15 @@ def settlement(c: Any, verb: str = "s", **changes: Any) -> Settlement:
         "accepted_mask": (1 << c.parts) - 1 if verb == "s" else 0,
     }
     values.update(changes)
-    return Settlement(c.id, shard_of_id(c.id), c.attempt, verb, **values)
+    return Settlement(c.claim, c.attempt, verb, **values)
 
 
-async def settle(store: Store, *items: Settlement) -> list[str]:
-    return await store.settle(0, list(items))
+async def settle(store: Store, *items: Settlement, ids: Any = ()) -> str:
+    return await store.settle(0, list(items), ids)
 
 
-def final(c: Any, state: str = "D", part: int = 0) -> AppliedReceipt:
-    return AppliedReceipt(c.id, 0, part, "ch", state, c.msisdn, "why", "001")
+def parked_receipt(smsc_id: str, payload: bytes) -> ParkedReceipt:
+    return ParkedReceipt(("ch", f"ch:{smsc_id}", b"", "D", "", ""), payload)
 
 
 def bring_forward(server: ValkeyServer, family: str) -> None:
@@ -314,7 +314,8 @@ async def claim_with_a_receipt_in_between(t: Twice) -> None:
     script, t.script = t.script, "-"
     _, first, _ = await t.store.claim(0, "t9", [request(1)])
     assert [c.id for _, c in first] == [a.id]
-    assert await t.store.apply_receipts(0, [final(c)]) == ["f"]
+    await record_ids(t.store, 0, ids_of(c))
+    assert await apply(t.store, receipt_row(c)) == "f"
     t.script = script
     # Under this token stands a message that its receipt ended: it is not handed out again.
     args = ["worker01", "t9", "1", "3", "6", "5", "60", "60", "60", 1, "ch", 5, 5, 1, "r", 0, 0, 0, 0]
@@ -331,7 +332,7 @@ async def settle_every_verb(t: Twice) -> None:
                    accepted_mask={"s": 3, "p": 1, "P": 1}.get(verb, 0))
         for c, verb in zip(taken, verbs, strict=True)
     ]  # fmt: skip
-    assert await settle(t.store, *items) == ["0"] * len(verbs)
+    assert await settle(t.store, *items) == "0" * len(verbs)
     assert number_of_states(t) == {"s": 1, "r": 4, "q": 2, "u": 1, "F": 1}
     assert all(len(r.attempts) <= 1 for r in check_consistent(t.look()).values())
 
@@ -343,7 +344,7 @@ async def settle_late(t: Twice) -> None:
     t.script = "-"
     await settle(t.store, settlement(a, "U"), settlement(b, "u"))
     t.script = "settle"
-    assert await settle(t.store, settlement(a), settlement(b)) == ["0", "0"]
+    assert await settle(t.store, settlement(a), settlement(b)) == "00"
     assert number_of_states(t) == {"s": 2}
 
 
@@ -363,11 +364,29 @@ async def settle_one_message_twice_in_a_batch(t: Twice) -> None:
 async def settle_behind_its_receipt(t: Twice) -> None:
     await accept(t.store, message(t.store))
     (c,) = await claim(t.store)
-    assert await t.store.apply_receipts(0, [final(c)]) == ["f"]
+    t.script = "-"
+    await record_ids(t.store, 0, ids_of(c))
+    assert await apply(t.store, receipt_row(c)) == "f"
+    t.script = "settle"
     await settle(t.store, settlement(c, log="1\x1fch\x1f0\x1fsent\x1f0=a"))
     (record,) = check_consistent(t.look()).values()
     assert (record.state, len(record.attempts)) == ("D", 1)
-    assert await t.store.claims_held(0) == []
+
+
+@case("settle")
+async def settle_with_ids_and_what_is_finished(t: Twice) -> None:
+    early = parked_receipt("x", b"early")
+    await t.store.park([early])
+    m = message(t.store, parts=2)
+    await accept(t.store, m)
+    (c,) = await claim(t.store)
+    ids = [("ch:x", named(m.id, 0)), ("ch:y", named(m.id, 1))]
+    (field,) = await t.store.claim_fields(0)
+    answer = await t.store.settle_rows(0, [settlement(c).row()], ids, [field])
+    assert answer == ("0", [b"early"])
+    assert await t.store.claim_fields(0) == []
+    row = ("ch", "ch:y", m.msisdn.encode(), "D", "", "")
+    assert await apply(t.store, row) == "p"
 
 
 @case("release")
@@ -375,7 +394,7 @@ async def release(t: Twice) -> None:
     ms = [message(t.store) for _ in range(4)]
     await accept(t.store, *ms)
     taken = await claim(t.store)
-    assert await t.store.release(0, [(c.id, c.attempt) for c in taken]) == 0
+    assert await t.store.release(0, [c.claim for c in taken], ["t10"]) == 0
     assert [c.id for c in await claim(t.store, token="b")] == [m.id for m in ms]
 
 
@@ -393,58 +412,44 @@ async def reap(t: Twice) -> None:
 # --- receipts
 
 
-@case("correlate")
-async def correlate(t: Twice) -> None:
-    assert await t.store.find_receipts([FoundReceipt("ch", ("x",), b"early")]) == [None]
+@case("park")
+async def park(t: Twice) -> None:
     m = message(t.store)
-    await accept(t.store, m)
-    rows = [Correlation("ch", "x", m.id, 0), Correlation("ch", "y", m.id, 1)]
-    assert await t.store.correlate(rows) == [(rows[0], b"early")]
-    assert await t.store.find_receipts([FoundReceipt("ch", ("y",), b"late")]) == [ReceiptMatch(m.id, 1, 0)]
-
-
-@case("receipt_find")
-async def receipt_find(t: Twice) -> None:
-    m = message(t.store)
-    await t.store.correlate([Correlation("ch", "x", m.id, 0)])
-    found = await t.store.find_receipts([FoundReceipt("ch", ("x",), b"one"), FoundReceipt("ch", ("z",), b"two")])
-    assert found == [ReceiptMatch(m.id, 0, 0), None]
-    assert await t.store.find_receipts([FoundReceipt("ch", ("x",), b"one")]) == [ReceiptMatch(m.id, 0, 0)]
-    rows = [Correlation("ch", "z", m.id, 0)]
-    assert await t.store.correlate(rows) == [(rows[0], b"two")], "parked once"
+    await record_ids(t.store, 0, [("ch:x", named(m.id, 0))])
+    rows = [parked_receipt("x", b"one"), parked_receipt("z", b"two")]
+    assert await t.store.park(rows) == ["K", "P"]
+    assert await record_ids(t.store, 0, [("ch:z", named(m.id, 0))]) == [b"two"], "parked once"
 
 
 @case("unpark")
 async def unpark(t: Twice) -> None:
-    await t.store.find_receipts([FoundReceipt("ch", ("x",), b"one"), FoundReceipt("ch", ("x",), b"two")])
-    await t.store.unpark([("ch", "x", b"one")])
-    m = message(t.store)
-    rows = [Correlation("ch", "x", m.id, 0)]
-    assert await t.store.correlate(rows) == [(rows[0], b"two")]
+    rows = [parked_receipt("x", b"one"), parked_receipt("x", b"two")]
+    await t.store.park(rows)
+    await t.store.unpark(rows[:1])
+    assert await record_ids(t.store, 0, [("ch:x", named(message(t.store).id, 0))]) == [b"two"]
 
 
 @case("parked")
 async def parked(t: Twice) -> None:
-    await t.store.find_receipts([FoundReceipt("ch", ("x",), b"one"), FoundReceipt("ch", ("y",), b"two")])
-    m = message(t.store)
-    await t.store.correlate([Correlation("ch", "y", m.id, 0)])
-    assert await t.store.parked(0, "ch") == (2, [(Correlation("ch", "y", m.id, 0), b"two")])
+    await t.store.park([parked_receipt("x", b"one"), parked_receipt("y", b"two")])
+    await record_ids(t.store, 0, [("ch:y", named(message(t.store).id, 0))])
+    assert await t.store.parked(0, "ch") == (2, [b"two"])
 
 
 @case("receipt")
 async def receipt(t: Twice) -> None:
     short, long = await submitted(t.store), await submitted(t.store, parts=2)
-    assert await t.store.apply_receipts(0, [final(short), final(long, "D", 0)]) == ["d", "d"]
-    assert number_of_states(t) == {"D": 1, "s": 1}
-    assert await t.store.apply_receipts(0, [final(long, "U", 1)]) == ["d"]
+    assert await apply(t.store, receipt_row(short, "U"), receipt_row(long, "D", 0)) == "dn"
+    assert number_of_states(t) == {"U": 1, "s": 1}
+    assert await apply(t.store, receipt_row(long, "U", 1)) == "d"
     assert {len(r.receipts) for r in check_consistent(t.look()).values()} == {1, 2}
 
 
 @case("receipt")
 async def receipt_that_corrects(t: Twice) -> None:
     c = await submitted(t.store)
-    assert await t.store.apply_receipts(0, [final(c, "K")]) == ["d"]
-    assert await t.store.apply_receipts(0, [final(c, "D")]) == ["d"]
+    assert await apply(t.store, receipt_row(c, "K")) == "d"
+    assert await apply(t.store, receipt_row(c, "D")) == "n"
     (record,) = check_consistent(t.look()).values()
     assert (record.state, record.late_correction) == ("D", True)
     counted = await t.store.statistics(record.accepted_at_ms // 3_600_000)
@@ -470,7 +475,7 @@ async def expire(t: Twice) -> None:
     await accept(t.store, *[message(t.store, ttl_ms=1) for _ in range(3)])
     with t.server.sync() as client:
         client.lpop("gw:{s00}:q:r:0:1:shop")  # one is held by a worker
-        client.hset("gw:{s00}:claims:worker02", mapping={_first(client): b"ch\x1ft\x1f1"})
+        client.hset("gw:{s00}:claims:worker02", mapping={"t\x1fch": _first(client)})
         client.sadd("gw:{s00}:holders", "worker02")
         client.decr("gw:{s00}:waiting")
     bring_forward(t.server, "exp")
@@ -480,9 +485,9 @@ async def expire(t: Twice) -> None:
 
 
 def _first(client: Any) -> bytes:
-    queued = {entry[:22] for entry in client.lrange("gw:{s00}:q:r:0:1:shop", 0, -1)}
-    (sid,) = [k.rpartition(b":")[2] for k in client.keys("gw:{s00}:msg:*") if k.rpartition(b":")[2] not in queued]
-    return bytes(sid)
+    queued = {entry[:16] for entry in client.lrange("gw:{s00}:q:r:0:1:shop", 0, -1)}
+    (sid,) = [k[13:] for k in client.keys("gw:{s00}:msg:*") if k[13:] not in queued]
+    return claim_of(sid, client.get(b"gw:{s00}:msg:" + sid))[0]
 
 
 @case("wait")

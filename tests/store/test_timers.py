@@ -16,9 +16,9 @@ import pytest
 from gateway.errors import StoreUnavailable
 from gateway.model import Category, shard_of_id
 from gateway.settings import Settings
-from gateway.store.moves import AppliedReceipt, Correlation, FoundReceipt, Settlement
+from gateway.store.moves import ParkedReceipt, Settlement, named
 from gateway.store.store import Store
-from tests.support.messages import accept, claim, message, number
+from tests.support.messages import accept, apply, claim, ids_of, message, number, receipt_row, record_ids
 from tests.support.snapshot import check_consistent, snapshot
 from tests.support.until import until
 from tests.support.valkey import ValkeyServer
@@ -40,11 +40,11 @@ async def reopened(store: Store, settings: Settings, incarnation: str = "worker0
 
 
 async def settle(store: Store, c: Any, verb: str, **changes: Any) -> None:
-    item = Settlement(c.id, shard_of_id(c.id), c.attempt, verb, "ch")
-    assert await store.settle(item.shard, [replace(item, **changes)]) == ["1"]
+    item = replace(Settlement(c.claim, c.attempt, verb, "ch"), **changes)
+    assert await store.settle(shard_of_id(c.id), [item], ids_of(c)) == "1"
 
 
-async def state_of(store: Store, sid: str) -> tuple[str, str]:
+async def state_of(store: Store, sid: bytes) -> tuple[str, str]:
     record = await store.get(sid)
     assert record is not None
     return record.state, record.reason
@@ -175,7 +175,7 @@ async def test_a_receipt_settles_the_uncertain_and_their_time_finds_nothing(stor
     await accept(store, m)
     (c,) = await claim(store)
     await settle(store, c, "u", delay_ms=1)
-    assert await store.apply_receipts(0, [AppliedReceipt(m.id, 0, 0, "ch", "D", "", "", "")]) == ["f"]
+    assert await apply(store, receipt_row(c)) == "f"
     await until(lambda: _moved(store))
     assert await state_of(store, m.id) == ("D", "")
 
@@ -187,12 +187,12 @@ async def test_a_late_answer_proves_no_more_than_its_own_attempt(store: Store) -
     a, b = await claim(store)
     for c in (a, b):
         await settle(store, c, "U")
-    item = Settlement(a.id, 0, 1, "s", "ch", 60_000, 1)
-    assert await store.settle(0, [item]) == ["l"]
+    item = Settlement(a.claim, 1, "s", "ch", 60_000, 1)
+    assert await store.settle(0, [item]) == "l"
     (again,) = await claim(store, token="b")
     assert (again.id, again.attempt) == (b.id, 2)
     await settle(store, again, "U")
-    assert await store.settle(0, [replace(item, id=b.id, attempt=2)]) == ["l"]
+    assert await store.settle(0, [replace(item, claim=again.claim, attempt=2)]) == "l"
     for sid, flagged in ((a.id, False), (b.id, True)):
         record = await store.get(sid)
         assert record is not None
@@ -268,7 +268,7 @@ async def test_what_is_in_flight_is_looked_at_again(store: Store, valkey: Valkey
     again = bucket_of(valkey, "exp")
     assert 15 <= again - time.time() <= 45
     if verb == "claimed":
-        assert await store.release(0, [(c.id, c.attempt)]) == 1
+        assert await store.release(0, [c.claim]) == 1
         bring_forward(valkey, "exp")
         assert await store.expire(0) == (1, 1)
         assert await state_of(store, m.id) == ("E", "expired")
@@ -279,9 +279,9 @@ async def test_what_was_submitted_waits_for_its_receipt_instead(store: Store, va
     await accept(store, m)
     # Claimed in time: the claim below would drop it.
     with valkey.sync() as client:
-        raw = bytearray(client.get(f"{P}msg:{m.id}"))
+        raw = bytearray(client.get(P.encode() + b"msg:" + m.id))
         raw[-26] = ord("s")
-        client.set(f"{P}msg:{m.id}", bytes(raw))
+        client.set(P.encode() + b"msg:" + m.id, bytes(raw))
         client.delete(f"{P}q:r:0:1:shop", f"{P}ring:r:0:1", f"{P}waiting")
     bring_forward(valkey, "exp")
     await asyncio.sleep(0.005)
@@ -356,7 +356,7 @@ async def test_waiting_ends_by_the_parts_that_are_known(
     assert 0 <= bucket_of(valkey, "wait") - time.time() - 259_200 <= 300
     for part, state in enumerate(receipts):
         if state != ".":
-            assert await store.apply_receipts(0, [AppliedReceipt(m.id, 0, part, "ch", state, "", "x", "")]) == ["p"]
+            assert await apply(store, receipt_row(c, state, part)) == "p"
     assert await store.close_waiting(0) == (0, 0)
     bring_forward(valkey, "wait")
     assert await store.close_waiting(0) == (1, 1)
@@ -365,8 +365,7 @@ async def test_waiting_ends_by_the_parts_that_are_known(
     assert record is not None
     assert record.parts_delivered == receipts.count("D")
     # A receipt that comes all the same corrects what was unknown, and only that.
-    late = [AppliedReceipt(m.id, 0, part, "ch", "D", "", "", "") for part in (0, 1)]
-    await store.apply_receipts(0, late)
+    await apply(store, *[receipt_row(c, "D", part) for part in (0, 1)])
     record = await store.get(m.id)
     assert record is not None
     assert (record.state, record.late_correction) == (("D", True) if ends[0] == "K" else (ends[0], False))
@@ -377,7 +376,7 @@ async def test_what_has_its_receipt_is_left_alone(store: Store, valkey: ValkeySe
     await accept(store, m)
     (c,) = await claim(store)
     await settle(store, c, "s", delay_ms=1, accepted_mask=1)
-    await store.apply_receipts(0, [AppliedReceipt(m.id, 0, 0, "ch", "U", "", "x", "")])
+    assert await apply(store, receipt_row(c, "U")) == "f"
     bring_forward(valkey, "wait")
     assert await store.close_waiting(0) == (1, 0)
     assert (await state_of(store, m.id))[0] == "U"
@@ -492,19 +491,22 @@ async def test_a_cap_is_given_back_only_while_nothing_was_sent(store: Store) -> 
 # --- parked receipts
 
 
+def parked_receipt(smsc_id: str, payload: bytes = b"r") -> ParkedReceipt:
+    return ParkedReceipt(("ch", f"ch:{smsc_id}", b"", "D", "", ""), payload)
+
+
 async def test_parked_receipts_behind_many_strangers_have_their_turn(store: Store) -> None:
-    await store.find_receipts([FoundReceipt("ch", (f"x{i}",), b"r") for i in range(25)])
-    m = message(store)
-    # Correlated by a worker that died before it applied what came back.
-    assert len(await store.correlate([Correlation("ch", "x24", m.id, 0)])) == 1
+    assert await store.park([parked_receipt(f"x{i}", b"r%d" % i) for i in range(25)]) == ["P"] * 25
+    # Recorded by a worker that died before it applied what came back.
+    assert await record_ids(store, 0, [("ch:x24", named(message(store).id, 0))]) == [b"r24"]
     looks = [await store.parked(0, "ch", most=10) for _ in range(6)]
     assert [n for n, _ in looks] == [25] * 6
     found = [known for _, known in looks if known]
-    assert found == [[(Correlation("ch", "x24", m.id, 0), b"r")]] * 2
+    assert found == [[b"r24"]] * 2
 
 
 async def test_parked_receipts_are_kept_a_day(store: Store, valkey: ValkeyServer) -> None:
-    await store.find_receipts([FoundReceipt("ch", ("old",), b"r"), FoundReceipt("ch", ("new",), b"r")])
+    await store.park([parked_receipt("old"), parked_receipt("new")])
     with valkey.sync() as client:
         client.zincrby(f"{P}parked:ch", -86_401, "old")
         assert 86_000 < client.ttl(f"{P}park:ch:old") <= 86_400

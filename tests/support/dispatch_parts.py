@@ -5,6 +5,7 @@ Only where the subject is a decision of one part; whatever concerns the store's 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,8 @@ def claimed(**changes: Any) -> Any:
     global _next
     _next += 1
     values: dict[str, Any] = {
-        "id": f"id-{_next:019d}",
+        "id": b"id-%013d" % _next,
+        "claim": b"id-%013dabcdef" % _next,
         "category": 1,
         "parts": 1,
         "reference": 0,
@@ -36,7 +38,8 @@ def claimed(**changes: Any) -> Any:
         "slow": 0,
         "accepted": 0,
         "sender": "1069",
-        "body": {"t": "hello", "e": "gsm7"},
+        "text": "hello",
+        "encoding": "gsm7",
     }
     values.update(changes)
     return SimpleNamespace(**values)
@@ -58,6 +61,8 @@ class ScriptedStore:
         self.fail: dict[str, int] = {}
         self.parked_receipts: list[Any] = []
         self.claims: list[Any] = []
+        self.smsc_ids: list[Any] = []
+        self.finished: list[str] = []
         self.draws: list[tuple[int, int]] = []
 
     def _call(self, name: str, what: Any) -> None:
@@ -69,20 +74,25 @@ class ScriptedStore:
     def named(self, name: str) -> list[Any]:
         return [what for called, what in self.calls if called == name]
 
-    async def correlate(self, items: list[Any]) -> list[Any]:
-        self._call("correlate", list(items))
-        return self.parked_receipts
-
-    async def settle_rows(self, shard: int, rows: list[Any]) -> list[str]:
+    async def settle_rows(
+        self, shard: int, rows: list[Any], smsc_ids: Sequence[Any] = (), finished: Sequence[str] = ()
+    ) -> tuple[str, list[Any]]:
+        self.smsc_ids += smsc_ids
+        self.finished += finished
         self._call("settle", list(rows))
-        return ["1"] * len(rows)
+        return "1" * len(rows), self.parked_receipts
 
-    async def settle(self, shard: int, items: list[Any]) -> list[str]:
-        return await self.settle_rows(shard, [item.row() for item in items])
+    async def settle(self, shard: int, items: list[Any]) -> str:
+        return (await self.settle_rows(shard, [item.row() for item in items]))[0]
 
-    async def release(self, shard: int, items: list[tuple[str, int]]) -> int:
-        self._call("release", list(items))
-        return len(items)
+    async def release(self, shard: int, claims: Sequence[bytes], finished: Sequence[str] = ()) -> int:
+        self.finished += finished
+        self._call("release", list(claims))
+        return len(claims)
+
+    @staticmethod
+    def claim_field(token: str, channel: str) -> str:
+        return f"{token}/{channel}"
 
     async def claim(self, shard: int, token: str, requests: list[Any], **kwargs: Any) -> Any:
         self._call("claim", (token, requests, kwargs))

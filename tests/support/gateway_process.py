@@ -374,7 +374,7 @@ def row_of(record: Record) -> RecordRow:
         to=record.msisdn,
         state=STATE_LABELS[record.state],
         account=record.account,
-        ref=str(record.body.get("r", "")),
+        ref=record.ref,
         category=CATEGORY_LABELS[record.category],
         parts=record.parts,
         accepted_at_ms=record.accepted_at_ms,
@@ -408,8 +408,8 @@ def _item(result: dict[str, Any], whole: Answer) -> Answer:
     return Answer(int(error["status"]), error, whole.headers, whole.seconds)
 
 
-async def _raw_records(store: Store) -> list[tuple[str, bytes]]:
-    found: list[tuple[str, bytes]] = []
+async def _raw_records(store: Store) -> list[tuple[bytes, bytes]]:
+    found: list[tuple[bytes, bytes]] = []
     cursor = 0
     seen: set[bytes] = set()
     while True:
@@ -418,7 +418,7 @@ async def _raw_records(store: Store) -> list[tuple[str, bytes]]:
         seen.update(keys)
         if keys:
             values = await store.client.execute("MGET", *keys)
-            sids = [key.rpartition(b":")[2].decode() for key in keys]
+            sids = [key.split(b":msg:", 1)[1] for key in keys]
             found += [(sid, raw) for sid, raw in zip(sids, values, strict=True) if raw is not None]
         cursor = int(raw_cursor)
         if cursor == 0:

@@ -116,7 +116,7 @@ async def worker(
         await store.close()
 
 
-async def states(store: Store, sids: list[str]) -> dict[str, int]:
+async def states(store: Store, sids: list[bytes]) -> dict[str, int]:
     """Count the messages by state."""
     counted: dict[str, int] = {}
     for sid in sids:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from gateway.model import MessageKind, NewMessage
 from gateway.store import keys
-from gateway.store.moves import ClaimRequest, ClaimSource
+from gateway.store.moves import ClaimRequest, ClaimSource, ReceiptRow, Settlement, SmscId, named, spellings
+from gateway.store.records import pack_body, pack_content
 from gateway.store.store import Store
 
 _next = 0
@@ -23,6 +22,11 @@ def number(i: int | None = None) -> str:
     return f"86138{i:08d}"
 
 
+def body(text: str, encoding: str = "gsm7") -> bytes:
+    """Return a record's body as intake packs it."""
+    return pack_body(encoding, pack_content(text))
+
+
 def message(store: Store, msisdn: str | None = None, **changes: Any) -> NewMessage:
     """Build a message as intake would: notification, one part, route `r`, account `shop`."""
     msisdn = msisdn or number()
@@ -32,7 +36,7 @@ def message(store: Store, msisdn: str | None = None, **changes: Any) -> NewMessa
         "shard": shard,
         "msisdn": msisdn,
         "parts": 1,
-        "body": orjson.dumps({"t": "hello", "e": "gsm7"}),
+        "body": body("hello"),
         "idem": b"",
         "digest": b"",
     }
@@ -76,4 +80,45 @@ async def claim(store: Store, parts: int = 100, *, token: str = "t1", **kwargs: 
         _, claimed, bad = await store.claim(shard, f"{token}{shard}", [request(parts, **kwargs)])
         assert not bad
         found += [c for _, c in claimed]
+    return found
+
+
+def smsc_id(sid: bytes, part: int = 0) -> str:
+    """Return the SMSC's id of a part, as `settle_sent` records it."""
+    return f"{sid.hex()}{part}"
+
+
+def ids_of(c: Any, channel: str = "ch") -> list[SmscId]:
+    """Return the SMSC ids of all parts of a claimed message."""
+    return [(f"{channel}:{smsc_id(c.id, part)}", named(c.id, part)) for part in range(c.parts)]
+
+
+def receipt_row(
+    c: Any, state: str = "D", part: int = 0, *, address: str | None = None, channel: str = "ch"
+) -> ReceiptRow:
+    """Return a final receipt of a part whose SMSC id is that of `ids_of`."""
+    digits = c.msisdn if address is None else address
+    return (channel, spellings(channel, [smsc_id(c.id, part)]), digits.encode(), state, "why", "001")
+
+
+async def record_ids(store: Store, shard: int, ids: list[SmscId], channel: str = "ch") -> list[bytes]:
+    """Put SMSC ids on record, with a settlement that moves nothing; returns the receipts that were parked for them."""
+    nothing = Settlement(bytes(22), 1, "s", channel)
+    return (await store.settle_rows(shard, [nothing.row()], ids))[1]
+
+
+async def apply(store: Store, *rows: ReceiptRow) -> str:
+    """Apply receipts and return a letter for each."""
+    return "".join(letter for letter, _ in await store.apply_receipts(list(rows)))
+
+
+async def held_by(store: Store, shard: int = 0) -> list[bytes]:
+    """Return the messages that the store's notes of this incarnation's claims still hold."""
+    p = keys.prefix(shard).encode()
+    flat = await store.client.execute("HVALS", p + b"claims:" + store.incarnation.encode())
+    found = []
+    for entry in [entries[i : i + 22] for entries in flat for i in range(0, len(entries), 22)]:
+        record = await store.get(entry[:16])
+        if record is not None and record.state == "q" and record.state_at_ms == int.from_bytes(entry[16:], "big"):
+            found.append(record.id)
     return found

@@ -36,7 +36,7 @@ async def carrier(**options: Any) -> AsyncIterator[Smsc]:
         await one.stop(timeout_s=0.5)
 
 
-async def accepted(store: Store, messages: Iterable[NewMessage]) -> list[str]:
+async def accepted(store: Store, messages: Iterable[NewMessage]) -> list[bytes]:
     """Accept messages, all of which must be taken; returns their ids."""
     ms = list(messages)
     for i in range(0, len(ms), 200):
@@ -45,7 +45,7 @@ async def accepted(store: Store, messages: Iterable[NewMessage]) -> list[str]:
     return [m.id for m in ms]
 
 
-async def end_as(store: Store, sids: list[str], timeout_s: float = 10.0, **expected: int) -> None:
+async def end_as(store: Store, sids: list[bytes], timeout_s: float = 10.0, **expected: int) -> None:
     """Wait until the messages count by state as given (`D=3, u=1`), every one of them in one of these states."""
     assert sum(expected.values()) == len(sids)
     seen: dict[str, int] = {}
@@ -61,7 +61,7 @@ async def end_as(store: Store, sids: list[str], timeout_s: float = 10.0, **expec
         raise AssertionError(f"states are {seen}, not {expected}") from None
 
 
-async def record(store: Store, sid: str) -> Record:
+async def record(store: Store, sid: bytes) -> Record:
     """Return a record that must be there."""
     found = await store.get(sid)
     assert found is not None

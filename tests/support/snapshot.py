@@ -38,16 +38,16 @@ _READ: dict[bytes, Any] = {
 }
 
 
-def parsed(snap: dict[str, Any]) -> dict[str, records.Record]:
+def parsed(snap: dict[str, Any]) -> dict[bytes, records.Record]:
     """Return the messages of a snapshot by id."""
     return {
-        name.rpartition(":")[2]: records.parse(name.rpartition(":")[2], raw)
+        (sid := name.split(":msg:", 1)[1].encode("latin-1")): records.parse(sid, raw)
         for name, raw in snap.items()
         if ":msg:" in name
     }
 
 
-def check_consistent(snap: dict[str, Any]) -> dict[str, records.Record]:
+def check_consistent(snap: dict[str, Any]) -> dict[bytes, records.Record]:
     """Assert what must hold between any two moves, on every shard; returns the messages.
 
     The counter of waiting messages counts them; a queued message stands in one queue or in one worker's claims, never
@@ -56,17 +56,17 @@ def check_consistent(snap: dict[str, Any]) -> dict[str, records.Record]:
     messages = parsed(snap)
     prefixes = {name[: name.index("}") + 2] for name in snap if name.startswith("gw:{s")}
     for p in prefixes:
-        mine = {sid: r for sid, r in messages.items() if f"{p}msg:{sid}" in snap}
-        claimed = [sid.decode() for name, value in snap.items() if name.startswith(f"{p}claims:") for sid in value]
+        mine = {sid: r for sid, r in messages.items() if f"{p}msg:{sid.decode('latin-1')}" in snap}
+        claimed = [sid for name, value in snap.items() if name.startswith(f"{p}claims:") for sid in held(mine, value)]
         assert len(claimed) == len(set(claimed)), "claimed twice"
         waiting = sum(1 for sid, r in mine.items() if r.state in _LIVE and sid not in claimed)
         assert int(snap.get(f"{p}waiting", 0)) == waiting, "the counter of waiting messages is wrong"
-        places: dict[str, list[str]] = {}
+        places: dict[bytes, list[str]] = {}
         rings: dict[str, list[str]] = {}
         for name, value in snap.items():
             if name.startswith((f"{p}q:", f"{p}pin:")):
                 for entry in value:
-                    places.setdefault(entry[:22].decode(), []).append(name)
+                    places.setdefault(entry[:16], []).append(name)
             elif name.startswith(f"{p}ring:"):
                 rings[name.removeprefix(f"{p}ring:")] = [a.decode() for a in value]
         for sid, r in mine.items():
@@ -77,15 +77,26 @@ def check_consistent(snap: dict[str, Any]) -> dict[str, records.Record]:
                 if where:
                     assert where[0] == _queue_of(p, r, where[0])
             elif r.state in "hfru":
-                assert sid.encode() in snap.get(f"{p}due", {}), f"{r.state} without a time"
+                assert sid in snap.get(f"{p}due", {}), f"{r.state} without a time"
             elif r.state == "w":
-                held = [v for name, v in snap.items() if name.startswith(f"{p}held:")]
-                assert sum(v.count(sid.encode()) for v in held) == 1
+                gated = [v for name, v in snap.items() if name.startswith(f"{p}held:")]
+                assert sum(v.count(sid) for v in gated) == 1
         queues = {name.removeprefix(f"{p}q:") for name in snap if name.startswith(f"{p}q:")}
         ringed = [f"{ring}:{account}" for ring, accounts in rings.items() for account in accounts]
         assert len(ringed) == len(set(ringed)), "an account stands in a ring twice"
         assert queues <= set(ringed), "a queue nobody will ever look at"
     return messages
+
+
+def held(messages: dict[bytes, records.Record], claims: dict[bytes, bytes]) -> list[bytes]:
+    """Return the messages that a worker's claims still hold: queued, and as they were when they were claimed."""
+    found = []
+    for entries in claims.values():
+        for i in range(0, len(entries), 22):
+            r = messages.get(entries[i : i + 16])
+            if r is not None and r.state == "q" and r.state_at_ms == int.from_bytes(entries[i + 16 : i + 22], "big"):
+                found.append(r.id)
+    return found
 
 
 def _queue_of(p: str, r: records.Record, where: str) -> str:

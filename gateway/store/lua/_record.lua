@@ -13,6 +13,7 @@
 local P = KEYS[1]
 local US, RS = '\31', '\30'
 local T = 26
+local ID = 16 -- bytes of a message id
 local sub, byte, char, find = string.sub, string.byte, string.char, string.find
 local floor = math.floor
 local call = redis.call
@@ -64,7 +65,7 @@ local function read_record(id, raw)
   local dl = dl1 * 256 + dl2
   return {
     id = id, raw = raw, length = #raw, cat = byte(raw, 22) - 48, parts = byte(raw, 23), test = byte(raw, 24) % 2 == 1,
-    accepted_at = de6(raw, 1), expires_at = de6(raw, 7),
+    accepted_at = de6(raw, 1), expires_at = de6(raw, 7), state_at = de6(raw, t + 13),
     msisdn = sub(raw, 33, 32 + ml), dims = sub(raw, 33 + ml, 32 + ml + dl),
     extras_at = 33 + ml + dl, extras_len = el1 * 256 + el2,
     state = char(state), rank = rank, attempt = attempt, flags = flags,
@@ -90,9 +91,10 @@ local function trailer(r, now)
     .. r.worst .. char(r.slow) .. be6(now) .. r.inc
 end
 
--- Write the changed trailer, with an item appended to the log when there is one.
+-- Write the changed trailer, with an item appended to the log when there is one. A message that goes back into a queue
+-- never keeps its time: claims tell by it whether they still hold (see `held`).
 local function write_record(r, now, item)
-  local tail = trailer(r, now)
+  local tail = trailer(r, r.requeued and math.max(now, r.state_at + 1) or now)
   if item then
     call('SETRANGE', P .. 'msg:' .. r.id, r.length - T, item .. tail)
     r.length = r.length + #item
@@ -121,10 +123,28 @@ local function route_of(dims)
   return sub(dims, b + 1, find(dims, US, b + 1, true) - 1)
 end
 
--- Whether a worker holds the message: it is `q` and stands in somebody's claims. Looked at on rare paths only.
-local function held(id)
-  for _, inc in ipairs(call('SMEMBERS', P .. 'holders')) do
-    if call('HEXISTS', P .. 'claims:' .. inc, id) == 1 then return true end
+-- Claims: claims:<incarnation> has a field for each claim call and channel (token US channel) with an entry of 22 bytes
+-- for each message: its id and the time in its record. An entry holds only as long as the record is `q` and bears that
+-- time, so that ending a claim costs no write here; the field goes when the worker has settled all of it.
+local CLAIM = 22
+local function claim_of(id, raw)
+  local t = #raw - T
+  return id .. sub(raw, t + 13, t + 18)
+end
+
+local everybodys_claims = nil
+local function held(r)
+  if not everybodys_claims then
+    everybodys_claims = {}
+    for _, inc in ipairs(call('SMEMBERS', P .. 'holders')) do
+      for _, entries in ipairs(call('HVALS', P .. 'claims:' .. inc)) do
+        everybodys_claims[#everybodys_claims + 1] = entries
+      end
+    end
+  end
+  local entry = sub(claim_of(r.id, r.raw), 9) -- without the id's time, which many ids share: found faster
+  for _, entries in ipairs(everybodys_claims) do
+    if find(entries, entry, 1, true) then return true end
   end
   return false
 end
@@ -217,35 +237,73 @@ local function visit_buckets(family, grain, most, now, visit)
   return looked
 end
 
--- Numbers: one hash for eight days (the longest cap is seven), the one before it is still read. A number's value has the
--- lines r<reference>, c<category>US<account>US<second>,... and i<id>US<account>.
+-- Numbers: one hash for eight days (the longest cap is seven), the one before it is still read. A number's value:
+--   1-2 concatenation reference  3-4 length of the caps  caps  ids of its latest messages (at most 16, oldest first)
+--   caps: for each category and account: category, length of the account, account, number of times (2 bytes), times
+--   (epoch seconds, 4 bytes each, oldest first)
 local NUM_S = 691200
 local function num_key(now, back)
   return P .. 'num:' .. (floor(now / 1000 / NUM_S) - back)
 end
 
--- Correlations: one hash a day, gone after ARGV's TTL; those whose receipt was final stand for an hour or two in `done`.
+local function be4(n)
+  local high = floor(n / 65536)
+  local low = n - high * 65536
+  return char(floor(high / 256) % 256, high % 256, floor(low / 256), low % 256)
+end
+
+-- Where the caps of a category and account stand in a number's value: their first time and how many, nil for none.
+local function find_caps(value, cat, account)
+  local l1, l2 = byte(value, 3, 4)
+  local at, stop = 5, 4 + l1 * 256 + l2
+  while at <= stop do
+    local c, l = byte(value, at, at + 1)
+    local n1, n2 = byte(value, at + 2 + l, at + 3 + l)
+    local n = n1 * 256 + n2
+    if c == cat and sub(value, at + 2, at + 1 + l) == account then return at + 4 + l, n end
+    at = at + 4 + l + 4 * n
+  end
+end
+
+local function time_at(value, at)
+  local a, b, c, d = byte(value, at, at + 3)
+  return ((a * 256 + b) * 256 + c) * 256 + d
+end
+
+-- The ids in a number's value, oldest first.
+local function ids_of_number(value)
+  local l1, l2 = byte(value, 3, 4)
+  local ids = {}
+  for at = 5 + l1 * 256 + l2, #value, ID do ids[#ids + 1] = sub(value, at, at + ID - 1) end
+  return ids
+end
+
+-- SMSC ids: one hash a day, gone as a whole; a field (channel:smsc_id) leaves when its part was delivered.
+-- Returns by place in `fields` what it names (id .. part) or false, and the key of its hash.
 local function find_smsc_ids(fields, now, days)
-  local found, missing, at = {}, fields, {}
-  for i = 1, #fields do at[i] = i end
-  local today, hour = floor(now / 86400000), floor(now / 3600000)
-  local places = { P .. 'corr:' .. today, P .. 'done:' .. hour, P .. 'done:' .. (hour - 1) }
-  for back = 1, days do places[#places + 1] = P .. 'corr:' .. (today - back) end
-  for p = 1, #places do
+  local today = floor(now / 86400000)
+  local key = P .. 'corr:' .. today
+  local values, places, missing = call('HMGET', key, unpack(fields)), {}, {}
+  for i = 1, #fields do
+    if values[i] then places[i] = key else missing[#missing + 1] = i end
+  end
+  for back = 1, days do
     if #missing == 0 then break end
-    local values = call('HMGET', places[p], unpack(missing))
-    local left, left_at = {}, {}
-    for i = 1, #missing do
-      if values[i] then
-        found[at[i]] = { values[i], places[p] }
+    local names, left = {}, {}
+    for k = 1, #missing do names[k] = fields[missing[k]] end
+    key = P .. 'corr:' .. (today - back)
+    local older = call('HMGET', key, unpack(names))
+    for k = 1, #missing do
+      local i = missing[k]
+      if older[k] then
+        values[i], places[i] = older[k], key
       else
-        left[#left + 1] = missing[i]
-        left_at[#left_at + 1] = at[i]
+        left[#left + 1] = i
       end
     end
-    missing, at = left, left_at
+    missing = left
   end
-  return found
+  return values, places
 end
 
 -- A message that was never sent gives its frequency caps back (one entry of its category and account).
@@ -255,41 +313,48 @@ local function give_back(r, now)
   for back = 0, 1 do
     local key = num_key(now, back)
     local value = call('HGET', key, r.msisdn)
-    local head = 'c' .. r.cat .. US .. account_of(r.dims) .. US
-    local at = value and find(value, head, 1, true)
-    if at then
-      local stop = find(value, '\n', at, true)
-      local line = sub(value, at + #head, stop - 1)
-      local second = floor(r.accepted_at / 1000) .. ','
-      local from = find(line, second, 1, true)
-      if from then
-        line = sub(line, 1, from - 1) .. sub(line, from + #second)
-        call('HSET', key, r.msisdn, sub(value, 1, at - 1) .. head .. line .. sub(value, stop))
+    local at, n = nil, 0
+    if value then at, n = find_caps(value, r.cat, account_of(r.dims)) end
+    local second = floor(r.accepted_at / 1000)
+    for k = 0, n and n - 1 or -1 do
+      if time_at(value, at + 4 * k) == second then
+        local l1, l2 = byte(value, 3, 4)
+        call('HSET', key, r.msisdn, sub(value, 1, 2) .. be2(l1 * 256 + l2 - 4) .. sub(value, 5, at - 3) .. be2(n - 1)
+          .. sub(value, at, at + 4 * k - 1) .. sub(value, at + 4 * k + 4))
         return
       end
     end
   end
 end
 
--- The channel of the last attempt in the log ('' when there was none).
-local function last_channel(r)
-  local b1, b2, b3 = byte(r.raw, 30, 32)
-  local at = r.extras_at + r.extras_len + (b1 * 256 + b2) * 256 + b3
-  local stop, channel = r.length - T, ''
+-- Visit the attempts in the log: the channel of each, and its SMSC ids as `part=id` with commas between.
+local function each_attempt(raw, visit)
+  local el1, el2, b1, b2, b3 = byte(raw, 28, 32)
+  local ml, dl1, dl2 = byte(raw, 25, 27)
+  local at = 33 + ml + dl1 * 256 + dl2 + el1 * 256 + el2 + (b1 * 256 + b2) * 256 + b3
+  local stop = #raw - T
   while at < stop do
-    local h, l = byte(r.raw, at + 1, at + 2)
+    local h, l = byte(raw, at + 1, at + 2)
     local size = h * 256 + l
-    if sub(r.raw, at, at) == 'A' then
-      channel = string.match(sub(r.raw, at + 3, at + 2 + size), '^[^\31]*\31[^\31]*\31([^\31]*)') or channel
+    if sub(raw, at, at) == 'A' then
+      local channel, ids = string.match(sub(raw, at + 3, at + 2 + size),
+        '^[^\31]*\31[^\31]*\31([^\31]*)\31?[^\31]*\31?[^\31]*\31?([^\31]*)')
+      if channel then visit(channel, ids) end
     end
     at = at + 3 + size
   end
-  return channel
+end
+
+-- The channel of the last attempt in the log ('' when there was none).
+local function last_channel(r)
+  local last = ''
+  each_attempt(r.raw, function(channel) last = channel end)
+  return last
 end
 
 -- Put a message back where it is claimed from: its channel's pin queue while parts of it are out there, else its queue.
 local function requeue(r, now, left, channel)
-  r.state = 'q'
+  r.state, r.requeued = 'q', true
   if has(r.flags, 16) then
     call('RPUSH', P .. 'pin:' .. (channel or last_channel(r)) .. ':' .. r.cat, entry_of(r, now))
     woke = true

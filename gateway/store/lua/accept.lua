@@ -10,15 +10,16 @@
 -- ARGV 1 most waiting messages (0: no limit, -1: none may be added)  2 the same for verification  3-5 cap rules of the categories
 --   ("limit,window_s;...")  6 '1' when the call is repeated  7 number of classes, then for each class 9 values:
 --   category, account, dims, route, ttl_ms, send_at_ms, not_after_ms, state, test ('1' or '0');
---   then for each item 5 values: class number, id, msisdn, rest of the record, idem (16 bytes) .. digest (8) or ''
--- Returns  now (ms as text), then one string an item: a | r<id><digest matches: 1 or 0> | b | c<allowed again at, ms>
---   | e (not_after is past) | f (full)
+--   then for each item 5 values: class number, id (16 bytes), msisdn, rest of the record, idem (16) .. digest (8) or ''
+-- Returns  now (ms as text), one letter an item in one string, then for each item in order that is r or c what belongs to
+--   it: a accepted | r replay: id and '1' when its digest matches | b blacklisted | c capped: allowed again at, ms
+--   | e not_after is past | f full
 local now = time_ms()
 local ncls = tonumber(ARGV[7])
 local classes = {}
 local at = 8
 for i = 1, ncls do
-  classes[i] = {
+  classes[tostring(i)] = {
     cat = tonumber(ARGV[at]), account = ARGV[at + 1], dims = ARGV[at + 2], route = ARGV[at + 3],
     ttl = tonumber(ARGV[at + 4]), send_at = tonumber(ARGV[at + 5]), not_after = tonumber(ARGV[at + 6]),
     state = ARGV[at + 7], test = ARGV[at + 8] == '1', entries = {}, n = 0, accepted = 0,
@@ -57,7 +58,7 @@ end
 local black = call('HMGET', P .. 'blacklist:*', unpack(numbers))
 local black_own = {}
 for i = 1, ncls do
-  local account = classes[i].account
+  local account = classes[tostring(i)].account
   if black_own[account] == nil then
     local key = P .. 'blacklist:' .. account
     black_own[account] = call('EXISTS', key) == 1 and call('HMGET', key, unpack(numbers)) or false
@@ -78,12 +79,10 @@ end
 
 -- Decide the caps on the packed value of a number; nil: allowed, else the second from which it is allowed again.
 local function capped(value, cls, second)
-  local head = 'c' .. cls.cat .. US .. cls.account .. US
-  local from = find(value, head, 1, true)
-  if not from then return nil end
-  local line = sub(value, from + #head, find(value, '\n', from, true) - 1)
+  local at, n = find_caps(value, cls.cat, cls.account)
+  if not at then return nil end
   local times = {}
-  for s in string.gmatch(line, '(%d+),') do times[#times + 1] = tonumber(s) end
+  for k = 1, n do times[k] = time_at(value, at + 4 * k - 4) end
   local until_s = nil
   for _, rule in ipairs(rules[cls.cat]) do
     local limit, window = rule[1], rule[2]
@@ -104,42 +103,28 @@ end
 
 -- The packed value of a number that has one already, with this message in it; and the concatenation reference.
 local function packed(value, cls, id, second, long)
-  local list = rules[cls.cat]
-  local reference = tonumber(string.match(value, '^r(%d+)')) or 0
-  if long then
-    reference = (reference + 1) % 65536
-    value = 'r' .. reference .. sub(value, find(value, '\n', 1, true))
-  end
-  if #list > 0 and not cls.test then
-    local most, longest = 0, 0
-    for _, rule in ipairs(list) do
-      if rule[1] > most then most = rule[1] end
-      if rule[2] > longest then longest = rule[2] end
-    end
-    local head = 'c' .. cls.cat .. US .. cls.account .. US
-    local from = find(value, head, 1, true)
-    if from then
-      local stop = find(value, '\n', from, true)
-      local kept = {}
-      for s in string.gmatch(sub(value, from + #head, stop - 1), '(%d+),') do
-        if tonumber(s) > second - longest then kept[#kept + 1] = s end
+  local r1, r2, l1, l2 = byte(value, 1, 4)
+  local reference, caps_end = r1 * 256 + r2, 4 + l1 * 256 + l2
+  if long then reference = (reference + 1) % 65536 end
+  local caps, ids = sub(value, 5, caps_end), sub(value, caps_end + 1)
+  if cls.capped then
+    local at, n = find_caps(value, cls.cat, cls.account)
+    local kept, from = {}, nil
+    if at then
+      from = at - 4 - #cls.account - 4 -- where the block begins, counted in `caps`
+      for k = 1, n do
+        if time_at(value, at + 4 * k - 4) > second - cls.longest then
+          kept[#kept + 1] = sub(value, at + 4 * k - 4, at + 4 * k - 1)
+        end
       end
-      while #kept >= most do table.remove(kept, 1) end
-      kept[#kept + 1] = tostring(second)
-      value = sub(value, 1, from - 1) .. head .. table.concat(kept, ',') .. ',' .. sub(value, stop)
-    else
-      local line_end = find(value, '\n', 1, true)
-      value = sub(value, 1, line_end) .. head .. second .. ',' .. sub(value, line_end)
+      while #kept >= cls.most do table.remove(kept, 1) end
+      caps = sub(caps, 1, from - 1) .. sub(caps, from + 4 + #cls.account + 4 * n)
     end
+    kept[#kept + 1] = be4(second)
+    caps = caps .. char(cls.cat, #cls.account) .. cls.account .. be2(#kept) .. table.concat(kept)
   end
-  local ids = 0
-  for _ in string.gmatch(value, '\ni') do ids = ids + 1 end
-  if ids >= 16 then
-    local from = find(value, '\ni', 1, true)
-    local stop = find(value, '\n', from + 1, true)
-    value = sub(value, 1, from) .. sub(value, stop + 1)
-  end
-  return value .. 'i' .. id .. US .. cls.account .. '\n', reference
+  if #ids >= 16 * ID then ids = sub(ids, ID + 1 - 16 * ID) end
+  return be2(reference) .. be2(#caps) .. caps .. ids .. id, reference
 end
 
 -- A call repeated after a lost answer: which of the ids are stored already?
@@ -155,7 +140,7 @@ local second = floor(now / 1000)
 local now6 = be6(now)
 local expiring = {}
 for i = 1, ncls do
-  local cls = classes[i]
+  local cls = classes[tostring(i)]
   local expires = (cls.send_at > now and cls.send_at or now) + cls.ttl
   if cls.not_after > 0 and expires > cls.not_after then expires = cls.not_after end
   cls.late = expires <= now
@@ -170,26 +155,32 @@ for i = 1, ncls do
   cls.bucket = expiring[bucket]
   cls.limit = cls.cat == 0 and limit_code or limit_all
   cls.capped = #rules[cls.cat] > 0 and not cls.test
-  cls.num_front = '\n' .. (cls.capped and 'c' .. cls.cat .. US .. cls.account .. US .. second .. ',\ni' or 'i')
-  cls.num_back = US .. cls.account .. '\n'
+  cls.most, cls.longest = 0, 0
+  for _, rule in ipairs(rules[cls.cat]) do
+    cls.most, cls.longest = math.max(cls.most, rule[1]), math.max(cls.longest, rule[2])
+  end
+  local caps = cls.capped and char(cls.cat, #cls.account) .. cls.account .. '\0\1' .. be4(second) or ''
+  cls.number = '\0\0' .. be2(#caps) .. caps -- what a number without a value gets, before the id
+  cls.number_long = '\0\1' .. be2(#caps) .. caps
   cls.black = black_own[cls.account]
 end
 
-local result = { ms_text(now) }
+local answers, result = {}, { ms_text(now), '' }
 local records, idem_new, due, seen, num_new, changed = {}, {}, {}, {}, {}, false
 for i = 1, n do
   local b = first + (i - 1) * 5
-  local cls, id, msisdn, rest, mark = classes[tonumber(ARGV[b])], ARGV[b + 1], numbers[i], ARGV[b + 3], ARGV[b + 4]
+  local cls, id, msisdn, rest, mark = classes[ARGV[b]], ARGV[b + 1], numbers[i], ARGV[b + 3], ARGV[b + 4]
   local answer, field = nil, nil
   if mark ~= '' then
     local k = idem_of[i]
     field = idem_fields[k]
     local held = seen[field] or idem_now[k] or idem_old[k]
     if held then
-      if sub(held, 1, 22) == id then
+      if sub(held, 1, ID) == id then
         answer = 'a'
       else
-        answer = 'r' .. sub(held, 1, 22) .. (sub(held, 23) == sub(mark, 17) and '1' or '0')
+        answer = 'r'
+        result[#result + 1] = sub(held, 1, ID) .. (sub(held, ID + 1) == sub(mark, 17) and '1' or '0')
       end
     end
   end
@@ -202,7 +193,8 @@ for i = 1, n do
   else
     local again = value and cls.capped and capped(value, cls, second)
     if again then
-      answer = 'c' .. ms_text(again * 1000)
+      answer = 'c'
+      result[#result + 1] = ms_text(again * 1000)
     elseif cls.late then
       answer = 'e'
     elseif cls.limit < 0 or (cls.limit > 0 and waiting >= cls.limit) then
@@ -216,7 +208,7 @@ for i = 1, n do
     if value then
       value, reference = packed(value, cls, id, second, long)
     else
-      value = 'r' .. reference .. cls.num_front .. id .. cls.num_back
+      value = (long and cls.number_long or cls.number) .. id
     end
     num_now[msisdn] = value
     num_new[#num_new + 1] = msisdn
@@ -240,8 +232,9 @@ for i = 1, n do
     waiting = waiting + 1
     cls.accepted = cls.accepted + 1
   end
-  result[i + 1] = answer
+  answers[i] = answer
 end
+result[2] = table.concat(answers)
 
 -- Writes, nothing before this line.
 if #records > 0 then
@@ -255,7 +248,7 @@ if #records > 0 then
   if #idem_new > 0 then call('HSET', P .. 'idem:' .. gen, unpack(idem_new)) end
   if #due > 0 then call('ZADD', P .. 'due', unpack(due)) end
   for i = 1, ncls do
-    local cls = classes[i]
+    local cls = classes[tostring(i)]
     waiting_delta = waiting_delta + cls.accepted
     if cls.accepted > 0 and not cls.test then
       count_as(cls.dims, cls.cat .. US .. US .. 'accepted' .. US, cls.accepted)

@@ -9,7 +9,7 @@ local r = fetch({ ARGV[1] })[1]
 if not r or account_of(r.dims) ~= ARGV[2] then return 'not_found' end
 if r.state == 'C' then return 'already' end
 if not find('hfqrw', r.state, 1, true) or has(r.flags, 8) then return 'too_late' end
-if r.state == 'q' and held(r.id) then return 'too_late' end
+if r.state == 'q' and held(r) then return 'too_late' end
 local now = time_ms()
 waiting_delta = -1
 finalise(r, 'C', 'cancelled', '', '', now)

@@ -3,7 +3,7 @@
 -- Take messages for the free capacity of a worker's channels: verification first, accounts in turn, and say so in the
 -- worker's claims before a byte is sent.
 --
--- Promise: what is returned has left its queue and stands in claims:<incarnation> as channel US token US attempt. The
+-- Promise: what is returned has left its queue and stands in claims:<incarnation> under the token and its channel. The
 --   record stays `q`: an id is in at most one queue or one worker's claims, so the record need not be written for it.
 --   Entries whose record is gone, no longer queued, past its time, closed by a gate or blacklisted leave the queue here.
 -- Repeat: with ARGV 3 = '1' the batch claimed under the same token is returned again (but for messages that a receipt
@@ -34,22 +34,15 @@ for i = 1, tonumber(ARGV[10]) do
 end
 
 if ARGV[3] == '1' then
-  local flat = call('HGETALL', claims_key)
-  local ids, channel_of = {}, {}
-  for i = 1, #flat, 2 do
-    local channel, under = string.match(flat[i + 1], '^([^\31]*)\31([^\31]*)\31')
-    if under == token then
-      ids[#ids + 1] = flat[i]
-      channel_of[#ids] = channel
-    end
-  end
-  local records = fetch(ids)
-  for i = 1, #ids do
-    for c = 1, #channels do
-      if records[i] and records[i].state == 'q' and channels[c].id == channel_of[i] then
+  for c = 1, #channels do
+    local entries = call('HGET', claims_key, token .. US .. channels[c].id) or ''
+    for at = 1, #entries, CLAIM do
+      local id = sub(entries, at, at + ID - 1)
+      local raw = call('GET', P .. 'msg:' .. id)
+      if raw and byte(raw, #raw - T + 1) == 113 and claim_of(id, raw) == sub(entries, at, at + CLAIM - 1) then
         result[#result + 1] = tostring(c)
-        result[#result + 1] = ids[i]
-        result[#result + 1] = records[i].raw
+        result[#result + 1] = id
+        result[#result + 1] = raw
       end
     end
   end
@@ -66,7 +59,7 @@ local function pop(key, budget, c, most)
   if not entries then return 0, true end
   local used = 0
   for k = 1, #entries do
-    local parts = byte(entries[k], 29)
+    local parts = byte(entries[k], 23)
     if used > 0 and used + parts > budget then
       local back = {}
       for m = #entries, k, -1 do back[#back + 1] = entries[m] end
@@ -74,7 +67,7 @@ local function pop(key, budget, c, most)
       return used, false, true
     end
     used = used + parts
-    ids[#ids + 1] = sub(entries[k], 1, 22)
+    ids[#ids + 1] = sub(entries[k], 1, ID)
     channel_of[#ids] = c
   end
   return used, #entries < most
@@ -93,7 +86,7 @@ local function serve(c, source, cat, budget)
     local skip = false
     if source.wait[cat] > 0 then
       local head = call('LINDEX', key, 0)
-      skip = head and now - de6(head, 23) < source.wait[cat]
+      skip = head and now - de6(head, 17) < source.wait[cat]
     end
     if skip then
       quiet = quiet + 1
@@ -206,9 +199,7 @@ local function may_go(id, raw, expired, is_black, cat, attempt, place)
   return false
 end
 
-local claims = {}
-local value_of = {}
-for c = 1, #channels do value_of[c] = channels[c].id .. US .. token .. US end
+local claims = {} -- by channel
 local taken = {}
 for i = 1, #ids do
   local raw, id = raws[i], ids[i]
@@ -228,15 +219,24 @@ for i = 1, #ids do
         result[n + 1] = channel_text[channel_of[i]]
         result[n + 2] = id
         result[n + 3] = raw
-        n = #claims
-        claims[n + 1] = id
-        claims[n + 2] = value_of[channel_of[i]] .. attempt + 1
+        local c = channel_of[i]
+        local of_channel = claims[c]
+        if of_channel then
+          of_channel[#of_channel + 1] = id .. sub(raw, t + 13, t + 18)
+        else
+          claims[c] = { id .. sub(raw, t + 13, t + 18) }
+        end
       end
     end
   end
 end
-if #claims > 0 then
-  call('HSET', claims_key, unpack(claims))
+if #result > 1 then
+  local fields = {}
+  for c, entries in pairs(claims) do
+    fields[#fields + 1] = token .. US .. channels[c].id
+    fields[#fields + 1] = table.concat(entries)
+  end
+  call('HSET', claims_key, unpack(fields))
   call('SADD', P .. 'holders', inc)
 else
   result[2] = 'more'

@@ -12,7 +12,7 @@ local looked = visit_buckets('exp', 15, tonumber(ARGV[1]), now, function(ids)
   for i = 1, #ids do
     local r = records[i]
     if r and find('qhfrw', r.state, 1, true) then
-      if r.expires_at <= now and not (r.state == 'q' and held(r.id)) then
+      if r.expires_at <= now and not (r.state == 'q' and held(r)) then
         waiting_delta = waiting_delta - 1
         finalise(r, has(r.flags, 8) and 'K' or 'E', 'expired', '', '', now)
         expired = expired + 1

@@ -7,15 +7,12 @@ local now = time_ms()
 local value = call('HGET', num_key(now, 0), ARGV[1]) or call('HGET', num_key(now, 1), ARGV[1])
 local result = {}
 if not value then return result end
-local ids = {}
-for id, account in string.gmatch(value, '\ni([^\31\n]+)\31([^\31\n]*)') do
-  if account == ARGV[2] then table.insert(ids, 1, id) end
-end
-for _, id in ipairs(ids) do
-  local raw = call('GET', P .. 'msg:' .. id)
-  if raw then
-    result[#result + 1] = id
-    result[#result + 1] = raw
+local records = fetch(ids_of_number(value))
+for i = #records, 1, -1 do
+  local r = records[i]
+  if r and account_of(r.dims) == ARGV[2] then
+    result[#result + 1] = r.id
+    result[#result + 1] = r.raw
   end
 end
 return result

@@ -2,9 +2,9 @@
 --@include _record
 -- List parked receipts that may be tried again: those whose id is known by now. Expired ones leave the index.
 --
--- Repeat: the same list.   KEYS 1 prefix   ARGV 1 channel  2 TTL s  3 most  4 days a correlation may be old
+-- Repeat: the same list.   KEYS 1 prefix   ARGV 1 channel  2 TTL s  3 most  4 days an SMSC id may be old
 --   5 how many to pass over first (the oldest may be those that nobody will ever know)
--- Returns  number parked, then triples smsc_id, id .. part, payload
+-- Returns  number parked, then receipts
 local channel = ARGV[1]
 local now = time_ms()
 local index = P .. 'parked:' .. channel
@@ -14,15 +14,11 @@ local ids = call('ZRANGE', index, ARGV[5], ARGV[5] + ARGV[3] - 1)
 if #ids == 0 then return result end
 local fields = {}
 for i = 1, #ids do fields[i] = channel .. ':' .. ids[i] end
-local found = find_smsc_ids(fields, now, tonumber(ARGV[4]))
+local values = find_smsc_ids(fields, now, tonumber(ARGV[4]))
 for i = 1, #ids do
-  if found[i] then
+  if values[i] then
     local payloads = call('LRANGE', P .. 'park:' .. fields[i], 0, -1)
-    for _, payload in ipairs(payloads) do
-      result[#result + 1] = ids[i]
-      result[#result + 1] = found[i][1]
-      result[#result + 1] = payload
-    end
+    for _, payload in ipairs(payloads) do result[#result + 1] = payload end
     if #payloads == 0 then call('ZREM', index, ids[i]) end
   end
 end

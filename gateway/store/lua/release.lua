@@ -1,31 +1,25 @@
 #!lua flags=allow-oom
 --@include _record
--- Give claimed messages of which no byte was sent back to the head of their queues, the attempt not counted.
+-- Give claimed messages of which no byte was sent back to the head of their queues, the attempt not counted; and forget
+-- claims of which the worker has settled everything.
 --
--- Promise: only messages this incarnation holds under the given attempt move. Repeat: finds no claim, changes nothing.
--- KEYS 1 prefix   ARGV 1 incarnation, then for each item: id, attempt   Returns the number released
-local inc = ARGV[1]
+-- Promise: only messages that are still held as they were claimed move. Repeat: finds no claim, changes nothing.
+-- KEYS 1 prefix   ARGV 1 incarnation  2 number of claim fields to forget, then those; then claims (id .. time)
+-- Returns the number released
 local now = time_ms()
-local ids, attempts = {}, {}
-for i = #ARGV - 1, 2, -2 do -- from the last to the first, so that the first stands at the head again
-  ids[#ids + 1] = ARGV[i]
-  attempts[#attempts + 1] = ARGV[i + 1]
-end
-if #ids == 0 then return 0 end
-local claims = call('HMGET', P .. 'claims:' .. inc, unpack(ids))
-local records = fetch(ids)
-local gone, released = {}, 0
-for i = 1, #ids do
-  local r = records[i]
-  if claims[i] and sub(claims[i], -#attempts[i] - 1) == US .. attempts[i] then
-    gone[#gone + 1] = ids[i]
-    if r and r.state == 'q' then
-      requeue(r, now, true)
-      released = released + 1
-    end
+local finished = tonumber(ARGV[2])
+local released = 0
+for i = #ARGV, 3 + finished, -1 do -- from the last to the first, so that the first stands at the head again
+  local id = sub(ARGV[i], 1, ID)
+  local raw = call('GET', P .. 'msg:' .. id)
+  if raw and byte(raw, #raw - T + 1) == 113 and claim_of(id, raw) == ARGV[i] then
+    local r = read_record(id, raw)
+    requeue(r, now, true)
+    write_record(r, now)
+    released = released + 1
   end
 end
-if #gone > 0 then call('HDEL', P .. 'claims:' .. inc, unpack(gone)) end
+if finished > 0 then call('HDEL', P .. 'claims:' .. ARGV[1], unpack(ARGV, 3, 2 + finished)) end
 waiting_delta = released
 finish(now)
 return released

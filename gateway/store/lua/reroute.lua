@@ -14,7 +14,7 @@ local moved, ended = 0, 0
 for i = 6, #ARGV, 2 do
   local id, route = ARGV[i], ARGV[i + 1]
   local entry = call('LINDEX', queue, 0)
-  if not entry or sub(entry, 1, 22) ~= id then break end
+  if not entry or sub(entry, 1, ID) ~= id then break end
   call('LPOP', queue)
   local raw = call('GET', P .. 'msg:' .. id)
   if raw and byte(raw, #raw - T + 1) == 113 then

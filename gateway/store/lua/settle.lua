@@ -1,43 +1,45 @@
 #!lua flags=allow-oom
 --@include _record
--- Record what became of claimed attempts, a batch at a time.
+-- Record what became of claimed attempts, a batch at a time, and which SMSC id names which part.
 --
--- Promise: each item is applied wholly or not at all; only the claim's owner (incarnation and attempt) moves a message.
---   A late `s` (the attempt was taken for lost meanwhile) still settles a message that waits to be sent again. A message
---   that its receipt ended before keeps its state and gets the attempt's log.
+-- Promise: each item is applied wholly or not at all; only the claim's owner moves a message: its record is `q` and bears
+--   the time it was claimed with. A late `s` (the attempt was taken for lost meanwhile) still settles a message that waits
+--   to be sent again. A message that its receipt ended before keeps its state and gets the attempt's log. SMSC ids are on
+--   record in the same step, so that no receipt can miss them; receipts that came before are handed back.
 -- Repeat: an applied item no longer finds its claim; it answers `0` and changes nothing.
 -- KEYS 1 prefix
--- ARGV 1 incarnation  2-4 retention_s  5 number of classes, then for each class 8 values:
+-- ARGV 1 incarnation  2-4 retention_s  5 TTL of SMSC ids, s  6 number of classes  7 number of items  8 number of claim
+--   fields of which everything is settled already; then for each class 8 values:
 --   attempt, verb, channel, delay_ms, mask of accepted parts, new rank, reason, carrier code
---   then for each item 3 values: class number, id, log (or '')
+--   then for each item 3 values: class number, claim (id .. time), log (or ''); then those fields; then to the end for each
+--   part that has an SMSC id 2 values: channel:smsc_id (canonical), id .. part
 --   verbs: s submitted (delay: how long to wait for the receipt)  r again on this rank after delay  n on the new rank
 --          l slow: again after delay, attempt given back  p some parts accepted: the rest again on this channel
 --          P as p, attempt given back (the rest was only slow, or did not fit the window)
 --          u uncertain, decided when delay is over  U uncertain, again at once  F failed for good
--- Returns  one string an item: 1 applied | l late result used | 0 nothing changed
+-- Returns  one letter an item in one string: 1 applied | l late result used | 0 nothing changed; then parked receipts
 local inc = ARGV[1]
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[2], ARGV[3], ARGV[4]
 local now = time_ms()
 local now_text, now6 = log_time(now), be6(now)
-local classes, at = {}, 6
-for i = 1, tonumber(ARGV[5]) do
-  classes[i] = {
-    attempt = tonumber(ARGV[at]), mark = US .. ARGV[at], verb = ARGV[at + 1], channel = ARGV[at + 2],
+local classes, at = {}, 9
+for i = 1, tonumber(ARGV[6]) do
+  classes[tostring(i)] = {
+    attempt = tonumber(ARGV[at]), verb = ARGV[at + 1], channel = ARGV[at + 2],
     delay = ARGV[at + 3], mask = tonumber(ARGV[at + 4]), rank = ARGV[at + 5], reason = ARGV[at + 6], code = ARGV[at + 7],
   }
   at = at + 8
 end
 local first = at
-local n = (#ARGV - first + 1) / 3
-local claims_key = P .. 'claims:' .. inc
+local n, finished = tonumber(ARGV[7]), tonumber(ARGV[8])
 local ids, keys = {}, {}
 for i = 1, n do
-  ids[i] = ARGV[first + (i - 1) * 3 + 1]
-  keys[i] = P .. 'msg:' .. ids[i]
+  local id = sub(ARGV[first + i * 3 - 2], 1, ID)
+  ids[i] = id
+  keys[i] = P .. 'msg:' .. id
 end
-local claims = call('HMGET', claims_key, unpack(ids))
-local raws = call('MGET', unpack(keys))
-local result, waits, due, settled = {}, {}, {}, {}
+local raws = n > 0 and call('MGET', unpack(keys)) or {}
+local answers, waits, due = {}, {}, {}
 local wait_of = {} -- delay as text → list of ids, so that its bucket is worked out once
 
 local function wait_for_receipt(id, delay)
@@ -108,7 +110,7 @@ local function settle_rest(r, cls, item)
   end
 end
 
-local seen = {} -- the same claim may stand twice in a batch: an answer and its late news
+local seen = {} -- the same message may stand twice in a batch: an answer and its late news
 local submitted = {} -- category → channel → what statistics call it
 local function submitted_as(cat, channel)
   local by = submitted[cat]
@@ -126,26 +128,15 @@ end
 
 for i = 1, n do
   local b = first + (i - 1) * 3
-  local cls, id, log = classes[tonumber(ARGV[b])], ids[i], ARGV[b + 2]
-  local raw, claim, verb = raws[i], claims[i], cls.verb
+  local cls, id, log = classes[ARGV[b]], ids[i], ARGV[b + 2]
+  local raw, verb = raws[i], cls.verb
   local item = log ~= '' and log_item('A', now_text .. US .. log) or nil
   local answer = '0'
-  if claim and not seen[id] and sub(claim, -#cls.mark) == cls.mark then
+  local t = raw and #raw - T
+  if raw and not seen[id] and byte(raw, t + 1) == 113 and sub(raw, t + 13, t + 18) == sub(ARGV[b + 1], ID + 1) then
     answer = '1'
     seen[id] = true
-    settled[#settled + 1] = id
-    local t = raw and #raw - T
-    if not raw or byte(raw, t + 1) ~= 113 then
-      answer = '0' -- a receipt or a late answer was faster: the claim is left to remove, and the log to write
-      if raw and verb == 's' then
-        local r = read_record(id, raw)
-        r.attempt, r.inc, r.flags = cls.attempt, inc, bit.bor(r.flags, 8)
-        r.accepted = bit.bor(r.accepted, cls.mask)
-        write_record(r, de6(raw, t + 13), item)
-        count(r, cls.channel, 's', '')
-        answer = '1'
-      end
-    elseif verb == 's' then
+    if verb == 's' then
       local _, rank, _, flags, d1, d2, v1, v2, a1, a2, worst = byte(raw, t + 1, t + 11)
       local mask = bit.bor(a1 * 256 + a2, cls.mask)
       call('SETRANGE', keys[i], t, (item or '') .. 's' .. char(rank, cls.attempt, bit.bor(flags, 8), d1, d2, v1,
@@ -161,11 +152,20 @@ for i = 1, n do
       r.attempt, r.inc = cls.attempt, inc
       settle_rest(r, cls, item)
     end
-  elseif raw and verb == 's' then
-    -- Late: waits to be sent again (and nobody holds it), or is uncertain.
+  elseif raw and verb == 's' and not seen[id] then
     local r = read_record(id, raw)
-    if (r.state == 'u' or r.state == 'q' or r.state == 'r') and r.attempt >= cls.attempt and not held(id) then
+    if find('DUREK', r.state, 1, true) and r.attempt < cls.attempt and r.worst ~= '-' then
+      -- A receipt for an earlier part or attempt was faster and ended it: the log is left to write.
+      answer = '1'
+      seen[id] = true
+      r.attempt, r.inc, r.flags = cls.attempt, inc, bit.bor(r.flags, 8)
+      r.accepted = bit.bor(r.accepted, cls.mask)
+      write_record(r, r.state_at, item)
+      count(r, cls.channel, 's', '')
+    elseif (r.state == 'u' or r.state == 'q' or r.state == 'r') and r.attempt >= cls.attempt and not held(r) then
+      -- Late: waits to be sent again (and nobody holds it), or is uncertain.
       answer = 'l'
+      seen[id] = true
       if r.state ~= 'u' then waiting_delta = waiting_delta - 1 end
       -- The copy was never sent after all; whether an earlier attempt left one is not known any more.
       if r.attempt == 1 then r.flags = bit.band(r.flags, 254) end
@@ -177,9 +177,31 @@ for i = 1, n do
       count(r, cls.channel, 's', '')
     end
   end
-  result[i] = answer
+  answers[i] = answer
 end
-if #settled > 0 then call('HDEL', claims_key, unpack(settled)) end
+at = first + n * 3
+if finished > 0 then call('HDEL', P .. 'claims:' .. inc, unpack(ARGV, at, at + finished - 1)) end
+
+-- SMSC ids, and receipts that were here before them.
+local result = { table.concat(answers) }
+local pairs_at = at + finished
+if pairs_at <= #ARGV then
+  local parked = {} -- channel → whether it has parked receipts
+  for _, cls in pairs(classes) do
+    if parked[cls.channel] == nil then parked[cls.channel] = call('EXISTS', P .. 'parked:' .. cls.channel) == 1 end
+  end
+  for channel, some in pairs(parked) do
+    local mine = channel .. ':'
+    for i = some and pairs_at or #ARGV + 1, #ARGV, 2 do
+      if sub(ARGV[i], 1, #mine) == mine then
+        for _, payload in ipairs(call('LRANGE', P .. 'park:' .. ARGV[i], 0, -1)) do result[#result + 1] = payload end
+      end
+    end
+  end
+  local day = P .. 'corr:' .. floor(now / 86400000)
+  for i = pairs_at, #ARGV, 2000 do call('HSET', day, unpack(ARGV, i, math.min(i + 1999, #ARGV))) end
+  call('EXPIRE', day, ARGV[5] + 86400, 'NX')
+end
 if #due > 0 then call('ZADD', P .. 'due', unpack(due)) end
 for bucket, list in pairs(waits) do call('RPUSH', P .. 'wait:' .. bucket, unpack(list)) end
 finish(now)

@@ -11,7 +11,7 @@ end
 local entries = call('LRANGE', P .. 'q:' .. ARGV[1] .. ':' .. account, 0, tonumber(ARGV[2]) - 1)
 local result = { account }
 for _, entry in ipairs(entries) do
-  local id = sub(entry, 1, 22)
+  local id = sub(entry, 1, ID)
   result[#result + 1] = id
   result[#result + 1] = call('GET', P .. 'msg:' .. id) or ''
 end
