@@ -1,4 +1,4 @@
-"""Talks to Redis: a small pool of links, one EVALSHA a call, errors told apart by what they mean for the caller.
+"""Talks to Redis: a small pool of links, one FCALL a call, errors told apart by what they mean for the caller.
 
 Nothing is retried here: a client that repeats a write after a time-out runs it twice (seen with redis-py's default
 retries). A link on which a call did not end (time-out, cancellation) is closed, never used again: the next caller would
@@ -8,6 +8,7 @@ read its answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -16,11 +17,11 @@ from typing import Any
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError
+from redis.exceptions import ResponseError
 
 from gateway.errors import StoreUnavailable
 from gateway.store import scripts
-from gateway.store.link import CONNECT_TIMEOUT_S, Link, Refused, connect
+from gateway.store.link import CONNECT_TIMEOUT_S, Link, Refused, UnknownMove, connect
 
 
 class Client:
@@ -45,21 +46,44 @@ class Client:
             StoreUnavailable: `not_stored` when the server refused before it ran or could not be reached at all,
                 `unknown` when the call was sent and no answer came.
         """
-        script = scripts.load(name)
+        function = scripts.function(name)
         try:
-            return await self.execute("EVALSHA", script.sha, len(keys), *keys, *args, timeout_s=timeout_s)
-        except NoScriptError:
+            return await self.execute("FCALL", function, len(keys), *keys, *args, timeout_s=timeout_s)
+        except UnknownMove:
+            await self.load_moves()
             try:
-                return await self.execute("EVAL", script.source, len(keys), *keys, *args, timeout_s=timeout_s)
-            except NoScriptError as exc:
-                raise StoreUnavailable("the store forgot its scripts", outcome="not_stored") from exc
+                return await self.execute("FCALL", function, len(keys), *keys, *args, timeout_s=timeout_s)
+            except UnknownMove as exc:
+                raise StoreUnavailable("the store forgot its moves", outcome="not_stored") from exc
+
+    async def load_moves(self) -> None:
+        """Teach the server the moves; nothing happens when it knows them.
+
+        Raises:
+            StoreUnavailable: as `call`, and where the server does not take them.
+        """
+        library = scripts.library()
+        try:
+            await self.execute("FUNCTION", "LOAD", library.source)
+        except ResponseError as exc:
+            if "already exists" not in str(exc):
+                raise StoreUnavailable(f"the store does not take the moves ({exc})", outcome="not_stored") from exc
+
+    async def forget_other_moves(self) -> None:
+        """Remove the libraries of other versions; one that still runs loads its own again."""
+        for found in await self.execute("FUNCTION", "LIST", "LIBRARYNAME", f"{scripts.LIBRARIES}*"):
+            fields = dict(zip(found[::2], found[1::2], strict=True))
+            name = fields[b"library_name"].decode()
+            if name != scripts.library().name:
+                with contextlib.suppress(ResponseError):  # somebody else did
+                    await self.execute("FUNCTION", "DELETE", name)
 
     async def execute(self, *command: Any, timeout_s: float | None = None) -> Any:
         """Send one command and return its answer.
 
         Raises:
             StoreUnavailable: as `call`.
-            ResponseError: the server ran into an error of ours (NoScriptError is one).
+            ResponseError: the server ran into an error of ours (UnknownMove is one).
         """
         if self._closed:
             raise StoreUnavailable("the store client is closed", outcome="not_stored")

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 import hiredis
 from redis.asyncio.connection import parse_url
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
 CONNECT_TIMEOUT_S: Final = 2.0
 
@@ -23,6 +23,10 @@ _REFUSED: Final = re.compile(
     r"^(OOM|LOADING|MISCONF|READONLY|NOREPLICAS|MASTERDOWN|BUSY|CLUSTERDOWN|NOAUTH|WRONGPASS|NOPERM"
     r"|ERR max number of clients reached|ERR Client sent AUTH|ERR invalid password)\b"
 )
+
+
+class UnknownMove(ResponseError):
+    """The server does not know the function that was called (any more)."""
 
 
 class Refused(Exception):
@@ -34,8 +38,8 @@ class Refused(Exception):
 
 
 def _error(text: str) -> Exception:
-    if text.startswith("NOSCRIPT"):
-        return NoScriptError(text)
+    if text.endswith("Function not found"):
+        return UnknownMove(text)
     refused = _REFUSED.match(text)
     if refused is not None:
         return Refused(refused.group(1))
@@ -59,7 +63,7 @@ class Link(asyncio.Protocol):
         Raises:
             TimeoutError: no answer in time; the link is closed, since the answer may still come.
             ConnectionError: the connection ended before the answer.
-            Refused, NoScriptError, ResponseError: the server's answer (Refused also: nothing could be sent).
+            Refused, UnknownMove, ResponseError: the server's answer (Refused also: nothing could be sent).
         """
         transport = self._transport
         if self.closed or transport is None:

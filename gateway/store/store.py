@@ -111,7 +111,9 @@ class Store:
         await self.client.close()
 
     async def check_layout(self) -> None:
-        """Write `gw:meta` at the first start, and compare it with the configuration afterwards; see `open`."""
+        """Load the moves; write `gw:meta` at the first start, compare it with the configuration later; see `open`."""
+        await self.client.load_moves()
+        await self.client.forget_other_moves()
         await self.client.execute("HSETNX", keys.META, "shards", self.shards)
         await self.client.execute("HSETNX", keys.META, "layout", LAYOUT_VERSION)
         shards, layout = await self.client.execute("HMGET", keys.META, "shards", "layout")

@@ -178,12 +178,19 @@ async def test_a_cancelled_accept_does_not_hurt_those_in_the_same_batch(store: S
 # --- forgotten and refused
 
 
-async def test_scripts_that_the_server_forgot_are_sent_again(store: Store) -> None:
+async def test_moves_that_the_server_forgot_are_loaded_again(store: Store) -> None:
     await accept(store, message(store))
-    await store.client.execute("SCRIPT", "FLUSH")
+    await store.client.execute("FUNCTION", "FLUSH")
     assert await accept(store, message(store)) == ["accepted"]
-    assert await store.client.execute("SCRIPT", "EXISTS", scripts.load("accept").sha) == [1]
     assert len(await claim(store)) == 2
+
+
+async def test_moves_of_other_versions_are_removed(store: Store) -> None:
+    other = "#!lua name=smsgw_0123456789ab\nredis.register_function('smsgw_0123456789ab_x', function() return 1 end)"
+    await store.client.execute("FUNCTION", "LOAD", other)
+    await store.check_layout()
+    found = await store.client.execute("FUNCTION", "LIST")
+    assert [one[1].decode() for one in found] == [scripts.library().name]
 
 
 async def test_a_replica_is_refused_and_asked_again_later(store: Store, valkey: ValkeyServer) -> None:

@@ -1,4 +1,4 @@
--- Included by the scripts that read or change a record (see gateway/store/records.py for the layout in full).
+-- Shared by the moves that read or change a record (see gateway/store/records.py for the layout in full).
 --
 --   1-6 accepted_at  7-12 expires_at  13-18 due (send_at, 0 none)   big-endian epoch ms, written here from TIME
 --   19-20 concatenation reference   21 version   22 category '0'..'2'   23 parts   24 flags (1 test)
@@ -10,13 +10,11 @@
 --   1 state (`q` while a worker holds it too: see claim.lua)  2 rank  3 attempts used  4 flags (1 possible duplicate, 2 late correction, 4 caps given back,
 --   8 bytes may have left, 16 pinned)  5-6 parts with a final receipt  7-8 parts delivered  9-10 parts accepted by
 --   the SMSC  11 worst final state so far or '-'  12 retries without an attempt  13-18 state_at  19-26 incarnation
-local P = KEYS[1]
+local P -- prefix of the shard, set by `begin`
 local US, RS = '\31', '\30'
 local T = 26
 local ID = 16 -- bytes of a message id
-local sub, byte, char, find = string.sub, string.byte, string.char, string.find
-local floor = math.floor
-local call = redis.call
+local sub, byte, char, find, floor, call -- set by `begin`: a library sees no other names while it is loaded
 local RETENTION = {} -- seconds a record is kept after its final state, by category; set by the including script
 
 local function time_ms()
@@ -132,7 +130,7 @@ local function claim_of(id, raw)
   return id .. sub(raw, t + 13, t + 18)
 end
 
-local everybodys_claims = nil
+local everybodys_claims
 local function held(r)
   if not everybodys_claims then
     everybodys_claims = {}
@@ -154,7 +152,7 @@ local function entry_of(r, now)
   return r.id .. be6(now) .. char(r.parts)
 end
 
-local woke = false
+local woke
 local function push(r, now, left)
   local name = route_of(r.dims) .. ':' .. r.rank .. ':' .. r.cat
   local account = account_of(r.dims)
@@ -169,7 +167,7 @@ end
 
 -- Statistics: one HINCRBY a distinct field and batch, when the script ends. Two tables deep, because building the whole
 -- field for each message costs more than all the rest of counting it.
-local stats = {}
+local stats
 local function count_as(dims, suffix, n)
   local by = stats[dims]
   if not by then
@@ -184,13 +182,13 @@ local function count(r, channel, outcome, reason)
 end
 
 -- Final records are removed by buckets of five minutes (see purge.lua): one push a batch instead of a TTL a key.
-local gone = {}
+local gone
 local function keep_until_purged(id, cat, now)
   local list = gone[cat]
   if list then list[#list + 1] = id else gone[cat] = { id } end
 end
 
-local waiting_delta = 0
+local waiting_delta
 
 -- Write what the script has gathered. Returns the final states it made, for the caller's metrics: for each kind
 -- RS <field of the statistics> US <number>, '' when there were none.
@@ -371,4 +369,15 @@ local function finalise(r, state, reason, code, channel, now, item)
   write_record(r, now, (item or '') .. why)
   keep_until_purged(r.id, r.cat, now)
   count(r, channel, state, reason)
+end
+
+-- Every move that shares this begins here: what the last call left behind is forgotten.
+local function begin(prefix)
+  P = prefix
+  if not call then
+    sub, byte, char, find, floor = string.sub, string.byte, string.char, string.find, math.floor
+    call = redis.call
+  end
+  RETENTION[1], RETENTION[2], RETENTION[3] = nil, nil, nil
+  stats, gone, waiting_delta, woke, everybodys_claims = {}, {}, 0, false, nil
 end
