@@ -1,9 +1,9 @@
 """The Lua moves as files: reads them from `lua/` and joins them into one library of server functions.
 
 One atomic move is one file, with its promise, KEYS, ARGV and result in its head. Functions and not EVAL, because a
-script is run from its first line at every call: defining what the moves share (`_record.lua`) cost 20 µs a call; here it
-is done once. The library's name holds its own hash, so gateways of two versions can use one server. Nothing is ever
-built from arguments.
+script is run from its first line at every call: defining what the moves share (`_record.lua`) cost 20 µs a call; here
+it is done once. The library's name holds its own hash, so gateways of two versions can use one server. Nothing is
+ever built from arguments.
 """
 
 from __future__ import annotations
