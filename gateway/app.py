@@ -19,10 +19,10 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 
@@ -89,6 +89,7 @@ def run_worker(role: str, config_dir: Path) -> int:
 async def run_api(worker: _Worker) -> None:
     """Serve applications: HTTP in, accepted messages into the store."""
     from gateway.api.server import ApiServer
+    from gateway.dlr.ported import Follower
     from gateway.intake import Intake
     from gateway.routing.loader import build_router
     from gateway.store.limits import AccountLimiter
@@ -97,7 +98,8 @@ async def run_api(worker: _Worker) -> None:
     async with worker.running():
         # 1. Intake: routes, number segments, the store (which is not ready yet).
         store = await worker.store()
-        intake = Intake(settings, build_router(settings), store, AccountLimiter(store), worker.metrics)
+        router = build_router(settings)
+        intake = Intake(settings, router, store, AccountLimiter(store), worker.metrics)
         # 2. The listener before the store answers: until then a post gets its 503, not silence.
         server = ApiServer(settings, intake, store, worker.metrics)
         await server.start(worker.listener(settings.api.host, settings.api.port))
@@ -105,6 +107,9 @@ async def run_api(worker: _Worker) -> None:
         try:
             # 3. The store, and the watch over its promise.
             await worker.connect(store)
+            follower = Follower(settings, router, store, worker.metrics)
+            await follower.refresh()
+            worker.beside(follower.run(), name="ported numbers")
             worker.ready()
             # 4. Until told to drain: new posts are refused, running ones end.
             await worker.told_to_stop()
@@ -117,9 +122,10 @@ async def run_api(worker: _Worker) -> None:
 async def run_dispatch(worker: _Worker) -> None:
     """Send: sessions to the carriers, claims, results, receipts, timers."""
     from gateway.dispatch.dispatcher import Dispatcher
+    from gateway.dlr.ported import Follower, Teacher
     from gateway.dlr.receipt import submit_key
     from gateway.dlr.recorder import Recorder
-    from gateway.routing.loader import build_router
+    from gateway.routing.loader import build_codes, build_router
 
     settings = worker.settings
     async with worker.running():
@@ -127,9 +133,14 @@ async def run_dispatch(worker: _Worker) -> None:
         store = await worker.store()
         await worker.connect(store)
         # 2. The recorder before the sessions: a receipt may be the first thing that comes.
-        recorder = Recorder(settings, store, worker.metrics)
+        teacher = Teacher(settings, build_codes(settings), store, worker.metrics)
+        recorder = Recorder(settings, store, worker.metrics, teacher)
         recording = asyncio.create_task(recorder.run(), name="receipts")
         # 3. Sessions and claims.
+        router = build_router(settings)
+        follower = Follower(settings, router, store, worker.metrics)
+        await follower.refresh()
+        worker.beside(follower.run(), name="ported numbers")
         dispatcher = Dispatcher(
             settings,
             store,
@@ -138,7 +149,7 @@ async def run_dispatch(worker: _Worker) -> None:
             on_parked=recorder.apply_parked,
             submit_key=submit_key,
             on_lost=worker.lost,
-            router=build_router(settings),
+            router=router,
             debug=logging.getLogger("gateway.smpp").isEnabledFor(logging.DEBUG),
         )
         await dispatcher.start()
@@ -159,6 +170,7 @@ async def run_admin(worker: _Worker) -> None:
     from gateway.admin.readiness import Readiness
     from gateway.admin.server import AdminServer
     from gateway.admin.store_gauges import StoreGauges
+    from gateway.routing.loader import build_router
 
     settings = worker.settings
     async with worker.running():
@@ -169,7 +181,7 @@ async def run_admin(worker: _Worker) -> None:
         worker.metrics.gauge("config_revision_info", revision=settings.revision).n = 1
         readiness = Readiness(store, hub, draining=lambda: worker.draining, supervised=worker.launch.supervised)
         gauges = StoreGauges(settings, store)
-        server = AdminServer(settings, hub, store, readiness.reasons, gauges.read)
+        server = AdminServer(settings, hub, store, readiness.reasons, gauges.read, build_router(settings))
         await server.start(worker.listener(settings.admin.host, settings.admin.port))
         try:
             # 2. The store.
@@ -287,6 +299,10 @@ class _Worker:
         """End at once: another worker took this one for dead, and what it held is theirs now."""
         self.exit_code = 1
         self.stop()
+
+    def beside(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Run something beside the worker's own work until it ends."""
+        self._tasks.append(asyncio.create_task(work, name=name))
 
     def drain_limit_s(self, wanted_s: float) -> float:
         """Return how long running work may take; without a supervisor the store may be gone too."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.errors import ConfigError, ConfigProblem
-from gateway.routing.loader import build_router
+from gateway.routing.loader import build_codes, build_router
+from gateway.routing.ported_table import PortedTables, ported_folder
 from gateway.settings import Settings, load
 
 
@@ -56,12 +57,17 @@ def _token_warnings(settings: Settings) -> list[ConfigProblem]:
 
 
 def _table_problems(settings: Settings) -> list[ConfigProblem]:
-    """Compile the routes with the number segments, as a worker would at its start."""
+    """Compile the routes with the number segments, as a worker would at its start, and look at what was imported."""
+    problems: list[ConfigProblem] = []
     try:
         build_router(settings)
     except ConfigError as exc:
         return list(exc.problems)
-    return []
+    try:
+        build_codes(settings)
+    except ConfigError as exc:
+        problems += exc.problems
+    return problems + PortedTables(ported_folder(settings.store.data_dir)).problems()
 
 
 def _store_problems(settings: Settings) -> list[ConfigProblem]:

@@ -10,13 +10,14 @@ wrong · 4 could not go on.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -36,6 +37,10 @@ config_app = typer.Typer(help="The configuration folder.", no_args_is_help=True)
 key_app = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(key_app, name="key")
+ported_app = typer.Typer(help="Ported numbers: whose they are now, whatever their prefix says.", no_args_is_help=True)
+app.add_typer(ported_app, name="ported")
+channels_app = typer.Typer(help="Channels: how they are; pause, drain, resume.", no_args_is_help=True)
+app.add_typer(channels_app, name="channels")
 
 ConfigDir = Annotated[Path, typer.Option("--config", "-c", metavar="DIR", help="Folder of the TOML files.")]
 DEFAULT_CONFIG = Path("config")
@@ -157,7 +162,194 @@ def key_new() -> None:
     typer.echo(f'key_hashes = ["{key_hash}"]')
 
 
+# --- Ported numbers
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
+
+
+@ported_app.command("import")
+def ported_import(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.csv", exists=True, dir_okay=False, help="Columns: number, carrier.")
+    ],
+    country: Annotated[
+        str, typer.Option(metavar="CC", help="Whose national numbers these are. Without it all must be E.164.")
+    ] = "",
+    config: ConfigDir = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Replace the table of ported numbers of one country by a CSV file; running workers take it within seconds.
+
+    Carriers are named as in number_segments; one that is not there refuses the file. Of several rows with one number
+    the last counts. Bad rows are left out, counted, and the first 20 named by their lines (exit 1).
+    """
+    from gateway.ported import import_table
+    from gateway.settings import load
+
+    settings = load(config)
+    size = max(1, file.stat().st_size)
+
+    def progress(rows: int, offset: int) -> None:
+        if not as_json:
+            typer.echo(f"{rows} rows read ({100 * offset // size} %)", err=True)
+
+    try:
+        report, plain = import_table(settings, file, country, progress)
+    except OSError as exc:
+        _stop(f"the import could not go on: {exc.strerror or type(exc).__name__}; the table is as it was")
+    if as_json:
+        typer.echo(json.dumps(plain))
+    else:
+        for line, reason in report.bad:
+            typer.echo(f"line {line}: {reason}", err=True)
+        if report.bad_rows > len(report.bad):
+            typer.echo(f"… and {report.bad_rows - len(report.bad)} more bad rows", err=True)
+        typer.echo(
+            f"{report.country}: {report.numbers} numbers in the table; {report.rows} rows read, "
+            f"{report.duplicates} replaced by later ones, {report.bad_rows} bad; {report.path}"
+        )
+    if report.bad_rows:
+        raise typer.Exit(EXIT_NOT_WELL)
+
+
+@ported_app.command("info")
+def ported_info(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Say which tables of ported numbers are there. Exit 1 when one cannot be used."""
+    from gateway.ported import info
+    from gateway.settings import load
+
+    found = info(load(config))
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        for table in found["tables"]:
+            by = ", ".join(f"{name} {count}" for name, count in table["carriers"].items())
+            typer.echo(
+                f"{table['country']}: {table['numbers']} numbers ({by}), imported {table['imported_at']}; "
+                f"{table['file']}"
+            )
+        if not found["tables"]:
+            typer.echo("no table of ported numbers is in use")
+        for problem in found["problems"]:
+            typer.echo(problem, err=True)
+    if found["problems"]:
+        raise typer.Exit(EXIT_NOT_WELL)
+
+
+@ported_app.command("lookup")
+def ported_lookup(
+    number: Annotated[str, typer.Argument(metavar="NUMBER", help="E.164 with '+', or national with --country.")],
+    country: Annotated[str, typer.Option(metavar="CC", help="Whose national number this is.")] = "",
+    config: ConfigDir = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Say which carrier a number is routed for, and what says so: learned, imported or segment."""
+    from gateway.errors import RequestError
+    from gateway.ported import lookup
+    from gateway.settings import load
+
+    try:
+        found = asyncio.run(lookup(load(config), number, country.upper()))
+    except RequestError as exc:
+        _stop(exc.detail, code=2)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    learned = found["learned"]
+    known = "the store does not answer, so it is not known"
+    if learned is not None:
+        known = learned["carrier"] or (f"not {', not '.join(learned['not'])}" if learned["not"] else "nothing")
+    typer.echo(f"carrier: {found['carrier'] or 'none'} ({found['origin']})")
+    typer.echo(f"learned: {known}")
+    typer.echo(f"imported: {found['imported'] or 'nothing'}")
+    typer.echo(f"segment: {found['segment'] or 'nobody'}")
+
+
 # --- Tools around the gateway
+
+
+# --- The operator's questions and orders, over the admin API
+
+
+def _ask_admin(config: Path, method: str, path: str, **what: Any) -> Any:
+    from gateway.client.admin import ask
+    from gateway.settings import load
+
+    settings = load(config)
+    token = settings.admin.token
+    if token is None:
+        _stop("no admin token is configured (admin.token in gateway.toml)", code=EXIT_CONFIG)
+    base = f"http://{settings.admin.host}:{settings.admin.port}"
+    return asyncio.run(ask(base, token.reveal(), method, path, **what))
+
+
+@app.command()
+def explain(
+    to: Annotated[str, typer.Option(metavar="NUMBER", help="The recipient, as an application would write it.")],
+    account: Annotated[str, typer.Option(help="Whose message it would be.")],
+    category: Annotated[str, typer.Option(help="verification, notification or marketing.")] = "notification",
+    sender: Annotated[str, typer.Option(help="Its sender id; the account's first one when left out.")] = "",
+    config: ConfigDir = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Say what would become of a message now: number, carrier, route, channels, and what would refuse or hold it."""
+    query = {"to": to, "category": category, "account": account, **({"sender": sender} if sender else {})}
+    found = _ask_admin(config, "GET", "/admin/v1/explain", query=query)
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+        return
+    if "number" in found:
+        typer.echo(f"number    {found['number']['e164']} ({found['number']['country'] or 'no country'})")
+    if "carrier" in found:
+        typer.echo(f"carrier   {found['carrier']['name'] or 'not known'} (from: {found['carrier']['known_from']})")
+    if "route" in found:
+        typer.echo(f"route     {found['route']}")
+    for channel in found.get("channels", ()):
+        mark = "takes it" if channel["takes_it"] else channel["why"]
+        typer.echo(f"  rank {channel['rank']}  {channel['id']}: {mark}")
+    for rule in found["rules"]:
+        typer.echo(f"{rule['effect']:9} {rule['rule']}: {rule['why']}")
+    typer.echo(f"verdict   {found['verdict']}")
+
+
+@channels_app.command("list")
+def channels_list(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Show every channel: bound or not, its breaker, and what an operator said."""
+    found = _ask_admin(config, "GET", "/admin/v1/channels")
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for c in found["channels"]:
+        cause = f" ({c['cause']})" if c["cause"] else ""
+        typer.echo(
+            f"{c['id']}: {'bound' if c['bound'] else 'not bound'}, breaker {c['breaker']}{cause}, {c['operator']}"
+        )
+
+
+def _channel_action(channel: str, action: str, config: Path, as_json: bool) -> None:
+    found = _ask_admin(config, "PUT", "/admin/v1/channels", body={"id": channel, "action": action})
+    typer.echo(json.dumps(found, ensure_ascii=False) if as_json else f"{found['id']}: {found['operator']}")
+
+
+Channel = Annotated[str, typer.Argument(metavar="CHANNEL", help="A channel's id.")]
+
+
+@channels_app.command("pause")
+def channels_pause(channel: Channel, config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Send nothing more by a channel; its sessions stay for receipts, its backlog goes to the next rank."""
+    _channel_action(channel, "pause", config, as_json)
+
+
+@channels_app.command("drain")
+def channels_drain(channel: Channel, config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """As pause, and unbind when nothing is in flight."""
+    _channel_action(channel, "drain", config, as_json)
+
+
+@channels_app.command("resume")
+def channels_resume(channel: Channel, config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Let a paused or drained channel work again."""
+    _channel_action(channel, "resume", config, as_json)
 
 
 @app.command()

@@ -106,11 +106,11 @@ FAMILIES: Final[dict[str, Family]] = {
     "accept_to_submit_seconds": _histogram(
         "From the time a message was due to its first submit_sm.", LATENCY_S, "category"
     ),
-    "possible_duplicates_total": _counter("Copies sent while the first may have arrived.", "cause"),
+    "possible_duplicates_total": _counter("Copies sent while the first may have arrived.", "cause", max_series=20),
     # --- the HTTP side
     "http_requests_total": _counter("Requests answered.", "endpoint", "status"),
     "http_connections": _gauge("Open client connections."),
-    "http_connections_closed_total": _counter("Connections closed by our own guards.", "cause"),
+    "http_connections_closed_total": _counter("Connections closed by our own guards.", "cause", max_series=20),
     # --- queues and store (read once, in the admin worker)
     "queue_depth": _gauge("Queue entries waiting.", "route", "rank", "category", merge="max", max_series=600),
     "queue_oldest_age_seconds": _gauge(
@@ -123,7 +123,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "store_ready": _gauge("1 while the store keeps its durability promise.", merge="min"),
     "store_setting_mismatch": _gauge(
         "1 for each store setting that is weaker than the promise.", "setting", merge="max"
-    ),
+    , max_series=50),
     "store_restarts_total": _counter("Restarts of the embedded store."),
     # --- store calls
     "store_batch_size": _histogram("Items in one call to the store.", BATCH, "move"),
@@ -143,7 +143,18 @@ FAMILIES: Final[dict[str, Family]] = {
     "late_results_total": _counter("Responses after the timer or after the lease.", "channel"),
     "inbound_total": _counter("Messages from handsets (MO).", "channel"),
     "failovers_total": _counter("Messages moved to another rank.", "route", "from", "to", "cause"),
-    "dispatch_errors_total": _counter("Faults inside a dispatch worker.", "where"),
+    "dispatch_errors_total": _counter("Faults inside a dispatch worker.", "where", max_series=20),
+    "channel_breaker": _gauge("Breaker: 0 closed, 1 half open, 2 open.", "channel", merge="max"),
+    "channel_operator": _gauge("What an operator says: 0 run, 1 pause, 2 drain.", "channel", merge="max"),
+    "breaker_opened_total": _counter("Times a worker saw a breaker open.", "channel"),
+    "channel_alarms_total": _counter("Answers that mean a fault of the channel or of ours.", "channel", "outcome"),
+    # --- ported numbers
+    "ported_rows": _gauge("Numbers in the imported table of a country.", "country", merge="max", max_series=20),
+    "ported_learned": _gauge("Numbers learned from receipts that a worker knows.", merge="max"),
+    "ported_learned_total": _counter(
+        "Receipts that taught a ported number, by the carrier left.", "carrier", max_series=20
+    ),
+    "ported_faults_total": _counter("Tables refused, and reads of learned numbers that failed.", "what", max_series=5),
     # --- processes
     "worker_up": _gauge("1 for each running worker.", "role", "worker"),
     "worker_ready": _gauge("1 while the worker can do its work.", "role", "worker", merge="min"),

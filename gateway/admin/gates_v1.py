@@ -8,14 +8,13 @@ Owns the shape of both. Refuses to know queues: the store sets a gate, and it ta
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from typing import Any, Final, Protocol
 
-import orjson
 from aiohttp import web
 
 from gateway.admin.problem import json_answer
+from gateway.admin.requests import read_object, unknown_field
 from gateway.errors import RequestError
 from gateway.model import CATEGORY_BY_LABEL
 
@@ -23,7 +22,6 @@ KINDS: Final = ("gate", "tag", "campaign", "account", "category")
 STATES: Final = ("open", "hold", "closed")
 MAX_NAME_CHARS: Final = 64
 MAX_BODY_BYTES: Final = 4096
-_FIELD: Final = re.compile(r"[a-z_]{1,32}")
 
 
 class GateStore(Protocol):
@@ -48,28 +46,13 @@ async def put_gate(request: web.Request, store: GateStore, accounts: frozenset[s
     Raises:
         RequestError: the body is not what is wanted; the field says what.
     """
-    kind, name, state = _checked(await _body(request), accounts)
+    kind, name, state = _checked(await read_object(request), accounts)
     counts = await store.set_gate(kind, name, state)
     return json_answer({"kind": kind, "name": name, "state": state, **counts})
 
 
-async def _body(request: web.Request) -> dict[str, Any]:
-    if request.content_type != "application/json" or (request.charset or "utf-8").lower() != "utf-8":
-        raise RequestError("unsupported_media_type", "application/json in UTF-8 is wanted", status=415)
-    try:
-        value = orjson.loads(await request.read())
-    except orjson.JSONDecodeError as exc:
-        raise RequestError("invalid_json", "the body is not JSON", status=400) from exc
-    if not isinstance(value, dict):
-        raise RequestError("invalid_json", "an object is wanted", status=400)
-    return value
-
-
 def _checked(body: dict[str, Any], accounts: frozenset[str]) -> tuple[str, str, str]:
-    if unknown := sorted(body.keys() - {"kind", "name", "state"}):
-        # Named when it is a plain word: a misspelt field. Anything else is the caller's text and not repeated.
-        field = unknown[0] if _FIELD.fullmatch(unknown[0]) else None
-        raise RequestError("unknown_field", "kind, name and state are the fields", field=field)
+    unknown_field(body, {"kind", "name", "state"})
     for field, allowed in (("kind", KINDS), ("state", STATES)):
         if body.get(field) not in allowed:
             raise RequestError("invalid_field", f"one of {', '.join(allowed)} is wanted", field=field)

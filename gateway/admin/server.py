@@ -13,15 +13,16 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.admin import gates_v1, health, metrics_get
+from gateway.admin import channels_v1, explain_v1, gates_v1, health, metrics_get
 from gateway.admin.problem import problem, refusal
 from gateway.errors import Backpressure, RequestError, StoreUnavailable
 from gateway.metrics import MetricsHub
+from gateway.routing.router import Router
 from gateway.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,10 @@ REQUEST_LIMIT_S: Final = 15.0
 _PUBLIC: Final = ("/livez", "/readyz")
 
 
+class Steered(gates_v1.GateStore, channels_v1.ChannelStore, explain_v1.ExplainStore, Protocol):
+    """The parts of the store that an operator asks and steers."""
+
+
 class AdminServer:
     """Serves one machine's admin listener. Life: `start(sock)`, then `stop()`."""
 
@@ -39,14 +44,18 @@ class AdminServer:
         self,
         settings: Settings,
         hub: MetricsHub,
-        gates: gates_v1.GateStore,
+        store: Steered,
         reasons: health.Reasons,
         readings: metrics_get.Readings,
+        router: Router | None = None,
     ) -> None:
         self._token = settings.admin.token
         self._metrics_public = _is_loopback(settings.admin.host)
         self._hub = hub
-        self._gates = gates
+        self._store = store
+        self._channels = settings.channels
+        self._settings = settings
+        self._router = router
         self._reasons = reasons
         self._readings = readings
         self._accounts = frozenset(account.id for account in settings.accounts)
@@ -62,6 +71,10 @@ class AdminServer:
         app.router.add_get("/metrics", self._get_metrics)
         app.router.add_get("/admin/v1/gates", self._get_gates)
         app.router.add_put("/admin/v1/gates", self._put_gate)
+        app.router.add_get("/admin/v1/channels", self._get_channels)
+        app.router.add_put("/admin/v1/channels", self._put_channel)
+        if self._router is not None:
+            app.router.add_get("/admin/v1/explain", self._get_explain)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         loop = asyncio.get_running_loop()
@@ -123,11 +136,23 @@ class AdminServer:
 
     async def _get_gates(self, request: web.Request) -> web.Response:
         del request
-        return await gates_v1.get_gates(self._gates)
+        return await gates_v1.get_gates(self._store)
 
     async def _put_gate(self, request: web.Request) -> web.Response:
-        answer = await gates_v1.put_gate(request, self._gates, self._accounts)
+        answer = await gates_v1.put_gate(request, self._store, self._accounts)
         log.info("gate set")
+        return answer
+
+    async def _get_explain(self, request: web.Request) -> web.Response:
+        assert self._router is not None
+        return await explain_v1.get_explain(request, self._settings, self._router, self._store)
+
+    async def _get_channels(self, request: web.Request) -> web.Response:
+        return await channels_v1.get_channels(self._store, self._channels)
+
+    async def _put_channel(self, request: web.Request) -> web.Response:
+        answer = await channels_v1.put_channel(request, self._store, self._channels)
+        log.info("a channel's operator state was set")
         return answer
 
 

@@ -20,24 +20,39 @@ the rate: over any second the carrier sees at most 1.1 times what it allows."""
 
 
 class Allowance:
-    """Parts of one channel that this worker may send now; unlimited when the channel has no rate."""
+    """Parts of one channel that this worker may send now; unlimited where no rate is configured or in force."""
 
     def __init__(self, channel: str, rate_per_s: int) -> None:
         self.channel = channel
         self.rate_per_s = rate_per_s
+        self.in_force = float(rate_per_s)
+        """The rate all workers keep to now: below the configured one while the carrier says that it is too much."""
         self._parts = 0
         self._lapses_at = 0.0
         self._next_at = 0.0
+        self._reported = (0, 0)
+        self._unreported = (0, 0)
+
+    @property
+    def limited(self) -> bool:
+        """Whether parts must be drawn: a rate is in force, or the carrier has just said that it was too much."""
+        return self.in_force > 0 or self._unreported[1] > 0
+
+    def heard(self, accepted: int, throttled: int) -> None:
+        """Take in how many parts the carrier has accepted and throttled so far, in all."""
+        self._unreported = (accepted - self._reported[0], throttled - self._reported[1])
+        if self._unreported[1] and self._parts > 0:
+            self._parts = 0  # what was drawn at the old rate is not sent
 
     def parts(self, now: float) -> int:
         """Return how many parts may be sent now."""
-        if not self.rate_per_s:
+        if not self.limited:
             return 1_000_000
         return self._parts if now < self._lapses_at else 0
 
     def spend(self, parts: int) -> None:
         """Count parts as sent. A long message may take more than was drawn; the debt comes off the next draws."""
-        if self.rate_per_s:
+        if self.limited:
             self._parts -= parts
 
     def wait_s(self, now: float) -> float:
@@ -46,14 +61,21 @@ class Allowance:
 
     async def draw(self, store: Store, most: int, now: float) -> None:
         """Draw up to `most` parts for the next few tens of milliseconds, if the last draw is used up."""
-        if not self.rate_per_s or self.parts(now) > 0 or now < self._next_at:
+        if not self.limited or self.parts(now) > 0 or now < self._next_at:
             return
         debt = -self._parts if self._parts < 0 else 0
-        wanted = min(most, max(1, math.ceil(self.rate_per_s * HORIZON_S))) + debt
-        granted, wait_us = await store.draw_parts(self.channel, self.rate_per_s, wanted, burst_ms=BURST_MS)
+        rate = self.in_force or 1.0
+        wanted = min(most, max(1, math.ceil(rate * HORIZON_S))) + debt
+        accepted, throttled = self._unreported
+        self._reported = (self._reported[0] + accepted, self._reported[1] + throttled)
+        self._unreported = (0, 0)
+        granted, wait_us, self.in_force = await store.draw_parts(
+            self.channel, self.rate_per_s, wanted, burst_ms=BURST_MS, accepted=accepted, throttled=throttled
+        )
         drawn_at = time.monotonic()
         self._parts = granted - debt
         # Counted from before the call: the bucket's time, not ours after a delay.
         self._lapses_at = now + LAPSE_S
         # While nothing could be drawn the bucket says when it can; two parts or 5 ms later a draw is worth its call.
-        self._next_at = drawn_at + max(wait_us / 1e6, min(0.005, 2 / self.rate_per_s)) if granted < wanted else drawn_at
+        pause_s = max(wait_us / 1e6, min(0.005, 2 / self.in_force)) if self.in_force and granted < wanted else 0.0
+        self._next_at = drawn_at + pause_s

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from gateway.dispatch.allowance import Allowance
 from gateway.dispatch.flight import Flight, Taken
+from gateway.dispatch.health import HealthKeeper
 from gateway.dispatch.lease import LeaseKeeper
 from gateway.dispatch.settler import Settler
 from gateway.dispatch.sources import SourceTable
@@ -22,7 +23,7 @@ from gateway.metrics import Metrics
 from gateway.model import CATEGORY_LABELS, Category, message_id
 from gateway.settings import Settings
 from gateway.smpp.channel import Channel, Outbound
-from gateway.store.moves import ClaimRequest
+from gateway.store.moves import ClaimRequest, ClaimSource
 from gateway.store.records import Claimed
 from gateway.store.store import Store
 
@@ -48,9 +49,11 @@ class Claimer:
         settler: Settler,
         lease: LeaseKeeper,
         *,
+        health: HealthKeeper,
         available: Callable[[], frozenset[str]],
     ) -> None:
         self._store = store
+        self._health = health
         self._channels = channels
         self._sources = sources
         self._settler = settler
@@ -68,6 +71,10 @@ class Claimer:
         self._turn = 0
         self._tokens = 0
         self._lost_answers: dict[int, str] = {}  # shard → token of a claim whose answer did not come
+
+    def rates(self) -> dict[str, float]:
+        """Return the rate in force by channel: parts a second, 0 for none."""
+        return {channel: allowance.in_force for channel, allowance in self._allowances.items()}
 
     def wake(self) -> None:
         """Something may be there to take, or some capacity is free."""
@@ -150,17 +157,17 @@ class Claimer:
             free, window = channel.free, channel.window
             if not free:
                 continue
+            if not self._health.open_for_all(channel.id):
+                if self._health.may_probe(channel.id, now):
+                    open_channels.append((channel, 1, window))
+                continue
             # A few free slots are passed over once, so that answers gather and a claim is worth its call; not twice,
             # since they may be all there is for a code while the SMSC answers slowly.
             if free >= min(64, max(1, window // 8)) or channel.id in self._passed_before:
                 open_channels.append((channel, free, window))
             else:
                 self._passed_over.add(channel.id)
-        limited = [(c, free) for c, free, _ in open_channels if self._allowances[c.id].rate_per_s]
-        if len(limited) == 1:
-            await self._allowances[limited[0][0].id].draw(self._store, limited[0][1], now)
-        elif limited:
-            await asyncio.gather(*(self._allowances[c.id].draw(self._store, free, now) for c, free in limited))
+        await self._draw(open_channels, now)
         now = time.monotonic()
         requests = []
         for channel, free, window in open_channels:
@@ -169,10 +176,29 @@ class Claimer:
             rest = min(parts, free - reserved)
             if parts > 0:
                 sources = self._sources.of(channel.id, available)
+                if not self._health.open_for_all(channel.id):
+                    sources = self._probe_sources(channel.id, sources, now)
+                    rest = parts = 1
                 if sources:
                     turn = self._turn % len(sources)
                     requests.append(ClaimRequest(channel.id, parts, max(0, rest), sources[turn:] + sources[:turn]))
         return requests
+
+    async def _draw(self, open_channels: list[tuple[Channel, int, int]], now: float) -> None:
+        """Draw from these channels' rates for their free slots, and tell how the carriers took what was sent."""
+        for channel, _, _ in open_channels:
+            self._allowances[channel.id].heard(*self._settler.tally(channel.id))
+        limited = [(c, free) for c, free, _ in open_channels if self._allowances[c.id].limited]
+        if len(limited) == 1:
+            await self._allowances[limited[0][0].id].draw(self._store, limited[0][1], now)
+        elif limited:
+            await asyncio.gather(*(self._allowances[c.id].draw(self._store, free, now) for c, free in limited))
+
+    def _probe_sources(self, channel: str, sources: list[ClaimSource], now: float) -> list[ClaimSource]:
+        """Return where a half-open channel takes its one message from: its own queues, codes only as a last resort."""
+        codes = self._health.codes_may_probe(channel, now)
+        own = [s for s in sources if s.min_wait_ms == (0, 0, 0)]
+        return own if codes else [ClaimSource(s.route, s.rank, (-1, 0, 0)) for s in own]
 
     async def _claim(self, shard: int, requests: list[ClaimRequest]) -> bool:
         """Claim on one shard and submit what comes; returns whether more may be waiting there."""
@@ -209,6 +235,8 @@ class Claimer:
                 unsent.append(flight)
         for place, parts in enumerate(taken):
             self._allowances[requests[place].channel].spend(parts)
+            if parts and not self._health.open_for_all(requests[place].channel):
+                self._health.probed(requests[place].channel, arrived)
         if unsent:
             await self._settler.release(shard, unsent)
             await asyncio.sleep(_PAUSE_S)
@@ -260,4 +288,5 @@ def outbound(message: Claimed, now_ms: float) -> Outbound:
         message.reference,
         (message.expires_at_ms - now_ms) / 1000,
         message.accepted,
+        message.category,
     )

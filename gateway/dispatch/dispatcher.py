@@ -14,7 +14,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 from gateway.dispatch.claimer import Claimer
+from gateway.dispatch.health import HealthKeeper
 from gateway.dispatch.lease import LeaseKeeper
+from gateway.dispatch.outcome import Outcome, Row
 from gateway.dispatch.rerouter import Rerouter
 from gateway.dispatch.settler import Settler, SubmitKey
 from gateway.dispatch.sources import SourceTable
@@ -31,6 +33,10 @@ from gateway.store.store import Store
 logger = logging.getLogger(__name__)
 
 _COMPARE_S = 10.0
+_FAULT_FIRST_S, _FAULT_MOST_S = 5.0, 60.0
+_AUTH_FIRST_S, _AUTH_MOST_S = 60.0, 900.0
+"""How long a channel stays closed after a fault of its own; after one that may lock the account."""
+_WARN_EVERY_S = 60.0
 
 
 class Dispatcher:
@@ -60,7 +66,28 @@ class Dispatcher:
         self._metrics = metrics
         self._on_lost = on_lost
         table = RouteTable(settings.routes, settings.channels)
-        self._settler = Settler(settings, store, metrics, table, submit_key=submit_key, on_parked=on_parked)
+        self._settler = Settler(
+            settings,
+            store,
+            metrics,
+            table,
+            submit_key=submit_key,
+            on_parked=on_parked,
+            available=self._available,
+            on_fault=self._fault,
+        )
+        self._health = HealthKeeper(
+            store,
+            metrics,
+            [c.id for c in settings.channels],
+            answers=self._settler.answers,
+            faults=lambda: self._settler.connection_faults,
+            row_of=self._settler.row_of,
+            on_change=self._health_changed,
+        )
+        self._closed_until: dict[str, float] = {}  # channels that told us of their own fault
+        self._fault_waits: dict[str, float] = {}
+        self._warned: dict[tuple[str, int], float] = {}
         self._lease = LeaseKeeper(
             store,
             channels_up=lambda: [c.id for c in self.channels.values() if c.up],
@@ -89,6 +116,7 @@ class Dispatcher:
             SourceTable(table, settings.categories),
             self._settler,
             self._lease,
+            health=self._health,
             available=self._available,
         )
         rerouter = Rerouter(store, table, router) if router is not None else None
@@ -115,6 +143,7 @@ class Dispatcher:
             asyncio.create_task(self._timers.run(), name="timers"),
             asyncio.create_task(self._store.listen(self._claimer.wake), name="wake"),
             asyncio.create_task(self._gauges(), name="gauges"),
+            asyncio.create_task(self._health.run(), name="health"),
         ]
         self._claiming = asyncio.create_task(self._claimer.run(), name="claim")
 
@@ -192,6 +221,30 @@ class Dispatcher:
             )
         cell.n += n
 
+    def _health_changed(self) -> None:
+        """A breaker moved or an operator spoke: who takes what is decided anew."""
+        self._claimer.wake()
+        self._lease.beat_soon()
+
+    def _fault(self, channel: str, row: Row, status: int) -> None:
+        """A channel answered with its own fault (it is closed for a while and bound anew) or with one of ours."""
+        self._metrics.counter("channel_alarms_total", channel=channel, outcome=row.outcome.value).n += 1
+        now = time.monotonic()
+        if now - self._warned.get((channel, status), -_WARN_EVERY_S) >= _WARN_EVERY_S:
+            if len(self._warned) > 1000:
+                self._warned.clear()
+            self._warned[channel, status] = now
+            logger.error("channel %s answers 0x%08X (%s): an operator must look", channel, status, row.outcome.value)
+        if row.outcome is not Outcome.CHANNEL or now < self._closed_until.get(channel, 0.0):
+            return
+        first, most = (_AUTH_FIRST_S, _AUTH_MOST_S) if row.auth else (_FAULT_FIRST_S, _FAULT_MOST_S)
+        calm = now - self._closed_until.get(channel, -most) > most
+        wait_s = first if calm else min(most, max(first, self._fault_waits.get(channel, first) * 2))
+        self._fault_waits[channel], self._closed_until[channel] = wait_s, now + wait_s
+        for slot in list(self.channels[channel].slots):
+            self._close_slot(self.channels[channel], slot)
+        self._channel_changed(channel)
+
     def _count_reaped(self, incarnation: str, taken: dict[str, int]) -> None:
         self._metrics.counter("dispatch_errors_total", where="reaped").n += 1
         self._claimer.wake()
@@ -202,13 +255,14 @@ class Dispatcher:
         for name, lease in self._lease.leases.items():
             if name != self._store.incarnation:
                 up |= lease.channels
-        return frozenset(up)
+        return frozenset(c for c in up if self._health.open_for_all(c))
 
     # --- periodic work
 
     async def _each_beat(self) -> None:
         if not self._draining:
             await self._share_slots()
+            await self._free_pinned()
             now = time.monotonic()
             if now - self._compared_at >= _COMPARE_S:
                 self._compared_at = now
@@ -220,6 +274,10 @@ class Dispatcher:
         for channel in self.channels.values():
             binds = channel.settings.binds
             wanted = math.ceil(binds / workers)
+            if time.monotonic() < self._closed_until.get(channel.id, 0.0):
+                continue  # bound anew when its time is over
+            if self._health.of(channel.id).operator == "drain" and not channel.in_flight:
+                wanted = 0
             for slot in sorted(channel.slots)[wanted:]:
                 self._close_slot(channel, slot)
             # A slot stays ours until its session has ended, which may take as long as the answers do.
@@ -228,6 +286,14 @@ class Dispatcher:
                 if slot not in held:  # our hold on it lapsed: somebody else may be bound there
                     self._close_slot(channel, slot, abort=True)
             channel.set_slots(held)
+
+    async def _free_pinned(self) -> None:
+        """Let others take what was meant for a channel alone that cannot take it now."""
+        available = self._available()
+        for channel in self.channels:
+            if channel not in available:
+                for shard in range(self._store.shards):
+                    await self._store.unpin(shard, channel)
 
     def _close_slot(self, channel: Channel, slot: int, *, abort: bool = False) -> None:
         task = asyncio.create_task(channel.close_slot(slot, abort=abort), name=f"close-{channel.id}-{slot}")
@@ -251,3 +317,5 @@ class Dispatcher:
             await asyncio.sleep(1.0)
             for channel in self.channels.values():
                 channel.update_gauges()
+            for name, rate in self._claimer.rates().items():
+                self._metrics.gauge("channel_tps_limit", channel=name).n = rate

@@ -15,8 +15,10 @@ _SEVERITY = {
     Outcome.SLOW: 1,
     Outcome.SAME: 2,
     Outcome.NEXT: 3,
-    Outcome.UNCERTAIN: 4,
-    Outcome.PERMANENT: 5,
+    Outcome.BUG: 4,
+    Outcome.CHANNEL: 5,
+    Outcome.UNCERTAIN: 6,
+    Outcome.PERMANENT: 7,
 }
 
 

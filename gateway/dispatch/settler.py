@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from gateway.dispatch.flight import Flight, Taken
-from gateway.dispatch.outcome import Decision, Outcome, Situation, classify, decide
+from gateway.dispatch.outcome import OVERRIDES, Choice, Decision, Outcome, Row, Situation, classify, decide
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Cell, Hist, Metrics
 from gateway.model import CATEGORY_LABELS, Category, message_id
@@ -34,6 +35,8 @@ _KNOWN_CELLS = 4096
 _STATE_OF_VERB = {"s": "submitted", "F": "failed", "u": "uncertain", "U": "uncertain"}
 
 SubmitKey = Callable[[str, str], str]
+OnFault = Callable[[str, Row, int], None]
+"""A channel answered with its own fault, or ours: channel, row, status."""
 OnParked = Callable[[list[bytes]], Awaitable[None]]
 
 
@@ -58,6 +61,8 @@ class Settler:
         *,
         submit_key: SubmitKey,
         on_parked: OnParked,
+        available: Callable[[], frozenset[str]],
+        on_fault: OnFault,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -65,6 +70,14 @@ class Settler:
         self._table = table
         self._submit_key = submit_key
         self._on_parked = on_parked
+        self._available = available
+        self._on_fault = on_fault
+        self._overrides = {
+            c.id: {code: OVERRIDES[word] for code, word in c.outcomes} for c in settings.channels if c.outcomes
+        }
+        self._throttled: dict[str, int] = {c.id: 0 for c in settings.channels}
+        self.connection_faults: dict[str, int] = {c.id: 0 for c in settings.channels}
+        """Answers that did not come, by channel: time-outs and lost sessions so far."""
         self._formats = {c.id: c.id_format for c in settings.channels}
         self._rules = [settings.categories[c] for c in Category]
         self._sent = [Decision("s", r.dlr_wait_s * 1000) for r in self._rules]
@@ -166,16 +179,38 @@ class Settler:
                     if flight.late:
                         self._finish(flight)
                 return
-            flight.note(classify(status), status)
+            flight.note(self._refused(flight.channel, status) if status else Outcome.SENT, status)
         elif kind == UNSENT:
             flight.unsent += 1
             flight.note(Outcome.SLOW, None)
         else:
             flight.note(Outcome.UNCERTAIN, None)
             flight.cause = kind
+            self.connection_faults[flight.channel] += 1
         flight.pending -= 1
         if flight.pending <= 0:
             self._finish(flight)
+
+    def _refused(self, channel: str, status: int) -> Outcome:
+        row = self.row_of(channel, status)
+        if row.alarm:
+            self._on_fault(channel, row, status)
+        if row.outcome is Outcome.SLOW:
+            self._throttled[channel] += 1
+        return row.outcome
+
+    def row_of(self, channel: str, status: int) -> Row:
+        """Return what a status means on a channel."""
+        return classify(status, self._overrides.get(channel))
+
+    def tally(self, channel: str) -> tuple[int, int]:
+        """Return how many parts a channel has accepted and throttled so far."""
+        accepted = self._submits.get((channel, 0))
+        return (int(accepted.n) if accepted is not None else 0, self._throttled[channel])
+
+    def answers(self) -> dict[tuple[str, int], int]:
+        """Return how often each channel has answered with each status so far."""
+        return {key: int(cell.n) for key, cell in self._submits.items()}
 
     def _finish(self, flight: Flight) -> None:
         if not flight.done:
@@ -303,7 +338,7 @@ class Settler:
                 f.outcome, f.status = Outcome.SENT, 0
                 decision = self._sent[m.category]
                 log = attempt_log(m.attempt, f.channel, 0, "sent", f.smsc_ids)
-                row = (m.claim, m.attempt, "s", f.channel, decision.delay_ms, f.accepted, 0, "", "", log)
+                row = (m.claim, m.attempt, "s", f.channel, decision.delay_ms, f.accepted, 0, "", "", "", log)
             else:
                 decision = self._decide(f)
                 row = self._settlement(f, decision).row()
@@ -333,6 +368,17 @@ class Settler:
         if f.complete:
             f.outcome, f.status = Outcome.SENT, 0
         route = self._table.get(m.route)
+        row = self.row_of(f.channel, f.status) if f.status is not None else Row(f.outcome)
+        refusals: dict[str, int] = {}
+        choices: tuple[Choice, ...] = ()
+        if route is not None and f.outcome not in (Outcome.SENT, Outcome.UNCERTAIN, Outcome.PERMANENT):
+            refusals = m.refusals
+            available = self._available()
+            choices = tuple(
+                Choice(c.id, c.rank, refusals.get(c.id, 0), len(route.at_rank(c.rank)) > 1)
+                for c in route.channels
+                if c.id != f.channel and c.id in available
+            )
         return decide(
             f.outcome,
             self._rules[m.category],
@@ -341,11 +387,14 @@ class Settler:
                 m.attempt,
                 m.slow,
                 m.rank,
-                route.next_rank(m.rank) if route else None,
                 f.status,
+                row,
                 m.parts,
                 f.all_accepted,
                 random.random(),
+                sum(n for channel, n in refusals.items() if channel != f.channel),
+                choices,
+                time.time() * 1000 - m.due_at_ms,
             ),
         )
 
@@ -356,7 +405,7 @@ class Settler:
         log = attempt_log(m.attempt, f.channel, f.status, f.outcome.value, f.smsc_ids)
         return Settlement(
             m.claim, m.attempt, decision.verb, f.channel, decision.delay_ms, f.accepted, decision.rank,
-            decision.reason, code, log,
+            decision.reason, code, decision.target, log,
         )  # fmt: skip
 
     def _account(self, f: Flight, decision: Decision, answer: str) -> None:
@@ -364,7 +413,7 @@ class Settler:
         if answer == "0":
             self._metrics.counter("late_results_total", channel=f.channel).n += 1
             return
-        if decision.verb == "n":
+        if decision.verb in "nN":
             self._metrics.counter(
                 "failovers_total",
                 **{"route": m.route, "from": f.channel, "to": str(decision.rank), "cause": f.outcome.value},

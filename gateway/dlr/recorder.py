@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from gateway.dlr.ported import Teacher
 from gateway.dlr.receipt import IdLearner, Receipt, parse, receipt_keys, submit_key
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Cell, Metrics
-from gateway.model import STATE_LABELS
+from gateway.model import STATE_LABELS, State
+from gateway.routing.ported_codes import PortedCode
 from gateway.settings import Settings
 from gateway.smpp.channel import Channel, Inbound
 from gateway.store.moves import ParkedReceipt, ReceiptRow, spellings
@@ -50,13 +52,17 @@ class _Item:
     keys: tuple[str, ...] = ()
     forged: bool = False
     """Its id is known, as that of a message to another number."""
+    ported: PortedCode | None = None
+    """What it says about portability, once it has been applied."""
 
 
 class Recorder:
     """The receipt processor of one dispatch worker."""
 
-    def __init__(self, settings: Settings, store: Store, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, store: Store, metrics: Metrics, teacher: Teacher | None = None) -> None:
+        """`teacher`, where given, hears of receipts that say "ported"."""
         self._store = store
+        self._teacher = teacher
         self._metrics = metrics
         self._formats = {c.id: c.id_format for c in settings.channels}
         self._learners = {c.id: IdLearner() for c in settings.channels if c.id_format == "auto"}
@@ -170,6 +176,11 @@ class Recorder:
         rest = self._note(items, await self._store.apply_receipts(rows))
         if rest:
             await self._apply_rest(rest)
+        if self._teacher is not None:
+            # Before the acknowledgement: what the store does not take now is taught when the receipt comes again.
+            lessons = [(_row(item), item.ported) for item in items if item.ported is not None]
+            if lessons:
+                await self._teacher.teach(lessons)
 
     def _note(self, items: list[_Item], answers: list[tuple[str, int]]) -> list[_Item]:
         """Count what came of receipts and learn from it; returns those whose message was not found."""
@@ -181,6 +192,8 @@ class Recorder:
                 rest.append(item)
                 continue
             self._account(channel, item.receipt.state, answer)
+            if self._teacher is not None:
+                item.ported = self._teacher.meaning(item.receipt)
             if answer in "fp" and which >= 0:
                 learner = self._learners.get(channel)
                 if learner is None or (learner.learned and len(item.keys) == 1):
@@ -253,10 +266,17 @@ class Recorder:
             items.append(ParkedReceipt(row, payload))
         answers = await self._store.apply_receipts([item.row for item in items])
         done = []
+        lessons = []
         for item, (answer, _) in zip(items, answers, strict=True):
             if answer not in "nq":  # else parked under this spelling by another message's receipt: it stays
                 self._account(item.row[0], item.row[3], answer)
                 done.append(item)
+                if self._teacher is not None and item.row[3] != State.DELIVERED:
+                    ported = self._teacher.of_words(item.row[5], item.row[4])
+                    if ported is not None:
+                        lessons.append((item.row, ported))
+        if lessons and self._teacher is not None:
+            await self._teacher.teach(lessons)
         if done:
             await self._store.unpark(done)
 

@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.errors import ConfigError, ConfigProblem
+from gateway.routing.learned import Learned
 from gateway.routing.msisdn import calling_code
 from gateway.routing.number_segments import NumberSegments, Segment
-from gateway.routing.router import Router
+from gateway.routing.ported_codes import PortedCodes, load_codes
+from gateway.routing.ported_table import PortedTables, ported_folder
+from gateway.routing.router import PORTED, Router
 from gateway.routing.table import RouteTable
 from gateway.settings.values import Settings
 
@@ -74,7 +77,10 @@ def load_all_segments(files: dict[str, Path]) -> dict[str, NumberSegments]:
 
 
 def build_router(settings: Settings) -> Router:
-    """Compile the routes of a configuration and read the number segments it names.
+    """Compile the routes of a configuration, read the number segments it names, map the tables of ported numbers.
+
+    A table of ported numbers that cannot be used is no reason to stop: `router.imported` holds what is wrong with it,
+    and the segments decide.
 
     Raises:
         ConfigError: a number segment table cannot be used, or a route names a carrier that none of them has.
@@ -83,7 +89,20 @@ def build_router(settings: Settings) -> Router:
     problems = _unknown_carriers(settings, tables)
     if problems:
         raise ConfigError(problems)
-    return Router(RouteTable(settings.routes, settings.channels), tables)
+    learned = Learned(settings.ported.learned_ttl_s, settings.ported.learned_most)
+    imported = PortedTables(ported_folder(settings.store.data_dir))
+    return Router(RouteTable(settings.routes, settings.channels), tables, imported, learned)
+
+
+def build_codes(settings: Settings) -> PortedCodes:
+    """Read the receipt codes that say "ported".
+
+    Raises:
+        ConfigError: a line is wrong, or names a carrier that no number segment has.
+    """
+    tables = load_all_segments(settings.number_segments_files)
+    carriers = frozenset(name for table in tables.values() for name in table.carriers)
+    return load_codes(settings.ported_codes_file, carriers)
 
 
 def _unknown_carriers(settings: Settings, tables: dict[str, NumberSegments]) -> list[ConfigProblem]:
@@ -91,7 +110,7 @@ def _unknown_carriers(settings: Settings, tables: dict[str, NumberSegments]) -> 
     for route in settings.routes:
         carrier, country = route.match.carrier, route.match.country
         searched = tables.values() if country is None else [tables[country]] if country in tables else []
-        if carrier is not None and not any(carrier in table.carriers for table in searched):
+        if carrier not in (None, PORTED) and not any(carrier in table.carriers for table in searched):
             key = f"route[{route.id}].match.carrier"
             reason = f"no number segment of {country or 'any country'} belongs to {carrier}"
             problems.append(ConfigProblem("routes.toml", key, reason))

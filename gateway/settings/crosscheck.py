@@ -15,6 +15,7 @@ from gateway.settings.values import ChannelSettings, RouteMatch, RouteSettings, 
 
 _GATEWAY, _CHANNELS, _ROUTES, _ACCOUNTS = "gateway.toml", "channels.toml", "routes.toml", "accounts.toml"
 _URL_SCHEMES = ("redis://", "rediss://", "unix://")
+_LONG_PASSWORD = 64  # smpp.constants.LONG_PASSWORD_OCTETS; settings stand below smpp
 _LATER_SCHEMES = ("redis+sentinel://", "redis+cluster://")
 
 
@@ -87,12 +88,47 @@ def _check_channels(settings: Settings, problems: list[ConfigProblem], warnings:
     used = {ranked.id for route in settings.routes for ranked in route.channels}
     for channel in settings.channels:
         key = f"channel[{channel.id}]"
-        password = channel.password.reveal()
-        if len(password) > 8 or not password.isascii():
-            reason = "at most 8 ASCII characters (SMPP 3.4 §5.2.2)"
-            problems.append(ConfigProblem(_CHANNELS, f"{key}.password", reason))
+        problems += [ConfigProblem(_CHANNELS, f"{key}.{name}", reason) for name, reason in _channel_problems(channel)]
+        warnings += [ConfigProblem(_CHANNELS, f"{key}.{name}", reason) for name, reason in _channel_warnings(channel)]
         if channel.id not in used:
             warnings.append(ConfigProblem(_CHANNELS, key, "no route uses this channel"))
+
+
+def _channel_problems(channel: ChannelSettings) -> list[tuple[str, str]]:
+    """Return (key, reason) where keys of one channel contradict each other or its SMSC's version."""
+    found = []
+    password = channel.password.reveal()
+    if channel.long_password:
+        if len(password) > _LONG_PASSWORD or not password.isascii():
+            found.append(("password", f"at most {_LONG_PASSWORD} ASCII characters, also with long_password"))
+    elif len(password) > 8 or not password.isascii():
+        found.append(("password", "at most 8 ASCII characters (SMPP 3.4 §5.2.2); for more set long_password = true"))
+    if not channel.tls:
+        for name in ("tls_ca", "tls_name", "tls_cert", "tls_key"):
+            if getattr(channel, name):
+                found.append((name, "has no effect without tls = true"))
+    if channel.interface_version < 0x34:
+        # SMPP 3.4 §3.4: a peer of 3.3 knows no optional parameters.
+        if channel.tlvs:
+            found.append(("tlvs", "interface_version 0x33 has no TLVs"))
+        if channel.long != "udh":
+            found.append(("long", f"interface_version 0x33 has no TLVs, which {channel.long} needs"))
+    if channel.packed and (channel.alphabet != "gsm" or channel.long != "udh"):
+        found.append(("packed", 'goes with alphabet = "gsm" and long = "udh" only'))
+    if channel.source_types and (channel.source_ton is not None or channel.source_npi is not None):
+        found.append(("source_types", "source_ton and source_npi win over it; one of the two is meant"))
+    return found
+
+
+def _channel_warnings(channel: ChannelSettings) -> list[tuple[str, str]]:
+    """Return (key, reason) for what is allowed and has a price that may not be seen."""
+    found = []
+    if channel.interface_version < 0x34 and channel.bind == "transceiver":
+        found.append(("bind", "SMPP 3.3 has no transceiver; most such SMSCs want transmitter_receiver"))
+    if channel.long == "payload" and channel.registered_delivery not in (False, "none"):
+        reason = "a text of several parts has one receipt, which settles its first part only: it stays submitted"
+        found.append(("long", reason))
+    return found
 
 
 def _check_routes(settings: Settings, problems: list[ConfigProblem], warnings: list[ConfigProblem]) -> None:

@@ -23,6 +23,7 @@ from gateway.settings import schema
 from gateway.settings.crosscheck import cross_check
 from gateway.settings.packaged import packaged_config_dir
 from gateway.settings.references import Resolver
+from gateway.settings.tls import tls_problems
 from gateway.settings.values import (
     AccountSettings,
     AdminSettings,
@@ -30,6 +31,7 @@ from gateway.settings.values import (
     CategorySettings,
     ChannelSettings,
     DispatchSettings,
+    PortedSettings,
     RankedChannel,
     RouteMatch,
     RouteSettings,
@@ -43,7 +45,9 @@ MAX_FILE_BYTES = 1 << 20
 MAX_TABLE_BYTES = 16 << 20
 MAX_DEPTH = 16
 GATEWAY, CHANNELS, ROUTES, ACCOUNTS = "gateway.toml", "channels.toml", "routes.toml", "accounts.toml"
+PORTED_CODES = "ported_codes.csv"
 FILES = (GATEWAY, CHANNELS, ROUTES, ACCOUNTS)
+TLS_FILES = ("tls_ca", "tls_cert", "tls_key")
 
 _Model = TypeVar("_Model", bound=schema.Section)
 
@@ -72,10 +76,12 @@ class _Loader:
         routes = self._file(ROUTES, schema.RoutesFile)
         accounts = self._file(ACCOUNTS, schema.AccountsFile)
         segments = self._number_segments()
+        ported_codes = self._ported_codes()
         complete = gateway is not None and channels is not None and routes is not None and accounts is not None
         settings = Settings(
             config_dir=self.config_dir,
             number_segments_files=segments,
+            ported_codes_file=ported_codes,
             channels=tuple(self._channel(entry) for entry in channels.channel) if channels else (),
             routes=tuple(_route(entry) for entry in routes.route) if routes else (),
             accounts=tuple(self._account(entry) for entry in accounts.account) if accounts else (),
@@ -87,6 +93,7 @@ class _Loader:
                 api=_api(gateway.api),
                 admin=self._admin(gateway.admin),
                 dispatch=DispatchSettings(workers=gateway.dispatch.workers),
+                ported=PortedSettings(**gateway.ported.model_dump()),
                 categories=_categories(gateway.categories),
             )
         problems, warnings = cross_check(settings) if complete else ([], [])
@@ -147,6 +154,15 @@ class _Loader:
                 self._bytes(path, name, MAX_TABLE_BYTES)
         return found
 
+    def _ported_codes(self) -> Path | None:
+        """Return the table of codes that say "ported": the folder's own, else the shipped one."""
+        for folder in (self.config_dir, packaged_config_dir()):
+            path = folder / PORTED_CODES
+            if path.is_file():
+                self._bytes(path, PORTED_CODES)
+                return path
+        return None
+
     def _store(self, raw: schema.StoreSection) -> StoreSettings:
         return StoreSettings(
             url=self.resolver.interpolate(GATEWAY, "store.url", raw.url) or "",
@@ -166,9 +182,22 @@ class _Loader:
         return AdminSettings(host=raw.listen[0], port=raw.listen[1], token=Secret(token) if token else None)
 
     def _channel(self, raw: schema.ChannelEntry) -> ChannelSettings:
-        fields = raw.model_dump(exclude={"password", "categories"})
+        fields = raw.model_dump(exclude={*TLS_FILES, "password", "categories"})
+        fields |= self._tls_files(raw)
         password = self.resolver.secret(CHANNELS, f"channel[{raw.id}].password", raw.password)
         return ChannelSettings(**fields, password=Secret(password or ""), categories=frozenset(raw.categories))
+
+    def _tls_files(self, raw: schema.ChannelEntry) -> dict[str, Path | None]:
+        """Return the paths of a channel's certificate files, after noting what cannot be used."""
+        named = {name: getattr(raw, name) for name in TLS_FILES}
+        paths = {name: self.config_dir / path if path else None for name, path in named.items()}
+        for name, reason in tls_problems(*paths.values()):
+            self._refuse(CHANNELS, f"channel[{raw.id}].{name}", reason)
+        key = paths["tls_key"]
+        if key is not None and key.is_file() and key.stat().st_mode & 0o007:
+            reason = "the key's file is open to every user; chmod 600 it"
+            self.resolver.warnings.append(ConfigProblem(CHANNELS, f"channel[{raw.id}].tls_key", reason))
+        return paths
 
     def _account(self, raw: schema.AccountEntry) -> AccountSettings:
         webhook = None

@@ -23,6 +23,9 @@ _KEY_HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _LIMIT = re.compile(r"([1-9][0-9]{0,4})/([1-9][0-9]{0,7})(s|m|h|d)")
 _HOURS = re.compile(r"([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})")
 _SENDER = re.compile(r"[0-9]{1,20}|[A-Za-z0-9 &._-]{1,11}")
+_TAG = re.compile(r"0x[0-9A-Fa-f]{4}")
+_OWN_TAGS = {0x020C, 0x020E, 0x020F, 0x0424}  # sar_msg_ref_num, sar_total_segments, sar_segment_seqnum, message_payload
+_TLVS_MOST, _TLV_OCTETS_MOST, _SOURCES_MOST = 32, 255, 1000
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 MAX_WINDOW_S = 7 * 86_400
 """Longest window of a per-number limit: the store keeps the counters of a number for eight days at least."""
@@ -131,6 +134,120 @@ def _printable_ascii(limit: int, section: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _interface_version(value: int) -> int:
+    if value not in (0x33, 0x34, 0x50):
+        raise ValueError("0x33, 0x34 or 0x50 is wanted (SMPP 3.3, 3.4, 5.0)")
+    return value
+
+
+_OUTCOMES = ("slow", "same", "next", "permanent", "channel", "bug")
+
+
+def _outcomes(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError('a table is wanted, as in { "0x45" = "permanent" }')
+    found: dict[int, str] = {}
+    for code, word in value.items():
+        match = re.fullmatch(r"0[xX]([0-9A-Fa-f]{1,8})", code)
+        if match is None or int(match[1], 16) == 0:
+            raise ValueError(f"a command_status is written 0x1 to 0xFFFFFFFF, not {code[:20]!r}")
+        if word not in _OUTCOMES:
+            raise ValueError(f"{code}: one of {', '.join(_OUTCOMES)} is wanted")
+        found[int(match[1], 16)] = word
+    return tuple(sorted(found.items()))
+
+
+def _registered_delivery(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "final" if value else "none"
+    if value not in ("final", "failure", "none"):
+        raise ValueError('"final", "failure" or "none" is wanted (true means final, false none)')
+    return value
+
+
+def _octet(value: Any, most: int, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise ValueError(f"{what} must be a whole number from 0 to {most}")
+    return value
+
+
+def _pairs(value: Any, keys: tuple[str, ...], example: str) -> dict[str, Any]:
+    """Return a table all of whose keys are among `keys`."""
+    if not isinstance(value, dict) or not set(value) <= set(keys):
+        raise ValueError(f"a table with keys of {', '.join(keys)} is wanted, as in {example}")
+    return value
+
+
+def _priority(value: Any) -> Any:
+    """Return the priority_flag of the three categories from one number or a table."""
+    if isinstance(value, dict):
+        given = _pairs(value, tuple(CATEGORY_BY_LABEL), "{ verification = 3, marketing = 0 }")
+        return tuple(_octet(given.get(category.label, 0), 3, category.label) for category in Category)
+    return (_octet(value, 3, "priority_flag (SMPP 3.4 §5.2.14)"),) * 3
+
+
+def _tlvs(value: Any) -> Any:
+    """Return (tag, octets) from { "0x1400" = "text or 0xHEX" }. What is wrong is named by its tag, not by its value."""
+    if not isinstance(value, dict) or len(value) > _TLVS_MOST:
+        raise ValueError(f'a table of at most {_TLVS_MOST} tags is wanted, as in {{ "0x1400" = "text or 0xHEX" }}')
+    tlvs: dict[int, bytes] = {}
+    for name, text in value.items():
+        if not _TAG.fullmatch(name):
+            raise ValueError('a tag is written as "0x1400": 0x and four hex digits')
+        tag = int(name, 16)
+        if tag in _OWN_TAGS:
+            raise ValueError(f"{name} is set by the gateway itself (see `long`)")
+        if tag in tlvs:
+            raise ValueError(f"{name} stands twice")
+        tlvs[tag] = _tlv_octets(name, text)
+    return tuple(tlvs.items())
+
+
+def _tlv_octets(name: str, text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise ValueError(f'{name}: text in quotes is wanted; a number goes as hex octets, as in "0x0001"')
+    if text.startswith("0x"):
+        try:
+            octets = bytes.fromhex(text[2:])
+        except ValueError:
+            raise ValueError(f"{name}: not an even number of hex digits after 0x") from None
+    else:
+        if not text.isascii() or not text.isprintable():
+            raise ValueError(f"{name}: printable ASCII characters only; other octets as 0xHEX")
+        octets = text.encode()
+    if len(octets) > _TLV_OCTETS_MOST:
+        raise ValueError(f"{name}: more than {_TLV_OCTETS_MOST} octets")
+    return octets
+
+
+def _data_coding(value: Any) -> Any:
+    given = _pairs(value, ("gsm7", "ucs2", "latin1"), "{ gsm7 = 0, ucs2 = 8, latin1 = 3 }")
+    return tuple((encoding, _octet(number, 255, encoding)) for encoding, number in given.items())
+
+
+def _source(value: Any) -> Any:
+    """Return (sender, what is sent in its place); a sender is any that an account may have, or "*" for all others."""
+    if not isinstance(value, dict) or len(value) > _SOURCES_MOST:
+        raise ValueError(f'a table of at most {_SOURCES_MOST} senders is wanted, as in {{ "Acme" = "1069", "*" = "" }}')
+    for sender, instead in value.items():
+        if sender != "*" and not _SENDER.fullmatch(sender):
+            raise ValueError('a key is a sender id, or "*" for all others')
+        if not isinstance(instead, str) or (instead and not _SENDER.fullmatch(instead)):
+            raise ValueError("a value is up to 20 digits, up to 11 letters, digits and spaces, or empty")
+    return tuple(value.items())
+
+
+def _source_types(value: Any) -> Any:
+    kinds = ("alphanumeric", "short", "access", "international")
+    given = _pairs(value, kinds, "{ alphanumeric = [5, 0], short = [3, 0] }")
+    result = []
+    for kind, plan in given.items():
+        if not isinstance(plan, list) or len(plan) != 2:
+            raise ValueError(f"{kind}: [TON, NPI] is wanted, as in [5, 0]")
+        result.append((kind, (_octet(plan[0], 6, f"{kind}: TON"), _octet(plan[1], 18, f"{kind}: NPI"))))
+    return tuple(result)
+
+
 Name = Annotated[str, AfterValidator(_name)]
 Host = Annotated[str, AfterValidator(_host)]
 Listen = Annotated[tuple[str, int], BeforeValidator(_listen)]
@@ -175,6 +292,11 @@ class DispatchSection(Section):
     workers: Workers = 1
 
 
+class PortedSection(Section):
+    learned_ttl_s: Annotated[float, Field(ge=0, le=3660 * 86_400)] = 7_776_000.0
+    learned_most: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+
+
 class CategorySection(Section):
     """Every key may be left out; a missing one has its category's default (`values.default_categories`)."""
 
@@ -208,6 +330,7 @@ class GatewayFile(Section):
     api: ApiSection = ApiSection()
     admin: AdminSection = AdminSection()
     dispatch: DispatchSection = DispatchSection()
+    ported: PortedSection = PortedSection()
     categories: CategoriesSection = CategoriesSection()
 
 
@@ -231,7 +354,25 @@ class ChannelEntry(Section):
     source_npi: Annotated[int, Field(ge=0, le=18)] | None = None
     id_format: Literal["auto", "text", "resp_hex_dlr_dec", "resp_dec_hex"] = "auto"
     reference_bits: Literal[8, 16] = 8
-    registered_delivery: bool = True
+    registered_delivery: Annotated[str, BeforeValidator(_registered_delivery)] = "final"
+    outcomes: Annotated[tuple[tuple[int, str], ...], BeforeValidator(_outcomes)] = ()
+    tls: bool = False
+    tls_ca: str = ""
+    tls_name: Annotated[str, AfterValidator(lambda value: _host(value) if value else "")] = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    interface_version: Annotated[int, AfterValidator(_interface_version)] = 0x34
+    long_password: bool = False
+    service_type: Annotated[str, _printable_ascii(5, "5.2.11")] = ""
+    protocol_id: Annotated[int, Field(ge=0, le=255)] = 0
+    priority: Annotated[tuple[int, int, int], BeforeValidator(_priority)] = (0, 0, 0)
+    validity: Literal["relative", "none"] = "relative"
+    tlvs: Annotated[tuple[tuple[int, bytes], ...], BeforeValidator(_tlvs)] = ()
+    long: Literal["udh", "sar", "payload"] = "udh"
+    packed: bool = False
+    data_coding: Annotated[tuple[tuple[str, int], ...], BeforeValidator(_data_coding)] = ()
+    source: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_source)] = ()
+    source_types: Annotated[tuple[tuple[str, tuple[int, int]], ...], BeforeValidator(_source_types)] = ()
     categories: Annotated[list[CategoryLabel], Field(min_length=1)] = list(Category)
 
 

@@ -58,6 +58,14 @@ class DispatchSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PortedSettings:
+    """What receipts teach about ported numbers."""
+
+    learned_ttl_s: float = 7_776_000.0  # 90 days; 0: nothing is learned and nothing learned is used
+    learned_most: int = 100_000  # numbers a worker keeps in memory, the latest learned
+
+
+@dataclass(frozen=True, slots=True)
 class CategorySettings:
     """The rules of one category. A number of 0 means: switched off, except where a field says otherwise."""
 
@@ -120,8 +128,26 @@ class ChannelSettings:
     source_npi: int | None = None
     id_format: str = "auto"  # auto | text | resp_hex_dlr_dec | resp_dec_hex
     reference_bits: int = 8  # of the concatenation reference: 8 | 16
-    registered_delivery: bool = True
+    registered_delivery: bool | str = "final"  # final | failure | none; true is final, false none
     categories: frozenset[Category] = ALL_CATEGORIES  # what the carrier's contract admits on this channel
+    outcomes: tuple[tuple[int, str], ...] = ()  # command_status → slow | same | next | permanent | channel | bug
+    tls: bool = False
+    tls_ca: Path | None = None  # None: the system's authorities
+    tls_name: str = ""  # whose certificate it must be; empty: that of `host`
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    interface_version: int = 0x34
+    long_password: bool = False
+    service_type: str = ""
+    protocol_id: int = 0
+    priority: tuple[int, int, int] = (0, 0, 0)  # priority_flag by category
+    validity: str = "relative"  # relative | none
+    tlvs: tuple[tuple[int, bytes], ...] = ()  # (tag, octets) that every submit_sm gets
+    long: str = "udh"  # how a message of several parts travels: udh | sar | payload
+    packed: bool = False  # GSM text packed, eight septets in seven octets
+    data_coding: tuple[tuple[str, int], ...] = ()  # (encoding, data_coding) in place of the usual
+    source: tuple[tuple[str, str], ...] = ()  # (sender id, source_addr in its place); "*": all others
+    source_types: tuple[tuple[str, tuple[int, int]], ...] = ()  # (kind of sender id, (TON, NPI)); see smpp.address
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +209,12 @@ class Settings:
     api: ApiSettings = ApiSettings()
     admin: AdminSettings = AdminSettings()
     dispatch: DispatchSettings = DispatchSettings()
+    ported: PortedSettings = PortedSettings()
     categories: dict[Category, CategorySettings] = field(default_factory=default_categories)
     channels: tuple[ChannelSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
     accounts: tuple[AccountSettings, ...] = ()
     revision: str = ""  # first 12 hex digits of SHA-256 over every file read
     number_segments_files: dict[str, Path] = field(default_factory=dict)  # ISO 3166 country → CSV file
+    ported_codes_file: Path | None = None  # CSV of the receipt codes that say "ported"; None: no code does
     warnings: tuple[ConfigProblem, ...] = ()

@@ -76,6 +76,10 @@ class SimulatorOptions:
     name: str = "smsc"
     system_id: str = "simulator"
     password: str | None = None  # None: any credentials are welcome
+    # TLS: with a certificate and its key (PEM files) the listener speaks nothing else
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""  # clients must show a certificate of this authority
     # binds
     bind_status: int = 0  # any other: every bind is refused with it
     answer_binds: bool = True  # False: takes the connection and never answers the bind
@@ -113,6 +117,7 @@ class SimulatorOptions:
     failed_states: tuple[tuple[str, str], ...] = (("UNDELIV", "001"),)  # (state word, err)
     receipt_text: bool = True
     receipt_tlvs: bool = True
+    receipt_pdu: str = "deliver_sm"  # or data_sm, whose text is in message_payload
     id_format: str = "decimal"
     # the rest
     by_number: bool = True

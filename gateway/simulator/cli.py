@@ -131,7 +131,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add every field of SimulatorOptions as an option: `latency_s` is `--latency-s`, `by_number`
     `--no-by-number`.
     """
-    special = {*NOT_OPTIONS, "error_codes", "id_format", "password"}
+    special = {*NOT_OPTIONS, "error_codes", "id_format", "password", "receipt_pdu"}
     defaults = SimulatorOptions()
     group = parser.add_argument_group("behaviour")
     for option in fields(SimulatorOptions):
@@ -145,6 +145,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             group.add_argument(flag, type=type(default), default=default)
     group.add_argument("--password", help="none: any credentials are welcome")
     group.add_argument("--error-codes", type=_codes, default=defaults.error_codes, help="such as 0x08,0x14")
+    group.add_argument("--receipt-pdu", choices=("deliver_sm", "data_sm"), default=defaults.receipt_pdu)
     group.add_argument("--id-format", choices=ID_FORMATS, default=defaults.id_format)
 
 

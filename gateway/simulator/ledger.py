@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+TAG_SAR_REFERENCE, TAG_SAR_TOTAL, TAG_SAR_PART = 0x020C, 0x020E, 0x020F  # SMPP 3.4 §5.3.2.22 to .24
+TAG_MESSAGE_PAYLOAD = 0x0424  # §5.3.2.32
 UDHI = 0x40  # esm_class bit: a user data header precedes the text (SMPP 3.4 §5.2.12)
 
 
@@ -40,11 +42,25 @@ class Submit:
     status: int | None = None
     smsc_id: str = ""
     answered_at: float = 0.0
+    source_ton: int = 0
+    source_npi: int = 0
+    service_type: str = ""
+    protocol_id: int = 0
+    priority_flag: int = 0
+
+    def octets(self) -> bytes:
+        """Return the text's octets, wherever they came: short_message (header and all), else message_payload."""
+        return self.short_message or (self.tlvs or {}).get(TAG_MESSAGE_PAYLOAD, b"")
 
     def part(self) -> tuple[int, int, int]:
-        """Return (reference, parts, part) from the user data header; (0, 1, 1) when it is a message of one
-        part.
+        """Return (reference, parts, part) from the SAR TLVs or the user data header; (0, 1, 1) when it is a
+        message of one part.
         """
+        tlvs = self.tlvs or {}
+        if TAG_SAR_REFERENCE in tlvs:
+            joined = (TAG_SAR_REFERENCE, TAG_SAR_TOTAL, TAG_SAR_PART)
+            reference, total, number = (int.from_bytes(tlvs.get(tag, b""), "big") for tag in joined)
+            return reference, total, number
         data = self.short_message
         if self.esm_class & UDHI and data and len(data) > data[0]:
             at, end = 1, data[0] + 1
@@ -113,7 +129,7 @@ class Ledger:
                 "source": s.source,
                 "data_coding": s.data_coding,
                 "validity_period": s.validity_period,
-                "short_message": s.short_message.hex(),
+                "short_message": s.octets().hex(),
             }
         for r in self.receipts:
             yield {

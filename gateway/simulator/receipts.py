@@ -1,4 +1,5 @@
-"""How a simulated SMSC writes a delivery receipt: the text of SMPP 3.4 Appendix B and the TLVs of §5.3.2.
+"""How a simulated SMSC writes a delivery receipt: the text of SMPP 3.4 Appendix B and the TLVs of §5.3.2, in a
+deliver_sm or a data_sm.
 
 Owns the deliver_sm that are on their way to an ESME (`Outgoing`) and their octets. Knows nothing of sessions
 and of when a receipt is sent. Stands between `behaviour` (what to report) and `smsc` (which sends it).
@@ -13,8 +14,8 @@ from struct import Struct
 from gateway.simulator.behaviour import ReceiptPlan
 from gateway.simulator.ledger import Receipt
 from gateway.smpp import constants as c
-from gateway.smpp.codec import encode_deliver_sm
-from gateway.smpp.pdu import DeliverSm, SubmitSm
+from gateway.smpp.codec import encode, encode_deliver_sm
+from gateway.smpp.pdu import DataSm, DeliverSm, SubmitSm
 
 MESSAGE_STATES: dict[str, int] = {
     "ENROUTE": 1,
@@ -64,6 +65,8 @@ class OutgoingEncoder:
         self._frames: dict[tuple[object, ...], tuple[bytes, bytes, bytes, int]] = {}
         self.now = 0.0
         """The time that goes into the receipts, monotonic: to be set before a batch is laid out."""
+        self.as_data_sm = False
+        """Whether receipts go as data_sm: their text in message_payload, their answer a data_sm_resp."""
 
     def encode(self, item: Outgoing, sequence_number: int) -> bytes:
         """Return the octets of one deliver_sm.
@@ -74,6 +77,8 @@ class OutgoingEncoder:
         about, plan = item.about, item.plan
         if plan is None or plan.garbage:
             return encode_deliver_sm(self._general(item), sequence_number)
+        if self.as_data_sm:
+            return encode(self._as_data_sm(item, plan), sequence_number)
         done_at = self.now + self._wall_offset_s
         smsc_id = item.smsc_id
         key = (
@@ -94,13 +99,31 @@ class OutgoingEncoder:
                 self._frames.clear()
             frame = self._frames[key] = _frame(about, plan, len(smsc_id), item.submitted_at, done_at)
         front, middle, tail, size = frame
-        recipient = about.destination_addr
-        if plan.wrong_destination:
-            recipient = recipient[:-4] + (b"0000" if recipient[-4:] != b"0000" else b"1111")
+        recipient = _recipient(about, plan)
         header = _HEADER.pack(size + len(recipient), c.DELIVER_SM, 0, sequence_number)
         text_id = smsc_id if plan.text else b""
         tlv_id = smsc_id if plan.tlvs else b""
         return b"".join((header, front, recipient, middle, text_id, tail, tlv_id, _TLV_END[plan.state, plan.tlvs]))
+
+    def _as_data_sm(self, item: Outgoing, plan: ReceiptPlan) -> DataSm:
+        about, smsc_id = item.about, item.smsc_id
+        tlvs: dict[int, bytes] = {}
+        if plan.tlvs:
+            tlvs[TAG_RECEIPTED_MESSAGE_ID] = smsc_id + b"\0"
+            tlvs[TAG_MESSAGE_STATE] = bytes((MESSAGE_STATES[plan.state],))
+        if plan.text:
+            before, after = _text(plan, item.submitted_at, self.now + self._wall_offset_s)
+            tlvs[c.TAG_MESSAGE_PAYLOAD] = before + smsc_id + after
+        return DataSm(
+            source_addr_ton=about.dest_addr_ton,
+            source_addr_npi=about.dest_addr_npi,
+            source_addr=_recipient(about, plan),
+            dest_addr_ton=about.source_addr_ton,
+            dest_addr_npi=about.source_addr_npi,
+            destination_addr=about.source_addr,
+            esm_class=RECEIPT_ESM_CLASS,
+            tlvs=tlvs,
+        )
 
     def _general(self, item: Outgoing) -> DeliverSm:
         about = item.about
@@ -115,6 +138,13 @@ class OutgoingEncoder:
             data_coding=item.data_coding,
             short_message=GARBAGE if item.plan is not None else item.text,
         )
+
+
+def _recipient(about: SubmitSm, plan: ReceiptPlan) -> bytes:
+    recipient = about.destination_addr
+    if plan.wrong_destination:
+        return recipient[:-4] + (b"0000" if recipient[-4:] != b"0000" else b"1111")
+    return recipient
 
 
 # (state, whether TLVs are wanted) → the NUL of receipted_message_id and the whole of message_state

@@ -16,10 +16,11 @@ event loop.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -97,9 +98,17 @@ class Smsc:
 
     # --- life ---
     async def start(self) -> int:
-        """Listen; return the port (`options.port`, or the one the system chose for 0)."""
+        """Listen; return the port (`options.port`, or the one the system chose for 0).
+
+        Raises:
+            OSError: the address cannot be bound, or the TLS files cannot be used (ssl.SSLError is one).
+        """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connected, self.options.host, self.options.port)
+        options = self.options
+        tls: dict[str, Any] = {}
+        if options.tls_cert:
+            tls = {"ssl": _server_tls(options), "ssl_shutdown_timeout": 1.0}
+        self._server = await loop.create_server(self._connected, options.host, options.port, **tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self.port
 
@@ -221,6 +230,8 @@ class Smsc:
         self.counters.binds += 1
         self.counters.sessions += 1
         link.system_id = pdu.system_id
+        link.system_type = pdu.system_type
+        link.interface_version = pdu.interface_version
         link.mailbox = self._mailbox(pdu.system_id)
         if request.bind_type != "transmitter":
             link.mailbox.join(link)
@@ -301,13 +312,17 @@ class Smsc:
             plan = self.on_submit(link, pdu)
             if plan is not None:
                 return plan
-        # registered_delivery bits 1-0: 01 always, 10 only on failure (SMPP 3.4 §5.2.17); the latter is
-        # taken as "none", since what fails here is decided by the plan.
-        wants_receipt = self.options.receipts and pdu.registered_delivery & 0x03 == 1
+        # registered_delivery bits 1-0: 01 always, 10 only on failure (SMPP 3.4 §5.2.17)
+        registered = pdu.registered_delivery & 0x03
+        wants_receipt = self.options.receipts and registered in (1, 2)
         destination = pdu.destination_addr.decode("latin-1")
-        return self._behaviour.decide(
+        plan = self._behaviour.decide(
             destination, nth=link.submits, unanswered=link.unanswered, wants_receipt=wants_receipt, now=now
         )
+        if registered == 2 and plan.receipts:
+            failures = tuple(r for r in plan.receipts if r.state not in ("DELIVRD", "ENROUTE", "ACCEPTD"))
+            plan = replace(plan, receipts=failures)
+        return plan
 
     def _ledger_row(self, link: Link, pdu: SubmitSm, now: float) -> Submit:
         row = Submit(
@@ -324,6 +339,11 @@ class Smsc:
             registered_delivery=pdu.registered_delivery,
             validity_period=pdu.validity_period.decode("latin-1"),
             tlvs=pdu.tlvs,
+            source_ton=pdu.source_addr_ton,
+            source_npi=pdu.source_addr_npi,
+            service_type=pdu.service_type.decode("latin-1"),
+            protocol_id=pdu.protocol_id,
+            priority_flag=pdu.priority_flag,
         )
         self.ledger.submits.append(row)
         return row
@@ -375,7 +395,7 @@ class Smsc:
                 # Counted from the answer, so that a receipt planned "at once" still follows it.
                 self._later(now + plan.delay_s + receipt.delay_s + 0.001, partial(mailbox.put, [item]))
         if plan.reply is not None:
-            text = plan.reply.encode("ascii") or pdu.short_message
+            text = plan.reply.encode("ascii") or pdu.short_message or (pdu.tlvs or {}).get(c.TAG_MESSAGE_PAYLOAD, b"")
             reply = Outgoing(pdu, b"", None, wall, text, 0 if plan.reply else pdu.data_coding)
             self._later(now + self.options.receipt_delay_s + 0.1, partial(mailbox.put, [reply]))
 
@@ -440,6 +460,14 @@ class Smsc:
             self._later(time.monotonic() + self.options.redeliver_s, partial(mailbox.put, [item]))
 
 
+def _server_tls(options: SimulatorOptions) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=options.tls_client_ca or None)
+    context.load_cert_chain(options.tls_cert, options.tls_key or None)
+    if options.tls_client_ca:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
 class Mailbox:
     """Everything that waits for one ESME (by system_id), and its sessions that receive, taking turns."""
 
@@ -476,6 +504,7 @@ class Mailbox:
         smsc, now = self._smsc, time.monotonic()
         encoder, sent = smsc._encoder, smsc._sent
         encoder.now = now
+        encoder.as_data_sm = smsc.options.receipt_pdu == "data_sm"
         room = [(link, link.free) for link in self._links if link.free]
         while waiting and room:
             for link, _ in room:
@@ -497,6 +526,8 @@ class Link(Connection):
         super().__init__(Role.SMSC, config, self._on_link_events, name=f"{smsc.options.name}#{number}")
         self.number = number
         self.system_id = b""
+        self.system_type = b""
+        self.interface_version = 0
         self.mailbox: Mailbox | None = None
         self.submits = 0
         self.unanswered = 0

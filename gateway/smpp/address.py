@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import TypeAlias
 
 from gateway.errors import EncodeError
 
@@ -26,23 +27,38 @@ MAX_ALPHANUMERIC = 11
 _SHORT_CODE_DIGITS = 8
 _ACCESS_PREFIX = "10"  # China's 106… and 100…; no E.164 number begins so: after +1 comes an area code 2-9
 
+# The four kinds of sender id that have a number plan, as `source_types` of a channel names them.
+KIND_ALPHANUMERIC, KIND_SHORT, KIND_ACCESS, KIND_INTERNATIONAL = "alphanumeric", "short", "access", "international"
+_RULE = {
+    KIND_ALPHANUMERIC: (TON_ALPHANUMERIC, NPI_UNKNOWN),
+    KIND_SHORT: (TON_NETWORK_SPECIFIC, NPI_UNKNOWN),
+    KIND_ACCESS: (TON_UNKNOWN, NPI_UNKNOWN),
+    KIND_INTERNATIONAL: (TON_INTERNATIONAL, NPI_ISDN),
+}
+
+Kinds: TypeAlias = tuple[tuple[str, tuple[int, int]], ...]
+"""Kind of sender id → (TON, NPI), as pairs: what a channel puts in place of the rule."""
+
 _NUMERIC = re.compile(r"\+?[0-9]+").fullmatch
 _ALPHANUMERIC = re.compile(r"[ -~]+").fullmatch
 
 
 @lru_cache(maxsize=4096)
-def source_address(sender: str, ton: int | None = None, npi: int | None = None) -> tuple[int, int, bytes]:
+def source_address(
+    sender: str, ton: int | None = None, npi: int | None = None, kinds: Kinds = ()
+) -> tuple[int, int, bytes]:
     """Return (source_addr_ton, source_addr_npi, source_addr) of a sender id.
 
-    | sender id | TON | NPI |
-    |---|---|---|
-    | empty: the SMSC puts its default | 0 unknown | 0 |
-    | letters, or any printable ASCII that is no number; at most 11 | 5 alphanumeric | 0 |
-    | up to 8 digits: a short code | 3 network specific | 0 |
-    | digits from `10`: an access number such as 106900001 | 0 unknown | 0 |
-    | other digits, with or without `+`: an E.164 number | 1 international | 1 ISDN |
+    | sender id | kind | TON | NPI |
+    |---|---|---|---|
+    | empty: the SMSC puts its default | | 0 unknown | 0 |
+    | letters, or any printable ASCII that is no number; at most 11 | alphanumeric | 5 alphanumeric | 0 |
+    | up to 8 digits: a short code | short | 3 network specific | 0 |
+    | digits from `10`: an access number such as 106900001 | access | 0 unknown | 0 |
+    | other digits, with or without `+`: an E.164 number | international | 1 international | 1 ISDN |
 
-    `ton` and `npi`, where given, are sent as they are: carriers differ more than the rule can know.
+    Carriers differ more than the rule can know: `kinds` replaces it for the kinds it names, and `ton` and `npi`, where
+    given, are sent whatever the sender is.
 
     Raises:
         EncodeError: longer than its kind allows, or not printable ASCII.
@@ -50,12 +66,12 @@ def source_address(sender: str, ton: int | None = None, npi: int | None = None) 
     if not sender:
         chosen = (TON_UNKNOWN, NPI_UNKNOWN)
     elif _NUMERIC(sender):
-        chosen = _number_plan(sender)
+        chosen = _plan(_number_kind(sender), kinds)
         sender = sender.removeprefix("+")
         if len(sender) > MAX_ADDRESS_OCTETS:
             raise EncodeError(f"a sender id of more than {MAX_ADDRESS_OCTETS} digits")
     elif _ALPHANUMERIC(sender):
-        chosen = (TON_ALPHANUMERIC, NPI_UNKNOWN)
+        chosen = _plan(KIND_ALPHANUMERIC, kinds)
         if len(sender) > MAX_ALPHANUMERIC:
             raise EncodeError(f"an alphanumeric sender id of more than {MAX_ALPHANUMERIC} characters")
     else:
@@ -83,11 +99,13 @@ def same_recipient(msisdn: str, address: bytes) -> bool:
     return len(digits) >= 8 and digits[-8:] == msisdn[-8:].encode()
 
 
-def _number_plan(number: str) -> tuple[int, int]:
+def _plan(kind: str, kinds: Kinds) -> tuple[int, int]:
+    return next((plan for name, plan in kinds if name == kind), _RULE[kind])
+
+
+def _number_kind(number: str) -> str:
     if number[0] == "+":
-        return TON_INTERNATIONAL, NPI_ISDN
+        return KIND_INTERNATIONAL
     if len(number) <= _SHORT_CODE_DIGITS:
-        return TON_NETWORK_SPECIFIC, NPI_UNKNOWN
-    if number.startswith(_ACCESS_PREFIX):
-        return TON_UNKNOWN, NPI_UNKNOWN
-    return TON_INTERNATIONAL, NPI_ISDN
+        return KIND_SHORT
+    return KIND_ACCESS if number.startswith(_ACCESS_PREFIX) else KIND_INTERNATIONAL

@@ -10,16 +10,28 @@ import asyncio
 import contextlib
 import logging
 import random
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from gateway.errors import EncodeError, SessionClosed
 from gateway.metrics import Metrics
+from gateway.model import Category
 from gateway.settings import ChannelSettings
+from gateway.settings.tls import client_context
+from gateway.smpp import constants as c
 from gateway.smpp.address import NPI_ISDN, TON_INTERNATIONAL, source_address
-from gateway.smpp.codec import SubmitTemplate, encode_templated, submit_template
+from gateway.smpp.codec import (
+    SubmitTemplate,
+    encode_templated,
+    encode_templated_with,
+    payload_tlv,
+    sar_tlvs,
+    submit_template,
+)
 from gateway.smpp.connection import Connection, connect
 from gateway.smpp.events import (
     BindRefusedEvent,
@@ -33,7 +45,7 @@ from gateway.smpp.events import (
 )
 from gateway.smpp.pdu import SubmitSm
 from gateway.smpp.session import Event, SessionConfig
-from gateway.smpp.text import data_coding, encode_parts
+from gateway.smpp.text import GSM7, data_coding, encode_parts, encode_whole, pack_septets
 from gateway.smpp.window import WindowFull
 
 logger = logging.getLogger(__name__)
@@ -48,6 +60,13 @@ _STARTING_S = 2.0
 _SAME_SESSION_PARTS: Final = 32
 _TEMPLATES: Final = 4096
 _UNBIND_S = 3.0
+_REGISTERED: Final[dict[bool | str, int]] = {  # SMPP 3.4 §5.2.17, bits 1-0
+    "final": c.REGISTERED_DELIVERY_FINAL,
+    "failure": c.REGISTERED_DELIVERY_FAILURE,
+    "none": c.REGISTERED_DELIVERY_NONE,
+    True: c.REGISTERED_DELIVERY_FINAL,
+    False: c.REGISTERED_DELIVERY_NONE,
+}
 
 ANSWERED, TIMED_OUT, LOST, UNSENT = "answered", "timed_out", "lost", "unsent"
 
@@ -63,11 +82,12 @@ class Outbound:
     reference: int
     validity_s: float
     skip: int = 0
+    category: int = Category.NOTIFICATION  # chooses the priority_flag
 
 
 @dataclass(slots=True)
 class Inbound:
-    """A deliver_sm as received; acknowledge it through `Channel.acknowledge` once it is recorded."""
+    """A deliver_sm or data_sm as received; acknowledge it through `Channel.acknowledge` once it is recorded."""
 
     channel: str
     connection: Connection
@@ -128,12 +148,34 @@ class _Link:
             response_timer_s=s.response_timer_s,
             enquire_link_s=s.enquire_link_s,
             session_init_timer_s=s.session_init_timer_s,
+            interface_version=s.interface_version,
+            long_password=s.long_password,
         )
+        try:
+            tls = await _tls_context(s) if s.tls else None
+        except OSError as exc:
+            channel.count_bind("tls_failed")
+            channel.note_failure()
+            logger.warning("channel %s: its TLS files cannot be used: %s", s.id, exc.strerror or type(exc).__name__)
+            return None
         try:
             async with asyncio.timeout(s.session_init_timer_s):
                 connection = await connect(
-                    s.host, s.port, config, self.on_events, name=f"{s.id}/{self.slot}", debug=channel.debug
+                    s.host,
+                    s.port,
+                    config,
+                    self.on_events,
+                    connect_timeout_s=s.session_init_timer_s,
+                    tls=tls,
+                    tls_name=s.tls_name,
+                    name=f"{s.id}/{self.slot}",
+                    debug=channel.debug,
                 )
+        except ssl.SSLError as exc:
+            channel.count_bind("tls_failed")
+            channel.note_failure()
+            logger.warning("channel %s: TLS failed, nothing was sent: %s", s.id, _tls_reason(exc))
+            return None
         except (OSError, TimeoutError) as exc:
             channel.count_bind("unreachable")
             channel.note_failure()
@@ -170,7 +212,7 @@ class _Link:
                         p.sequence_number,
                         p.source_addr,
                         p.destination_addr,
-                        p.short_message,
+                        p.short_message or _payload(p.tlvs),
                         p.tlvs,
                         p.esm_class,
                         p.data_coding,
@@ -237,6 +279,26 @@ class _Link:
                 await task
 
 
+async def _tls_context(s: ChannelSettings) -> ssl.SSLContext:
+    """Return the context of one connection, read anew: certificates are renewed while we run.
+
+    In a thread, because the system's authorities are some hundred certificates to parse.
+    """
+    return await asyncio.to_thread(client_context, s.tls_ca, s.tls_cert, s.tls_key)
+
+
+def _tls_reason(exc: ssl.SSLError) -> str:
+    """Return what OpenSSL found wrong, for the operator: an unknown authority, another name, an old protocol."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"the certificate is not accepted: {exc.verify_message}"
+    return exc.reason or type(exc).__name__
+
+
+def _payload(tlvs: dict[int, bytes] | None) -> bytes:
+    """Return the text of a deliver_sm that has none of its own; data_sm gives it under the usual name already."""
+    return tlvs.get(c.TAG_MESSAGE_PAYLOAD, b"") if tlvs else b""
+
+
 def backoff_s(failures: int, refused: int, jitter: float) -> float:
     """Return how long to wait before the next attempt to bind; `refused` is the status of the last one, if any.
 
@@ -274,7 +336,7 @@ class Channel:
         self.settings = settings
         self.id = settings.id
         self.debug = debug
-        self.on_answer = on_answer
+        self.on_answer = partial(_answer_every_part, on_answer) if settings.long == "payload" else on_answer
         self.on_inbound = on_inbound
         self.on_progress = on_progress
         self.guard = guard
@@ -292,8 +354,15 @@ class Channel:
         self._tps_limit.n = settings.max_tps
         self._started_at = time.monotonic()
         self._failed = False
-        self._registered = 1 if settings.registered_delivery else 0
-        self._templates: dict[tuple[str, str, bool, bytes], SubmitTemplate] = {}
+        self._registered = _REGISTERED[settings.registered_delivery]
+        self._headers = settings.long != "sar"  # the concatenation header is ours to make
+        self._udh = settings.long == "udh"
+        self._packed = settings.packed
+        self._coding = dict(settings.data_coding)
+        self._source = dict(settings.source)
+        self._tlvs = dict(settings.tlvs)
+        self._validity = _validity if settings.validity == "relative" else _no_validity
+        self._templates: dict[tuple[str, str, bool, bytes, int], SubmitTemplate] = {}
         self._picked: Connection | None = None
         self._picked_room = 0
 
@@ -403,13 +472,22 @@ class Channel:
         """
         s = self.settings
         parts = encode_parts(
-            out.text, out.encoding, out.reference, reference_bits=s.reference_bits, alphabet=s.alphabet
+            out.text,
+            out.encoding,
+            out.reference,
+            reference_bits=s.reference_bits,
+            alphabet=s.alphabet,
+            headers=self._headers,
         )
+        if self._packed and out.encoding == GSM7:
+            parts = [pack_septets(part, header=len(parts) > 1) for part in parts]
+        if len(parts) > 1 and not self._udh:
+            return self._submit_with_tlvs(out, parts, context)
         wanted = min(len(parts) - out.skip.bit_count(), s.window)
         connection = self._pick(wanted)
         if connection is None:
             return 0
-        key = (out.sender, out.encoding, len(parts) > 1, _validity(out.validity_s))
+        key = (out.sender, out.encoding, len(parts) > 1, self._validity(out.validity_s), out.category)
         template = self._templates.get(key) or self._make_template(key)
         sent = 0
         for part, octets in enumerate(parts):
@@ -421,6 +499,41 @@ class Channel:
                 if not sent:
                     raise
                 break  # the parts before it are on their way; the caller sees which from the mask
+            sent |= 1 << part
+        return sent
+
+    def _submit_with_tlvs(self, out: Outbound, parts: list[bytes], context: object) -> int:
+        """Submit a message of several parts without our own headers: parts marked by SAR TLVs, or whole in one TLV.
+
+        A message in one submit_sm is answered once, for all its parts; of its rate it takes the parts that it is
+        counted as. Where some parts went before (as parts, under another configuration) the rest follows as parts.
+        """
+        s = self.settings
+        total = len(parts)
+        whole = self._headers and not out.skip  # not sar: payload
+        wanted = 1 if whole else min(total - out.skip.bit_count(), s.window)
+        connection = self._pick(wanted)
+        if connection is None:
+            return 0
+        udh = self._headers and not whole
+        key = (out.sender, out.encoding, udh, self._validity(out.validity_s), out.category)
+        template = self._templates.get(key) or self._make_template(key)
+        if whole:
+            tlv = payload_tlv(encode_whole(out.text, out.encoding, alphabet=s.alphabet))
+            connection.submit((template, out.destination, b"", tlv), (context, -total), encode_templated_with)
+            return (1 << total) - 1
+        marks = [b""] * total if udh else sar_tlvs(out.reference & ((1 << s.reference_bits) - 1), total)
+        sent = 0
+        for part, octets in enumerate(parts):
+            if out.skip >> part & 1:
+                continue
+            try:
+                item = (template, out.destination, octets, marks[part])
+                connection.submit(item, (context, part), encode_templated_with)
+            except (SessionClosed, EncodeError, WindowFull):
+                if not sent:
+                    raise
+                break
             sent |= 1 << part
         return sent
 
@@ -442,21 +555,27 @@ class Channel:
         self._picked_room -= wanted
         return self._picked
 
-    def _make_template(self, key: tuple[str, str, bool, bytes]) -> SubmitTemplate:
-        sender, encoding, long, validity = key
+    def _make_template(self, key: tuple[str, str, bool, bytes, int]) -> SubmitTemplate:
+        sender, encoding, udh, validity, category = key
         s = self.settings
-        source_ton, source_npi, source = source_address(sender, s.source_ton, s.source_npi)
+        sender = self._source.get(sender, self._source.get("*", sender))
+        source_ton, source_npi, source = source_address(sender, s.source_ton, s.source_npi, s.source_types)
+        coding = self._coding.get(encoding)
         template = submit_template(
             SubmitSm(
+                service_type=s.service_type.encode("ascii"),
                 source_addr_ton=source_ton,
                 source_addr_npi=source_npi,
                 source_addr=source,
                 dest_addr_ton=TON_INTERNATIONAL,
                 dest_addr_npi=NPI_ISDN,
-                esm_class=_ESM_UDHI if long else 0,
+                esm_class=_ESM_UDHI if udh else 0,
+                protocol_id=s.protocol_id,
+                priority_flag=s.priority[category],
                 validity_period=validity,
                 registered_delivery=self._registered,
-                data_coding=data_coding(encoding, s.alphabet),
+                data_coding=data_coding(encoding, s.alphabet) if coding is None else coding,
+                tlvs=self._tlvs,
             )
         )
         if len(self._templates) >= _TEMPLATES:
@@ -466,7 +585,7 @@ class Channel:
 
     @staticmethod
     def acknowledge(items: list[Inbound], status: int = 0) -> None:
-        """Answer received deliver_sm PDUs, all with one status; sessions that are gone are passed over."""
+        """Answer received deliver_sm and data_sm PDUs, all with one status; sessions that are gone are passed over."""
         by_connection: dict[int, tuple[Connection, list[int]]] = {}
         for item in items:
             by_connection.setdefault(id(item.connection), (item.connection, []))[1].append(item.sequence_number)
@@ -474,6 +593,22 @@ class Channel:
             if not connection.lost:
                 with contextlib.suppress(SessionClosed):
                     connection.respond_delivers(numbers, status)
+
+
+def _answer_every_part(
+    on_answer: OnAnswer, context: Any, part: int, kind: str, status: int, smsc_id: str, seconds: float, late: bool
+) -> None:
+    """Answer each of the n parts of a message that went as one submit_sm (`part` is -n then); the first has the id."""
+    if part >= 0:
+        on_answer(context, part, kind, status, smsc_id, seconds, late)
+        return
+    for number in range(-part):
+        on_answer(context, number, kind, status, "" if number else smsc_id, seconds, late)
+
+
+def _no_validity(seconds: float) -> bytes:
+    """Return the empty validity_period: the SMSC's own default holds (SMPP 3.4 §5.2.16)."""
+    return b""
 
 
 def _validity(seconds: float) -> bytes:

@@ -12,7 +12,7 @@ the table's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from struct import Struct
@@ -24,6 +24,8 @@ from gateway.smpp import constants as c
 from gateway.smpp.pdu import (
     Bind,
     BindResp,
+    DataSm,
+    DataSmResp,
     DecodedPdu,
     DeliverSm,
     DeliverSmResp,
@@ -87,6 +89,19 @@ _BIND_ROWS: Final[tuple[Row, ...]] = (
     ("address_range", CSTRING, 40),
 )
 _BIND_RESP_ROWS: Final[tuple[Row, ...]] = (("system_id", CSTRING, 15), ("tlvs", TLVS, 0))
+_DATA_ROWS: Final[tuple[Row, ...]] = (
+    ("service_type", CSTRING, 5),
+    ("source_addr_ton", OCTET, 1),
+    ("source_addr_npi", OCTET, 1),
+    ("source_addr", CSTRING, 64),
+    ("dest_addr_ton", OCTET, 1),
+    ("dest_addr_npi", OCTET, 1),
+    ("destination_addr", CSTRING, 64),
+    ("esm_class", OCTET, 1),
+    ("registered_delivery", OCTET, 1),
+    ("data_coding", OCTET, 1),
+    ("tlvs", TLVS, 0),
+)
 _MESSAGE_ID_ROWS: Final[tuple[Row, ...]] = (("message_id", CSTRING, 64),)
 
 LAYOUTS: Final[dict[int, tuple[Callable[..., Any], tuple[Row, ...]]]] = {
@@ -94,6 +109,8 @@ LAYOUTS: Final[dict[int, tuple[Callable[..., Any], tuple[Row, ...]]]] = {
     c.DELIVER_SM: (DeliverSm, _SHORT_MESSAGE_ROWS),
     c.SUBMIT_SM_RESP: (SubmitSmResp, _MESSAGE_ID_ROWS),
     c.DELIVER_SM_RESP: (DeliverSmResp, _MESSAGE_ID_ROWS),
+    c.DATA_SM: (DataSm, _DATA_ROWS),
+    c.DATA_SM_RESP: (DataSmResp, _MESSAGE_ID_ROWS),  # its TLVs tell of failures, and are ignored
     c.BIND_RECEIVER: (partial(Bind, c.BIND_RECEIVER), _BIND_ROWS),
     c.BIND_TRANSMITTER: (partial(Bind, c.BIND_TRANSMITTER), _BIND_ROWS),
     c.BIND_TRANSCEIVER: (partial(Bind, c.BIND_TRANSCEIVER), _BIND_ROWS),
@@ -110,23 +127,30 @@ LAYOUTS: Final[dict[int, tuple[Callable[..., Any], tuple[Row, ...]]]] = {
 _HEADER: Final = Struct(">IIII")
 _RESP_WITH_EMPTY_ID: Final = Struct(">IIIIB")
 _TLV_HEAD: Final = Struct(">HH")
+_SAR: Final = Struct(">HHHHHBHHB")
+_SAR_REF: Final = (c.TAG_SAR_MSG_REF_NUM, 2)
+_SAR_TOTAL: Final = (c.TAG_SAR_TOTAL_SEGMENTS, 1)
+_SAR_PART: Final = (c.TAG_SAR_SEGMENT_SEQNUM, 1)
 _pack_header: Final = _HEADER.pack
 _pack_resp_with_empty_id: Final = _RESP_WITH_EMPTY_ID.pack
 # A global of this module costs half of an attribute of another; these are read for every short message.
 _SUBMIT_SM: Final = c.SUBMIT_SM
 _DELIVER_SM: Final = c.DELIVER_SM
 _SUBMIT_SM_RESP: Final = c.SUBMIT_SM_RESP
+_DATA_SM_RESP: Final = c.DATA_SM_RESP
 _DELIVER_SM_RESP: Final = c.DELIVER_SM_RESP
 _LENGTH: Final = Struct(">I")
 _OCTETS: Final[tuple[bytes, ...]] = tuple(bytes((value,)) for value in range(256))
 _NUL: Final = b"\0"
+_NO_LIMITS: Final[Mapping[str, int]] = {}
 
 
 # ------------------------------------------------------------------------------------------------------------
 # Encoding
 # ------------------------------------------------------------------------------------------------------------
-def encode(pdu: Pdu, sequence_number: int | None = None) -> bytes:
-    """Return the octets of any PDU, by the table. `sequence_number` is the PDU's own unless given.
+def encode(pdu: Pdu, sequence_number: int | None = None, limits: Mapping[str, int] = _NO_LIMITS) -> bytes:
+    """Return the octets of any PDU, by the table. `sequence_number` is the PDU's own unless given; `limits` replaces
+    the most octets of fields by name, for peers that take more than the specification gives them.
 
     Raises:
         EncodeError: a field is too long, out of range, of the wrong type, or holds a NUL where none may be.
@@ -140,6 +164,8 @@ def encode(pdu: Pdu, sequence_number: int | None = None) -> bytes:
             body = b""  # an error response has no body (SMPP 3.4 §4.1.2, §4.4.2)
         else:
             rows = LAYOUTS[pdu.command_id][1]
+            if limits:
+                rows = tuple((name, kind, limits.get(name, most)) for name, kind, most in rows)
             body = b"".join([_encode_field(row, getattr(pdu, row[0])) for row in rows])
         size = c.HEADER_OCTETS + len(body)
         if size > c.MAX_PDU_OCTETS:
@@ -247,16 +273,19 @@ class SubmitTemplate:
     front: bytes
     middle: bytes
     size: int
+    tail: bytes = b""  # the TLVs that every short message gets
 
 
 def submit_template(pdu: SubmitSm) -> SubmitTemplate:
-    """Lay out the fields that many short messages share; TLVs have no place in it.
+    """Lay out the fields and TLVs that many short messages share.
 
     Raises:
         EncodeError: as `encode`.
     """
     try:
-        return SubmitTemplate(*_fixed_parts_of(pdu))
+        front, middle, size = _fixed_parts_of(pdu)
+        tail = _encode_tlvs(pdu.tlvs) if pdu.tlvs else b""
+        return SubmitTemplate(front, middle, size + len(tail), tail)
     except (StructError, TypeError, ValueError, AttributeError) as exc:
         raise EncodeError("a field of SubmitSm has the wrong type or range") from exc
 
@@ -272,7 +301,48 @@ def encode_templated(item: tuple[SubmitTemplate, bytes, bytes], sequence_number:
     if len(destination) > 20 or octets > 254 or _NUL in destination:
         raise EncodeError("destination_addr or short_message is too long, or an address holds a NUL")
     header = _pack_header(template.size + len(destination) + octets, _SUBMIT_SM, 0, sequence_number)
-    return b"".join((header, template.front, destination, template.middle, _OCTETS[octets], message))
+    return b"".join((header, template.front, destination, template.middle, _OCTETS[octets], message, template.tail))
+
+
+def encode_templated_with(item: tuple[SubmitTemplate, bytes, bytes, bytes], sequence_number: int) -> bytes:
+    """Return the octets of a submit_sm from (template, destination_addr, short_message, TLVs of its own): a part
+    marked by `sar_tlvs`, or a whole text in `payload_tlv`.
+
+    Raises:
+        EncodeError: as `encode`.
+    """
+    template, destination, message, tlvs = item
+    octets = len(message)
+    size = template.size + len(destination) + octets + len(tlvs)
+    if len(destination) > 20 or octets > 254 or _NUL in destination or size > c.MAX_PDU_OCTETS:
+        raise EncodeError("destination_addr or the text is too long, or an address holds a NUL")
+    header = _pack_header(size, _SUBMIT_SM, 0, sequence_number)
+    return b"".join(
+        (header, template.front, destination, template.middle, _OCTETS[octets], message, template.tail, tlvs)
+    )
+
+
+def sar_tlvs(reference: int, total: int) -> list[bytes]:
+    """Return for each of `total` parts the three TLVs that join them (SMPP 3.4 §5.3.2.22 to .24).
+
+    Raises:
+        EncodeError: more than 255 parts, or a reference of more than 16 bits.
+    """
+    try:
+        return [_SAR.pack(*_SAR_REF, reference, *_SAR_TOTAL, total, *_SAR_PART, part) for part in range(1, total + 1)]
+    except StructError as exc:
+        raise EncodeError("a reference of more than 16 bits, or more than 255 parts") from exc
+
+
+def payload_tlv(text: bytes) -> bytes:
+    """Return message_payload with a whole text; short_message must be empty then (SMPP 3.4 §4.4.1, note 2).
+
+    Raises:
+        EncodeError: more than a TLV can hold.
+    """
+    if len(text) > 0xFFFF:
+        raise EncodeError("a text of more than 65535 octets")
+    return _TLV_HEAD.pack(c.TAG_MESSAGE_PAYLOAD, len(text)) + text
 
 
 def _remember(key: tuple[Any, ...], pdu: ShortMessagePdu) -> tuple[bytes, bytes, int]:
@@ -330,6 +400,18 @@ def encode_deliver_sm_resps(sequence_numbers: Iterable[int], command_status: int
         return b"".join([pack(17, _DELIVER_SM_RESP, command_status, number, 0) for number in sequence_numbers])
     except StructError as exc:
         raise EncodeError("a field of deliver_sm_resp has the wrong type or range") from exc
+
+
+def encode_data_sm_resp(sequence_number: int, command_status: int = 0) -> bytes:
+    """Return the octets of a data_sm_resp; message_id is one NUL (SMPP 3.4 §4.7.2).
+
+    Raises:
+        EncodeError: a number does not fit its field.
+    """
+    try:
+        return _pack_resp_with_empty_id(17, _DATA_SM_RESP, command_status, sequence_number, 0)
+    except StructError as exc:
+        raise EncodeError("a field of data_sm_resp has the wrong type or range") from exc
 
 
 def encode_header(command_id: int, sequence_number: int, command_status: int = 0) -> bytes:

@@ -169,6 +169,9 @@ class Connection(asyncio.Protocol):
             if timer is not None:
                 timer.cancel()
         self._closed.set()
+        if isinstance(exc, ssl.SSLError):
+            # In TLS 1.3 the SMSC refuses our certificate only after the handshake, so this is where it shows.
+            logger.warning("smpp %s: TLS failed: %s", self.name, exc.reason or type(exc).__name__)
         self._emit(self.session.receive_eof(self.clock()))
 
     def pause_writing(self) -> None:
@@ -262,18 +265,29 @@ async def connect(
     *,
     connect_timeout_s: float = 10.0,
     tls: ssl.SSLContext | None = None,
+    tls_name: str = "",
     name: str = "",
     debug: bool = False,
 ) -> Connection:
-    """Connect as ESME and send the bind; `Bound` or `Closed` comes as an event.
+    """Connect as ESME and send the bind; `Bound` or `Closed` comes as an event. With `tls` the handshake comes first,
+    and the certificate must be that of `tls_name` (empty: of `host`).
 
     Raises:
-        OSError: refused, unknown host, or not connected within `connect_timeout_s` (TimeoutError).
+        OSError: refused, unknown host, or not connected within `connect_timeout_s` (TimeoutError);
+            ssl.SSLError, which is one, when the handshake failed or the certificate is not accepted.
     """
     loop = asyncio.get_running_loop()
+    options: dict[str, Any] = {}
+    if tls is not None:
+        options = {
+            "ssl": tls,
+            "server_hostname": tls_name or host,
+            "ssl_handshake_timeout": connect_timeout_s,
+            "ssl_shutdown_timeout": CLOSE_GRACE_S,
+        }
     async with asyncio.timeout(connect_timeout_s):
         _, connection = await loop.create_connection(
-            lambda: Connection(Role.ESME, config, on_events, name=name, debug=debug), host, port, ssl=tls
+            lambda: Connection(Role.ESME, config, on_events, name=name, debug=debug), host, port, **options
         )
     return connection
 

@@ -30,6 +30,8 @@ UNBIND: Final[int] = _commands["unbind"]
 UNBIND_RESP: Final[int] = _commands["unbind_resp"]
 ENQUIRE_LINK: Final[int] = _commands["enquire_link"]
 ENQUIRE_LINK_RESP: Final[int] = _commands["enquire_link_resp"]
+DATA_SM: Final[int] = _commands["data_sm"]
+DATA_SM_RESP: Final[int] = _commands["data_sm_resp"]
 OUTBIND: Final[int] = _commands["outbind"]
 ALERT_NOTIFICATION: Final[int] = _commands["alert_notification"]
 
@@ -100,7 +102,9 @@ NPI_ISDN: Final[int] = consts.SMPP_NPI_ISDN
 ESM_CLASS_UDHI: Final[int] = consts.SMPP_GSMFEAT_UDHI
 ESM_CLASS_RECEIPT: Final = 0x04  # deliver_sm only: message type bits 5-2 = 0001, SMSC delivery receipt (§5.2.12)
 ESM_CLASS_TYPE_MASK: Final = 0x3C
+REGISTERED_DELIVERY_NONE: Final[int] = consts.SMPP_SMSC_DELIVERY_RECEIPT_NONE
 REGISTERED_DELIVERY_FINAL: Final[int] = consts.SMPP_SMSC_DELIVERY_RECEIPT_BOTH
+REGISTERED_DELIVERY_FAILURE: Final[int] = consts.SMPP_SMSC_DELIVERY_RECEIPT_FAILURE
 
 CODING_DEFAULT: Final[int] = consts.SMPP_ENCODING_DEFAULT
 CODING_ASCII: Final[int] = consts.SMPP_ENCODING_IA5
@@ -110,6 +114,9 @@ CODING_UCS2: Final[int] = consts.SMPP_ENCODING_ISO10646
 INTERFACE_VERSION_34: Final[int] = consts.SMPP_VERSION_34
 
 # --- sizes ---
+LONG_PASSWORD_OCTETS: Final = 64
+"""Longest password sent where a channel allows more than the 8 octets of SMPP 3.4 §5.2.2. No version of SMPP has room
+for it; the SMSCs that take one read any C-octet string there, as 3.4 bounds its longest ones (§5.2.23: 65 with NUL)."""
 HEADER_OCTETS: Final = 16
 MAX_PDU_OCTETS: Final = 65536
 """Longest PDU taken from a peer; a larger command_length means that the stream is out of step."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from gateway.smpp.pdu import Bind, DeliverSm, Malformed, SubmitSm
+from gateway.smpp.pdu import Bind, DataSm, DeliverSm, Malformed, SubmitSm
 
 
 class BindType(StrEnum):
@@ -95,12 +95,12 @@ class SubmitTimedOut:
 class DeliverReceived:
     """ESME role: a receipt or an inbound message; answer with `respond_deliver` once it is recorded."""
 
-    pdu: DeliverSm
+    pdu: DeliverSm | DataSm
 
 
 @dataclass(slots=True)
 class DeliverMalformed:
-    """ESME role: a deliver_sm nobody can read. Keep `pdu.raw` and answer 0, or it returns for days."""
+    """ESME role: a deliver_sm or data_sm nobody can read. Keep `pdu.raw` and answer 0, or it returns for days."""
 
     pdu: Malformed
 

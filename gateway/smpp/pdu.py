@@ -45,11 +45,11 @@ class ShortMessagePdu:
     sequence_number: int = 0
 
     def __repr__(self) -> str:
-        tags = ",".join(f"0x{tag:04X}" for tag in list(self.tlvs)[:8]) if self.tlvs else ""
         return (
             f"{_head(self)} source={_masked(self.source_addr)} destination={_masked(self.destination_addr)}"
             f" esm_class=0x{self.esm_class:02X} data_coding={self.data_coding}"
-            f" registered_delivery={self.registered_delivery} octets={len(self.short_message)} tlvs=[{tags}]>"
+            f" registered_delivery={self.registered_delivery} octets={len(self.short_message)}"
+            f" tlvs=[{_tags(self.tlvs)}]>"
         )
 
 
@@ -65,6 +65,40 @@ class DeliverSm(ShortMessagePdu):
     """A receipt or a mobile-originated short message from the SMSC to the ESME."""
 
     command_id: ClassVar[int] = c.DELIVER_SM
+
+
+@dataclass(slots=True, repr=False)
+class DataSm:
+    """A short message whose text, where it has one, is in TLV message_payload (SMPP 3.4 §4.7.1); some SMSCs send
+    receipts so.
+    """
+
+    command_id: ClassVar[int] = c.DATA_SM
+
+    service_type: bytes = b""
+    source_addr_ton: int = 0
+    source_addr_npi: int = 0
+    source_addr: bytes = b""
+    dest_addr_ton: int = 0
+    dest_addr_npi: int = 0
+    destination_addr: bytes = b""
+    esm_class: int = 0
+    registered_delivery: int = 0
+    data_coding: int = 0
+    tlvs: dict[int, bytes] | None = None
+    command_status: int = 0
+    sequence_number: int = 0
+
+    @property
+    def short_message(self) -> bytes:
+        """Its text under the name a deliver_sm has for it."""
+        return self.tlvs.get(c.TAG_MESSAGE_PAYLOAD, b"") if self.tlvs else b""
+
+    def __repr__(self) -> str:
+        return (
+            f"{_head(self)} source={_masked(self.source_addr)} destination={_masked(self.destination_addr)}"
+            f" esm_class=0x{self.esm_class:02X} data_coding={self.data_coding} tlvs=[{_tags(self.tlvs)}]>"
+        )
 
 
 @dataclass(slots=True, repr=False)
@@ -91,6 +125,13 @@ class DeliverSmResp(_ShortMessageResp):
     """The ESME's answer to a deliver_sm; `message_id` is unused (SMPP 3.4 §4.6.2)."""
 
     command_id: ClassVar[int] = c.DELIVER_SM_RESP
+
+
+@dataclass(slots=True, repr=False)
+class DataSmResp(_ShortMessageResp):
+    """The answer to a data_sm (SMPP 3.4 §4.7.2)."""
+
+    command_id: ClassVar[int] = c.DATA_SM_RESP
 
 
 @dataclass(slots=True, repr=False)
@@ -202,8 +243,10 @@ class Malformed:
 Pdu: TypeAlias = (
     SubmitSm
     | DeliverSm
+    | DataSm
     | SubmitSmResp
     | DeliverSmResp
+    | DataSmResp
     | Bind
     | BindResp
     | Unbind
@@ -218,10 +261,14 @@ DecodedPdu: TypeAlias = Pdu | Malformed
 
 
 def _head(
-    pdu: ShortMessagePdu | _ShortMessageResp | Bind | BindResp | _HeaderOnly | Unknown | Malformed,
+    pdu: ShortMessagePdu | DataSm | _ShortMessageResp | Bind | BindResp | _HeaderOnly | Unknown | Malformed,
 ) -> str:
     status = f" {c.status_name(pdu.command_status)}" if pdu.command_status else ""
     return f"<{c.command_name(pdu.command_id)} seq={pdu.sequence_number}{status}"
+
+
+def _tags(tlvs: dict[int, bytes] | None) -> str:
+    return ",".join(f"0x{tag:04X}" for tag in list(tlvs)[:8]) if tlvs else ""
 
 
 def _masked(address: bytes) -> str:

@@ -41,6 +41,7 @@ from gateway.smpp import constants as c
 from gateway.smpp.codec import (
     Decoder,
     encode,
+    encode_data_sm_resp,
     encode_deliver_sm,
     encode_deliver_sm_resp,
     encode_deliver_sm_resps,
@@ -71,6 +72,8 @@ from gateway.smpp.events import (
 from gateway.smpp.pdu import (
     Bind,
     BindResp,
+    DataSm,
+    DataSmResp,
     DecodedPdu,
     DeliverSm,
     DeliverSmResp,
@@ -155,6 +158,7 @@ class SessionConfig:
     addr_npi: int = 0
     address_range: str = ""
     first_sequence_number: int = 1
+    long_password: bool = False  # up to LONG_PASSWORD_OCTETS where the specification has 8
 
     def bind(self) -> Bind:
         """Return the bind this configuration asks for.
@@ -204,6 +208,7 @@ class Session:
         self._next_number = config.first_sequence_number
         self._numbers_used_up = False
         self._bind_sequence_number: int | None = None
+        self._data_numbers: set[int] = set()  # of data_sm not answered yet: they want a data_sm_resp
         self._opened_at = now
         self._received_at = now
         self._link: tuple[int, float] | None = None  # our unanswered enquire_link: number, sent at
@@ -253,7 +258,8 @@ class Session:
         if self._state is not SessionState.OPEN or self.role is not Role.ESME:
             raise SessionClosed(f"cannot bind as {self.role.value} in state {self._state.value}")
         number = self._take_number()
-        self._out.append(encode(self.config.bind(), number))
+        limits = {"password": c.LONG_PASSWORD_OCTETS} if self.config.long_password else {}
+        self._out.append(encode(self.config.bind(), number, limits))
         self._bind_sequence_number = number
         self._opened_at = self._received_at = now
         self._move(Move.BIND)
@@ -312,13 +318,21 @@ class Session:
         return number
 
     def respond_deliver(self, sequence_number: int, status: int = 0) -> None:
-        """ESME: answer a deliver_sm; after the end nothing happens (the SMSC will send it again)."""
-        if not self._ended:
+        """ESME: answer a deliver_sm or data_sm; after the end nothing happens (the SMSC will send it again)."""
+        if self._ended:
+            return
+        if sequence_number in self._data_numbers:
+            self._data_numbers.discard(sequence_number)
+            self._out.append(encode_data_sm_resp(sequence_number, status))
+        else:
             self._out.append(encode_deliver_sm_resp(sequence_number, status))
 
     def respond_delivers(self, sequence_numbers: Iterable[int], status: int = 0) -> None:
-        """ESME: answer many deliver_sm with one status."""
-        if not self._ended:
+        """ESME: answer many deliver_sm and data_sm with one status."""
+        if self._data_numbers:
+            for number in sequence_numbers:
+                self.respond_deliver(number, status)
+        elif not self._ended:
             self._out.append(encode_deliver_sm_resps(sequence_numbers, status))
 
     def respond_submit(self, sequence_number: int, message_id: bytes = b"", status: int = 0) -> None:
@@ -502,7 +516,7 @@ class Session:
         self.counters.answers += 1
         events.append(SubmitAnswered(entry[0], pdu.command_status, pdu.message_id, entry[1], now, late))
 
-    def _on_deliver_sm_resp(self, pdu: DeliverSmResp, now: float, events: list[Event]) -> None:
+    def _on_deliver_sm_resp(self, pdu: DeliverSmResp | DataSmResp, now: float, events: list[Event]) -> None:
         if not self._answer(pdu.sequence_number, pdu.command_status, now, events):
             self.counters.unmatched_responses += 1
 
@@ -586,6 +600,14 @@ class Session:
         else:
             self._refuse(pdu, c.RINVBNDSTS, events)
 
+    def _on_data_sm(self, pdu: DataSm, now: float, events: list[Event]) -> None:
+        """Hand a data_sm on as what it is to us: a receipt or a message from a handset (SMPP 3.4 §4.7)."""
+        if self._may_receive:
+            self._data_numbers.add(pdu.sequence_number)
+            events.append(DeliverReceived(pdu))
+        else:
+            self._refuse(pdu, c.RINVBNDSTS, events)
+
     def _on_submit_sm(self, pdu: SubmitSm, now: float, events: list[Event]) -> None:
         if self._may_receive:
             events.append(SubmitReceived(pdu))
@@ -615,7 +637,7 @@ class Session:
             self._leave_at = now + min(LEAVING_S, self.config.response_timer_s or LEAVING_S)
             events.append(UnboundByPeer())
 
-    def _refuse_request(self, pdu: SubmitSm | DeliverSm | Bind, now: float, events: list[Event]) -> None:
+    def _refuse_request(self, pdu: SubmitSm | DeliverSm | DataSm | Bind, now: float, events: list[Event]) -> None:
         """Answer a request that this role never serves."""
         self._refuse(pdu, c.RINVBNDSTS, events)
 
@@ -639,7 +661,9 @@ class Session:
 
     def _on_malformed(self, pdu: Malformed, now: float, events: list[Event]) -> None:
         self.counters.malformed += 1
-        if pdu.command_id == c.DELIVER_SM and self._may_receive and self.role is Role.ESME:
+        if pdu.command_id in _DELIVERS and self._may_receive and self.role is Role.ESME:
+            if pdu.command_id == c.DATA_SM:
+                self._data_numbers.add(pdu.sequence_number)
             events.append(DeliverMalformed(pdu))
             return
         events.append(ProtocolProblem(f"{c.command_name(pdu.command_id)} cannot be read: {pdu.error}"))
@@ -689,8 +713,8 @@ class Session:
             if entry is not None:  # None: answered before it was sent, by a peer that guesses numbers
                 self._unsent.append(entry[0])
         self._fresh.clear()
-        command = encode_header(c.SUBMIT_SM if self.role is Role.ESME else c.DELIVER_SM, 0)[4:8]
-        self._out = [octets for octets in self._out if octets[4:8] != command]
+        commands = _SUBMIT_OCTETS if self.role is Role.ESME else _DELIVER_OCTETS
+        self._out = [octets for octets in self._out if octets[4:8] not in commands]
 
     def _end(self, reason: CloseReason, detail: str, events: list[Event]) -> None:
         if self._ended:
@@ -703,6 +727,9 @@ class Session:
         events.append(Closed(reason, detail, lost, self._unsent))
 
 
+_DELIVERS: Final = frozenset({c.DELIVER_SM, c.DATA_SM})
+_SUBMIT_OCTETS: Final = frozenset({c.SUBMIT_SM.to_bytes(4, "big")})
+_DELIVER_OCTETS: Final = frozenset(number.to_bytes(4, "big") for number in _DELIVERS)
 _UNANSWERED: Final = frozenset({c.OUTBIND, c.ALERT_NOTIFICATION})
 
 _Handler: TypeAlias = Callable[[Session, Any, float, list[Event]], None]
@@ -719,17 +746,21 @@ _HANDLERS: Final[dict[Role, dict[type, _Handler]]] = {
     Role.ESME: {
         SubmitSmResp: Session._on_submit_sm_resp,
         DeliverSm: Session._on_deliver_sm,
+        DataSm: Session._on_data_sm,
         BindResp: Session._on_bind_resp,
         SubmitSm: Session._refuse_request,
         Bind: Session._refuse_request,
         DeliverSmResp: Session._ignore_response,
+        DataSmResp: Session._ignore_response,
         **_BOTH_ROLES,
     },
     Role.SMSC: {
         SubmitSm: Session._on_submit_sm,
         DeliverSmResp: Session._on_deliver_sm_resp,
+        DataSmResp: Session._on_deliver_sm_resp,
         Bind: Session._on_bind,
         DeliverSm: Session._refuse_request,
+        DataSm: Session._refuse_request,
         SubmitSmResp: Session._ignore_response,
         BindResp: Session._ignore_response,
         **_BOTH_ROLES,

@@ -129,13 +129,14 @@ def plan(text: str, *, alphabet: str = "gsm", reference_bits: int = 8) -> TextPl
 
 
 def encode_parts(
-    text: str, encoding: str, reference: int, *, reference_bits: int = 8, alphabet: str = "gsm"
+    text: str, encoding: str, reference: int, *, reference_bits: int = 8, alphabet: str = "gsm", headers: bool = True
 ) -> list[bytes]:
     """Return the short_message octets of each part, in order; as many as `plan` counted.
 
     GSM text is one septet an octet, unpacked, as SMSCs take it in data_coding 0. One part has no header; with
     several, each begins with the concatenation header (set ESM_CLASS_UDHI) holding the low `reference_bits`
-    of `reference`. Neither an escape pair nor a surrogate pair is cut in two.
+    of `reference`; without `headers` the parts hold text alone, cut at the same places, for an SMSC that makes the
+    header itself. Neither an escape pair nor a surrogate pair is cut in two.
 
     Raises:
         EncodeError: the text does not fit the encoding, or takes more than MAX_PARTS.
@@ -163,7 +164,45 @@ def encode_parts(
         raise EncodeError("no such encoding")
     if len(pieces) == 1:
         return pieces
+    if not headers:
+        if len(pieces) > MAX_PARTS:
+            raise EncodeError(f"more than {MAX_PARTS} parts")
+        return pieces
     return _with_headers(pieces, reference, reference_bits)
+
+
+def encode_whole(text: str, encoding: str, *, alphabet: str = "gsm") -> bytes:
+    """Return the octets of a whole text, however long: what message_payload takes.
+
+    Raises:
+        EncodeError: the text does not fit the encoding.
+    """
+    if encoding == UCS2:
+        return _utf16(text)
+    if encoding == LATIN1:
+        return _charset(text, "latin-1")
+    if encoding != GSM7:
+        raise EncodeError("no such encoding")
+    octets = _septets(text)
+    return octets if alphabet == "gsm" else _charset(text, "latin-1" if alphabet == "latin1" else "ascii")
+
+
+def pack_septets(part: bytes, *, header: bool) -> bytes:
+    """Return a part of GSM text packed, eight septets in seven octets, as a few SMSCs want it (GSM 03.38 §6.1.2.1).
+
+    With a `header` (which stays as it is) the text begins at the next septet boundary (GSM 03.40 §9.2.3.24). Seven
+    spare bits at the end would read as one more "@", so they hold a carriage return (GSM 03.38 §6.1.2.3.1).
+    """
+    head, septets = split_udh(part) if header else (b"", part)
+    bits = -8 * len(head) % 7
+    value = 0
+    for septet in septets:
+        value |= septet << bits
+        bits += 7
+    octets = (bits + 7) // 8
+    if 8 * octets - bits == 7:
+        value |= 0x0D << bits
+    return head + value.to_bytes(octets, "little")
 
 
 def data_coding(encoding: str, alphabet: str = "gsm") -> int:

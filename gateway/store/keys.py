@@ -12,6 +12,7 @@ import time
 from zlib import crc32
 
 META = "gw:meta"
+HEALTH = "gw:health"
 WAKE_CHANNEL = "gw:wake"
 SHARD_DIGITS = 7
 

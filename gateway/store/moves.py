@@ -47,6 +47,27 @@ class Lease:
     channels: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What all workers agree on about a channel: its breaker, and what an operator said."""
+
+    state: str = "closed"  # closed | half | open
+    since_ms: int = 0
+    cause: str = ""
+    operator: str = "run"  # run | pause | drain
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """What the store knows of a number: blacklists (scope → mask of categories, reason), and when it was written to.
+
+    `sent` has the times (epoch s) that count for per-number limits, by category and account.
+    """
+
+    blacklists: dict[str, tuple[int, str]]
+    sent: dict[tuple[int, str], tuple[int, ...]]
+
+
 @dataclass(slots=True)
 class Settlement:
     """What became of one claimed attempt; see `lua/settle.lua` for the verbs."""
@@ -61,6 +82,7 @@ class Settlement:
     rank: int = 0
     reason: str = ""
     code: str = ""
+    target: str = ""
     log: str = ""
 
     def row(self) -> SettleRow:
@@ -75,11 +97,12 @@ class Settlement:
             self.rank,
             self.reason,
             self.code,
+            self.target,
             self.log,
         )
 
 
-SettleRow = tuple[bytes, int, str, str, int, int, int, str, str, str]
+SettleRow = tuple[bytes, int, str, str, int, int, int, str, str, str, str]
 
 SmscId = tuple[str, bytes]
 """channel:smsc_id in the canonical spelling of the channel's id_format, and what it names (`named`)."""

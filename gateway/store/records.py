@@ -317,6 +317,21 @@ def _clean(smsc_id: str) -> str:
     return smsc_id.translate({0x1F: "?", 0x1E: "?", 0x2C: "?"})
 
 
+def caps_of_number(value: bytes) -> dict[tuple[int, str], tuple[int, ...]]:
+    """Read the times (epoch s) of a number's value, by category and account (layout in `lua/_record.lua`)."""
+    found: dict[tuple[int, str], tuple[int, ...]] = {}
+    at, stop = 4, 4 + int.from_bytes(value[2:4], "big")
+    while at < stop:
+        category, size = value[at], value[at + 1]
+        account = value[at + 2 : at + 2 + size].decode()
+        at += 2 + size
+        n = int.from_bytes(value[at : at + 2], "big")
+        at += 2
+        found[category, account] = tuple(int.from_bytes(value[i : i + 4], "big") for i in range(at, at + 4 * n, 4))
+        at += 4 * n
+    return found
+
+
 class Claimed:
     """A record that a worker has claimed: what every message needs is read at once, the rest when it is asked for."""
 
@@ -392,6 +407,17 @@ class Claimed:
         raw = self._raw
         at = self._dims_at + (raw[25] << 8 | raw[26])
         return raw[at : raw.index(b"\x1f", at)].decode()
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """How often each channel has refused this message (only looked at when one more does)."""
+        raw = self._raw
+        at = self._dims_at + (raw[25] << 8 | raw[26]) + (raw[27] << 8 | raw[28]) + int.from_bytes(raw[29:32], "big")
+        counted: dict[str, int] = {}
+        for attempt in _read_log(raw[at : self._tail_at])[0]:
+            if attempt.outcome not in (_PLAIN, "uncertain"):
+                counted[attempt.channel] = counted.get(attempt.channel, 0) + 1
+        return counted
 
     @property
     def rank(self) -> int:

@@ -26,9 +26,11 @@ from gateway.store.moves import (
     LEASE_MS,
     RESEND_GRACE_MS,
     ClaimRequest,
+    Health,
     Lease,
     ParkedReceipt,
     ReceiptRow,
+    Recipient,
     Settlement,
     SettleRow,
     SmscId,
@@ -38,6 +40,8 @@ from gateway.store.records import Claimed, Record
 _CLAIM_PASSES = 50
 LAYOUT_VERSION = "2"
 SMSC_ID_EXTRA_S = 3_600
+NUMBER_S = 691_200
+"""How long one hash of numbers is written to (NUM_S in `lua/_record.lua`)."""
 PARKED_PER_CHANNEL = 100_000
 PARKED_TTL_S = 86_400
 _POLICY = {"resend": "r", "hold": "h", "fail": "f"}
@@ -335,6 +339,22 @@ class Store:
         shard = keys.shard_of(msisdn, self.shards)
         return bool(await self.client.execute("HDEL", f"{self._prefixes[shard]}blacklist:{scope}", msisdn))
 
+    async def recipient(self, msisdn: str, account: str) -> Recipient:
+        """Return what is known of a number, for whoever asks why it would be refused."""
+        p = self._prefixes[keys.shard_of(msisdn, self.shards)]
+        blacklists: dict[str, tuple[int, str]] = {}
+        for scope in ("*", account):
+            value = await self.client.execute("HGET", f"{p}blacklist:{scope}", msisdn)
+            if value:
+                blacklists[scope] = (value[0] - 48, value[1:].decode().rpartition(":")[0])
+        period = int(time.time()) // NUMBER_S
+        sent: dict[tuple[int, str], tuple[int, ...]] = {}
+        for key in (f"{p}num:{period - 1}", f"{p}num:{period}"):
+            value = await self.client.execute("HGET", key, msisdn)
+            if value:
+                sent |= records.caps_of_number(value)
+        return Recipient(blacklists, sent)
+
     # --- claim, settle, release, reap --------------------------------------------------------------------------------
 
     async def claim(
@@ -388,11 +408,11 @@ class Store:
         classes: dict[tuple[Any, ...], int] = {}
         items: list[Any] = []
         for row in rows:
-            shared = row[1:9]
+            shared = row[1:10]
             place = classes.get(shared)
             if place is None:
                 place = classes[shared] = len(classes) + 1
-            items += (place, row[0], row[9])
+            items += (place, row[0], row[10])
         args: list[Any] = [
             self.incarnation, *self._retention, self.smsc_id_ttl_s, len(classes), len(rows), len(finished)
         ]  # fmt: skip
@@ -508,6 +528,57 @@ class Store:
         letters, matched, finals = await self._timed("receipt", shard, args, len(rows))
         self._tell_finals(finals)
         return [(letter, digit - 49) for letter, digit in zip(letters.decode(), matched, strict=True)]
+
+    async def recipients(self, rows: Sequence[ReceiptRow]) -> list[tuple[str, str, str]]:
+        """Return to whom the messages went that receipts name: (E.164 digits, carrier, route) each.
+
+        All three are '' where no message is found, or only one to another number.
+        """
+        results = [("", "", "")] * len(rows)
+        groups: dict[int, list[int]] = {}
+        for i, row in enumerate(rows):
+            for shard in self._shards_of_address(row[2]):
+                groups.setdefault(shard, []).append(i)
+        for shard, places in groups.items():
+            args: list[Any] = [self._smsc_id_days]
+            for i in places:
+                args += (rows[i][2], rows[i][1])
+            raw = await self._timed("recipients", shard, args, len(places))
+            for place, i in enumerate(places):
+                msisdn, dims = raw[2 * place].decode(), raw[2 * place + 1].decode()
+                if msisdn:
+                    _, carrier, route, _ = dims.split(ID_SEPARATOR, 3)
+                    results[i] = (msisdn, carrier, route)
+        return results
+
+    # --- ported numbers ----------------------------------------------------------------------------------------------
+
+    async def learn_ported(self, facts: Iterable[tuple[str, str, str]], ttl_s: float) -> int:
+        """Note what receipts said: (E.164 digits, carrier left, carrier joined) each, '' where not said.
+
+        Returns how many were new; what was noted within the last hour is not.
+        """
+        groups: dict[int, list[str]] = {}
+        for fact in facts:
+            groups.setdefault(keys.shard_of(fact[0], self.shards), []).extend(fact)
+        noted = 0
+        for shard, flat in groups.items():
+            noted += await self._timed("ported_learn", shard, [int(ttl_s * 1000), *flat], len(flat) // 3)
+        return noted
+
+    async def ported_since(
+        self, shard: int, from_ms: int, most: int = 2000
+    ) -> tuple[int, list[tuple[str, str, str, int]]]:
+        """Return the store's time and the first `most` facts of a shard learned at or after `from_ms` (epoch ms).
+
+        A fact is (E.164 digits, carrier left, carrier joined, epoch ms).
+        """
+        raw = await self._timed("ported_read", shard, [from_ms, most], most)
+        facts = []
+        for i in range(1, len(raw), 2):
+            msisdn, left, joined = raw[i].decode().split(ID_SEPARATOR)
+            facts.append((msisdn, left, joined, int(float(raw[i + 1]))))
+        return int(raw[0]), facts
 
     async def park(self, items: list[ParkedReceipt]) -> list[str]:
         """Keep receipts whose id is not known; a letter an item: `P` parked, `K` known by now, `O` no room."""
@@ -628,12 +699,24 @@ class Store:
 
     # --- channels ----------------------------------------------------------------------------------------------------
 
-    async def draw_parts(self, channel: str, rate_per_s: float, wanted: int, *, burst_ms: int = 100) -> tuple[int, int]:
-        """Draw parts from a channel's rate bucket; returns (granted, µs until the next one)."""
-        granted, wait_us = await self.client.call(
-            "bucket", [keys.channel_key(channel, "bucket")], [rate_per_s, burst_ms, wanted]
+    async def draw_parts(
+        self,
+        channel: str,
+        rate_per_s: float,
+        wanted: int,
+        *,
+        burst_ms: int = 100,
+        accepted: int = 0,
+        throttled: int = 0,
+    ) -> tuple[int, int, float]:
+        """Draw parts from a channel's rate bucket, and report what the carrier did with those since the last draw.
+
+        Returns parts granted, µs until the next one, and the rate in force (parts a second, 0: none).
+        """
+        granted, wait_us, in_force = await self.client.call(
+            "bucket", [keys.channel_key(channel, "bucket")], [rate_per_s, burst_ms, wanted, accepted, throttled]
         )
-        return granted, wait_us
+        return granted, wait_us, float(in_force)
 
     async def bind_slots(self, channel: str, binds: int, wanted: int, in_use: Iterable[int] = ()) -> list[int]:
         """Lease up to `wanted` of a channel's bind slots; returns the slots held now.
@@ -645,6 +728,26 @@ class Store:
             "slots", [keys.channel_key(channel, "slots")], [self.incarnation, binds, wanted, LEASE_MS, "0", used]
         )
         return held
+
+    async def unpin(self, shard: int, channel: str, most: int = 500) -> int:
+        """Free messages that were meant for a channel alone which cannot take them now; returns how many."""
+        return int(await self.client.call("unpin", [self._prefixes[shard]], [channel, most]))
+
+    async def health(self, events: Iterable[tuple[str, str, int]] = ()) -> dict[str, Health]:
+        """Tell what happened to channels (channel, event, number; see `lua/health.lua`); returns what is agreed."""
+        raw = await self.client.call("health", [keys.HEALTH], [x for event in events for x in event])
+        found = {}
+        for i in range(1, len(raw), 2):
+            state, since, _, _, operator, cause = raw[i + 1].decode().split(",", 5)
+            found[raw[i].decode()] = Health(state, int(since), cause, operator)
+        return found
+
+    async def channels_bound(self) -> set[str]:
+        """Return the channels on which some worker can submit, by its lease."""
+        found: set[str] = set()
+        for value in (await self.client.execute("HGETALL", f"{self._prefixes[0]}lease"))[1::2]:
+            found.update(name for name in value.decode().split(":", 2)[2].split(",") if name)
+        return found
 
     async def give_slots_back(self, channel: str, binds: int) -> None:
         """Free all bind slots of this incarnation on a channel."""

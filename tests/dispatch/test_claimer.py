@@ -13,6 +13,7 @@ import pytest
 from gateway.dispatch import claimer as claimer_module
 from gateway.dispatch.claimer import Claimer
 from gateway.dispatch.flight import Taken
+from gateway.dispatch.health import HealthKeeper
 from gateway.dispatch.lease import LeaseKeeper
 from gateway.dispatch.settler import Settler
 from gateway.dispatch.sources import SourceTable
@@ -65,6 +66,9 @@ class FakeSettler:
     def fail(self, flight: Any, reason: str) -> None:
         self.failed.append((flight, reason))
 
+    def tally(self, channel: str) -> tuple[int, int]:
+        return 0, 0
+
     def took(self, call: Taken) -> None:
         self.taken.append(call)
 
@@ -73,6 +77,28 @@ class FakeSettler:
 
     async def release(self, shard: int, flights: list[Any]) -> None:
         self.released += flights
+
+
+class FakeHealth:
+    """Every channel is well, but for those that are named as half open or closed."""
+
+    def __init__(self) -> None:
+        self.half: set[str] = set()
+        self.closed: set[str] = set()
+        self.codes = False
+        self.probes: list[str] = []
+
+    def open_for_all(self, channel: str) -> bool:
+        return channel not in self.half | self.closed
+
+    def may_probe(self, channel: str, now: float) -> bool:
+        return channel in self.half
+
+    def codes_may_probe(self, channel: str, now: float) -> bool:
+        return self.codes
+
+    def probed(self, channel: str, now: float) -> None:
+        self.probes.append(channel)
 
 
 class FakeLease:
@@ -101,6 +127,7 @@ class Parts:
         rules[Category.VERIFICATION] = replace(rules[Category.VERIFICATION], window_reserve=reserve)
         base = replace(base, categories=rules)
         self.store, self.settler, self.lease = ScriptedStore(), FakeSettler(), FakeLease()
+        self.health = FakeHealth()
         self.channels = {s.id: FakeChannel(s, free) for s, (_, _, free) in zip(settings, channels, strict=True)}
         self.claimer = Claimer(
             base,
@@ -110,6 +137,7 @@ class Parts:
             SourceTable(RouteTable(routes, settings), rules),
             cast(Settler, self.settler),
             cast(LeaseKeeper, self.lease),
+            health=cast(HealthKeeper, self.health),
             available=lambda: frozenset(self.channels),
         )
 
@@ -277,3 +305,17 @@ async def test_a_fault_of_ours_does_not_end_the_loop(running: Parts, monkeypatch
     monkeypatch.setattr(running.claimer, "_available", lambda: frozenset("a"))
     calls = len(running.store.calls)
     await until(lambda: len(running.store.calls) > calls)
+
+
+async def test_a_half_open_channel_gets_one_message_and_no_code() -> None:
+    p = Parts(("a", 50, 50), ("b", 50, 50))
+    p.health.half, p.health.closed = {"a"}, {"b"}
+    p.store.claims = [(1000, [(0, claimed())], [])]
+    (request,) = await p.round()
+    assert (request.channel, request.parts, request.parts_rest) == ("a", 1, 1)
+    assert {s.min_wait_ms for s in request.sources} == {(-1, 0, 0)}
+    assert p.health.probes == ["a"]
+    p.health.codes = True
+    (request,) = await p.round()
+    assert {s.min_wait_ms for s in request.sources} == {(0, 0, 0)}
+    assert p.health.probes == ["a"], "nothing came, nothing was spent"

@@ -35,6 +35,7 @@ class Parts:
         self.store = ScriptedStore()
         self.parked: list[Any] = []
         self.parked_fails = 0
+        self.faults: list[Any] = []
         self.metrics = Metrics("dispatch", "worker01", "worker01")
         self.settler = Settler(
             settings,
@@ -43,6 +44,8 @@ class Parts:
             RouteTable(settings.routes, settings.channels),
             submit_key=lambda raw, id_format: raw.lower(),
             on_parked=self._on_parked,
+            available=lambda: frozenset("ab"),
+            on_fault=lambda *fault: self.faults.append(fault),
         )
 
     async def _on_parked(self, parked: list[Any]) -> None:
@@ -70,7 +73,7 @@ class Parts:
         """Wait for the one row that was settled, and name its fields."""
         await self.settler.idle()
         (row,) = self.rows
-        names = ("claim", "attempt", "verb", "channel", "delay_ms", "mask", "rank", "reason", "code", "log")
+        names = ("claim", "attempt", "verb", "channel", "delay_ms", "mask", "rank", "reason", "code", "target", "log")
         return dict(zip(names, row, strict=True))
 
 
@@ -170,7 +173,7 @@ async def test_a_late_answer_settles_what_was_uncertain(p: Parts) -> None:
     p.answer(one, late=True)
     await until(lambda: len(p.rows) == 2)
     assert [row[2] for row in p.rows] == ["u", "s"]
-    assert p.rows[1][9].split("\x1f")[2:4] == ["0", ""]
+    assert p.rows[1][10].split("\x1f")[2:4] == ["0", ""]
 
 
 async def test_a_late_answer_that_meets_its_time_out_in_the_queue_is_one_success(p: Parts) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from gateway.dispatch import outcome
+from gateway.simulator.behaviour import Plan
 from tests.support.line import channel_to, line_settings, worker
 from tests.support.messages import message
 from tests.support.scenario import accepted, carrier, end_as, record
@@ -22,14 +25,49 @@ async def test_a_throttled_message_uses_no_attempt(
     async with carrier(error_rate=rate, error_codes=(status,)) as smsc, carrier() as backup:
         settings = line_settings([channel_to(smsc, "a"), channel_to(backup, "b")])
         async with worker(settings, valkey) as w:
-            sids = await accepted(w.store, [message(w.store, category=i % 3) for i in range(60)])
-            # More refusals than any category has attempts.
-            await until(lambda: smsc.counters.answered_error >= (60 * 8 if rate == 1.0 else 15))
+            n = 2 if rate == 1.0 else 60
+            sids = await accepted(w.store, [message(w.store, category=1 + i % 2) for i in range(n)])
+            # More refusals than any category has attempts; the rate is cut each second, to one a second at last.
+            await until(lambda: smsc.counters.answered_error >= (2 * 8 if rate == 1.0 else 15), timeout_s=20)
             smsc.options.error_rate = 0.0
-            await end_as(w.store, sids, D=60)
+            await end_as(w.store, sids, D=n, timeout_s=20)
             for sid in sids:
                 r = await record(w.store, sid)
                 assert [(a.number, a.channel, a.outcome) for a in r.attempts] == [(1, "a", "sent")]
                 assert not r.possible_duplicate
             assert not backup.ledger.submits
             assert smsc.counters.binds == 1
+
+
+@pytest.mark.parametrize("configured", [300, 0])
+async def test_the_rate_settles_where_the_carrier_allows_it(valkey: ValkeyServer, configured: int) -> None:
+    """A carrier allows 100 a second and more is configured: nearly all it allows goes through, little is refused."""
+    answers: list[tuple[float, int]] = []
+    allowed = 100.0
+    tokens, filled_at = 10.0, time.monotonic()
+
+    def plan(link: object, pdu: object) -> Plan | None:
+        nonlocal tokens, filled_at
+        now = time.monotonic()
+        tokens = min(10.0, tokens + (now - filled_at) * allowed)
+        filled_at = now
+        status = 0 if tokens >= 1 else 0x58
+        tokens -= status == 0
+        answers.append((now, status))
+        return Plan(status=status) if status else None
+
+    async with carrier(receipts=False) as smsc:
+        smsc.on_submit = plan
+        async with worker(line_settings([channel_to(smsc, "a", max_tps=configured, window=50)]), valkey) as w:
+            sids = await accepted(w.store, [message(w.store) for _ in range(1_500)])
+            await until(lambda: bool(answers))
+            began = answers[0][0]
+            await until(lambda: time.monotonic() - began >= 10.0, timeout_s=15)
+            seen = [(at - began, status) for at, status in answers if at - began <= 10.0]
+            sent = sum(status == 0 for _, status in seen)
+            later = [status for at, status in seen if at > 3.0]
+            assert sent >= (0.9 if configured else 0.6) * allowed * 10.0
+            assert sum(status != 0 for status in later) < 0.05 * len(later)
+            assert 80 <= w.dispatcher._claimer.rates()["a"] <= 130
+            assert w.dispatcher._health.of("a").state == "closed", "slow is not broken"
+            assert {(await record(w.store, sid)).attempt for sid in sids} <= {0, 1}

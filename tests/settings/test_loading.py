@@ -145,7 +145,7 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
             'port = 2775\nbind = "both"',
             "channels.toml: channel[a].bind: 'transceiver' or",
         ),
-        ("channels", "port = 2775", "port = 2775\ntls = true", "channels.toml: channel[a].tls: unknown key"),
+        ("channels", "port = 2775", "port = 2775\ntsl = true", "channels.toml: channel[a].tsl: unknown key"),
         (
             "channels",
             "port = 2775",

@@ -59,6 +59,7 @@ def test_every_behaviour_has_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen[0] == SimulatorOptions(port=2775, name="smsc-1")
     seen.clear()
     arguments = "--listen 127.0.0.1:4000 --listen [::1]:4001 --latency-s 0.5 --max-tps 20 --silence --shuffle"
+    arguments += " --tls-cert c.pem --tls-key c.key --tls-client-ca ca.pem --receipt-pdu data_sm"
     arguments += " --no-by-number --error-rate 0.1 --error-codes 0x08,20 --id-format hex --password p --no-receipts"
     assert cli.main(arguments.split()) == 0
     assert [(o.host, o.port, o.name) for o in seen] == [("127.0.0.1", 4000, "smsc-1"), ("::1", 4001, "smsc-2")]
@@ -66,6 +67,8 @@ def test_every_behaviour_has_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (first.latency_s, first.max_tps, first.silence, first.shuffle) == (0.5, 20, True, True)
     assert (first.by_number, first.receipts, first.error_codes) == (False, False, (8, 20))
     assert (first.id_format, first.password) == ("hex", "p")
+    assert (first.tls_cert, first.tls_key, first.tls_client_ca) == ("c.pem", "c.key", "ca.pem")
+    assert first.receipt_pdu == "data_sm"
 
 
 def test_an_address_in_use_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,4 +78,11 @@ def test_an_address_in_use_is_said(capsys: pytest.CaptureFixture[str]) -> None:
         say=lines.append,  # an address that is never ours (RFC 5737)
     )
     assert code == 1
+    assert "cannot listen" in lines[0]
+
+
+def test_tls_files_that_cannot_be_used_are_said(tmp_path: Path) -> None:
+    lines: list[str] = []
+    options = SimulatorOptions(tls_cert=str(tmp_path / "none.pem"), tls_key=str(tmp_path / "none.key"))
+    assert cli.run_simulate([options], say=lines.append) == 1
     assert "cannot listen" in lines[0]

@@ -71,3 +71,10 @@ def test_the_tally_counts_by_number_and_keeps_the_first_time(tmp_path: Path) -> 
     tally.write(tmp_path / "tally")
     assert (tmp_path / "tally.counts").read_bytes() == bytes(tally.counts)
     assert (tmp_path / "tally.first_at").stat().st_size == 80
+
+
+def test_a_part_is_known_by_its_tlvs_and_a_text_by_its_payload() -> None:
+    sar = {0x020C: b"\x12\x34", 0x020E: b"\x03", 0x020F: b"\x02"}
+    assert submit(b"text", tlvs=sar).part() == (0x1234, 3, 2)
+    assert submit(b"text").octets() == b"text"
+    assert submit(b"", tlvs={0x0424: b"whole"}).octets() == b"whole"

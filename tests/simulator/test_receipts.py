@@ -17,7 +17,7 @@ from gateway.simulator.receipts import (
     OutgoingEncoder,
 )
 from gateway.smpp.codec import decode
-from gateway.smpp.pdu import DeliverSm, SubmitSm
+from gateway.smpp.pdu import DataSm, DeliverSm, SubmitSm
 
 ABOUT = SubmitSm(
     source_addr_ton=5,
@@ -80,3 +80,17 @@ def test_garbage_and_messages_from_the_recipient() -> None:
     assert (inbound.esm_class, inbound.data_coding) == (0, 8)
     assert inbound.short_message.decode("utf-16-be") == "退订"
     assert (inbound.source_addr, inbound.destination_addr) == (b"8613800000001", b"Acme")
+
+
+@pytest.mark.parametrize(("text", "tlvs"), [(True, True), (True, False), (False, True)])
+def test_a_receipt_as_data_sm_says_the_same(text: bool, tlvs: bool) -> None:
+    item = Outgoing(ABOUT, b"1F", ReceiptPlan(0.0, "UNDELIV", "042", text=text, tlvs=tlvs), 1_800_000_000.0)
+    deliver = read(item)
+    encoder = OutgoingEncoder(wall_offset_s=1_800_000_000.0)
+    encoder.now, encoder.as_data_sm = 90.0, True
+    data = decode(encoder.encode(item, 77))
+    assert isinstance(data, DataSm)
+    assert data.short_message == deliver.short_message
+    assert (data.source_addr, data.destination_addr, data.esm_class) == (b"8613800000001", b"Acme", RECEIPT_ESM_CLASS)
+    for tag in (TAG_RECEIPTED_MESSAGE_ID, TAG_MESSAGE_STATE):
+        assert (data.tlvs or {}).get(tag) == (deliver.tlvs or {}).get(tag)

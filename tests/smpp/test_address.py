@@ -76,3 +76,16 @@ def test_recipients() -> None:
 )
 def test_whose_receipt_it_is(address: bytes, same: bool) -> None:
     assert same_recipient("8613800138000", address) is same
+
+
+@pytest.mark.parametrize(
+    ("sender", "kind"),
+    [("Acme", "alphanumeric"), ("12345", "short"), ("106900001", "access"), ("8613800138000", "international")],
+)
+def test_each_kind_of_sender_can_have_its_own_numbers(sender: str, kind: str) -> None:
+    usual = source_address(sender)
+    assert source_address(sender, kinds=((kind, (6, 18)),)) == (6, 18, sender.encode())
+    others = tuple((name, (6, 18)) for name in ("alphanumeric", "short", "access", "international") if name != kind)
+    assert source_address(sender, kinds=others) == usual
+    assert source_address(sender, 2, 8, ((kind, (6, 18)),)) == (2, 8, sender.encode())
+    assert source_address("", kinds=((kind, (6, 18)),)) == (0, 0, b"")

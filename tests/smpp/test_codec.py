@@ -16,6 +16,8 @@ from gateway.smpp import constants as c
 from gateway.smpp.pdu import (
     Bind,
     BindResp,
+    DataSm,
+    DataSmResp,
     DecodedPdu,
     DeliverSm,
     DeliverSmResp,
@@ -64,6 +66,8 @@ short_message_fields = {
     "command_status": number,
     "sequence_number": number,
 }
+DATA_FIELDS = ("service_type", "source_addr_ton", "source_addr_npi", "dest_addr_ton", "dest_addr_npi")
+DATA_FIELDS += ("esm_class", "registered_delivery", "data_coding", "tlvs", "command_status", "sequence_number")
 short_messages = st.one_of(st.builds(kind, **short_message_fields) for kind in (SubmitSm, DeliverSm))
 others = st.one_of(
     st.builds(SubmitSmResp, message_id=cstring(64), sequence_number=number),
@@ -88,10 +92,17 @@ others = st.one_of(
         tlvs=tlvs,
         sequence_number=number,
     ),
+    st.builds(
+        DataSm,
+        **{name: short_message_fields[name] for name in DATA_FIELDS},
+        source_addr=cstring(64),
+        destination_addr=cstring(64),
+    ),
+    st.builds(DataSmResp, message_id=cstring(64), sequence_number=number),
     st.builds(EnquireLink, sequence_number=number),
     st.builds(Unbind, sequence_number=number),
     st.builds(GenericNack, command_status=number, sequence_number=number),
-    st.builds(Unknown, command_id=st.just(0x00000103), body=st.binary(max_size=99), sequence_number=number),
+    st.builds(Unknown, command_id=st.just(0x00000111), body=st.binary(max_size=99), sequence_number=number),
 )
 pdus = short_messages | others
 
@@ -389,3 +400,75 @@ def test_no_repr_shows_a_person_a_text_or_a_secret() -> None:
     assert "****8000" in shown
     assert "id-1" in shown
     assert "RTHROTTLED" in shown
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Templates, their TLVs, and TLVs of one short message
+# ------------------------------------------------------------------------------------------------------------
+@given(
+    pdu=st.builds(SubmitSm, **{**short_message_fields, "command_status": st.just(0)}),
+    own=st.none() | st.binary(max_size=9),
+)
+def test_a_template_writes_what_the_table_writes(pdu: SubmitSm, own: bytes | None) -> None:
+    template = codec.submit_template(pdu)
+    item = (template, pdu.destination_addr, pdu.short_message)
+    if own is None:
+        octets = codec.encode_templated(item, pdu.sequence_number)
+        assert octets == codec.encode(pdu)
+    else:
+        octets = codec.encode_templated_with((*item, codec.payload_tlv(own)), pdu.sequence_number)
+        pdu.tlvs = {**(pdu.tlvs or {}), c.TAG_MESSAGE_PAYLOAD: own}
+        assert codec.decode(octets) == pdu
+
+
+def test_a_template_still_refuses_what_does_not_fit() -> None:
+    template = codec.submit_template(SUBMIT)
+    for destination, text in ((b"1" * 21, b""), (b"1\x002", b""), (b"1", b"x" * 255)):
+        with pytest.raises(EncodeError):
+            codec.encode_templated((template, destination, text), 1)
+        with pytest.raises(EncodeError):
+            codec.encode_templated_with((template, destination, text, b""), 1)
+    with pytest.raises(EncodeError):
+        codec.encode_templated_with((template, b"1", b"", codec.payload_tlv(b"x" * 0xFFFF)), 1)
+    with pytest.raises(EncodeError):
+        codec.payload_tlv(b"x" * 0x10000)
+    with pytest.raises(EncodeError):
+        codec.submit_template(SubmitSm(tlvs={0x1400: "text"}))
+
+
+def test_sar_marks_are_the_octets_of_the_specification() -> None:
+    assert codec.sar_tlvs(0x1234, 2) == [
+        bytes.fromhex("020c00021234020e000102020f000101"),
+        bytes.fromhex("020c00021234020e000102020f000102"),
+    ]
+    for reference, total in ((0x10000, 2), (0, 256)):
+        with pytest.raises(EncodeError):
+            codec.sar_tlvs(reference, total)
+
+
+def test_data_sm_is_read_as_the_specification_lays_it_out() -> None:
+    body = (
+        b"\0" b"\x01\x01" b"8613800138000\0" b"\x00\x00" b"1069\0" b"\x04\x00\x00"  # SMPP 3.4 §4.7.1
+        b"\x00\x1e\x00\x03" b"77\0" b"\x04\x27\x00\x01\x02"
+    )  # fmt: skip
+    pdu = codec.decode(struct.pack(">IIII", 16 + len(body), 0x103, 0, 9) + body)
+    assert pdu == DataSm(
+        source_addr_ton=1,
+        source_addr_npi=1,
+        source_addr=b"8613800138000",
+        destination_addr=b"1069",
+        esm_class=4,
+        tlvs={0x1E: b"77\0", 0x427: b"\x02"},
+        sequence_number=9,
+    )
+    assert codec.encode_data_sm_resp(9) == bytes.fromhex("00000011 80000103 00000000 00000009 00")
+    assert "8613800138000" not in repr(pdu)
+
+
+def test_a_password_longer_than_the_specifications_needs_its_limit_named() -> None:
+    bind = Bind(c.BIND_TRANSCEIVER, b"acme", b"x" * 64)
+    with pytest.raises(EncodeError):
+        codec.encode(bind)
+    assert codec.decode(codec.encode(bind, limits={"password": 64})) == bind
+    with pytest.raises(EncodeError):
+        codec.encode(bind, limits={"password": 63})

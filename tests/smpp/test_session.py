@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
@@ -22,6 +23,8 @@ from gateway.smpp import constants as c
 from gateway.smpp.pdu import (
     Bind,
     BindResp,
+    DataSm,
+    DataSmResp,
     DecodedPdu,
     DeliverSm,
     DeliverSmResp,
@@ -392,6 +395,55 @@ def test_delivers_are_answered_in_any_order(feed: Feed) -> None:
     assert sent(session) == [DeliverSmResp(b"", status, number) for number, status in expected]
 
 
+def test_a_data_sm_is_handed_on_and_answered_as_one(feed: Feed) -> None:
+    session = bound_esme()
+    first, second = DataSm(source_addr=b"8613800138000", sequence_number=70), DataSm(sequence_number=72)
+    deliver = replace(DELIVER, sequence_number=71)
+    events = feed(session, octets(first, deliver, second), 1.0)
+    assert events == [DeliverReceived(first), DeliverReceived(deliver), DeliverReceived(second)]
+    assert sent(session) == [], "not before it is recorded"
+    session.respond_delivers([71, 70])
+    session.respond_deliver(72, c.RSYSERR)
+    assert sent(session) == [
+        DeliverSmResp(sequence_number=71),
+        DataSmResp(sequence_number=70),
+        DataSmResp(command_status=c.RSYSERR, sequence_number=72),
+    ]
+    # Its number is free again for a deliver_sm of the peer.
+    session.respond_delivers([70])
+    assert sent(session) == [DeliverSmResp(sequence_number=70)]
+
+
+def test_a_data_sm_nobody_can_read_is_the_owners_to_keep_and_answer(feed: Feed) -> None:
+    session = bound_esme()
+    (event,) = feed(session, struct.pack(">IIII", 18, c.DATA_SM, 0, 70) + b"\0\1", 1.0)
+    assert isinstance(event, DeliverMalformed)
+    session.respond_delivers([70])
+    assert sent(session) == [DataSmResp(sequence_number=70)]
+
+
+def test_a_data_sm_to_a_transmitter_is_refused(feed: Feed) -> None:
+    session = bound_esme(bind_type=BindType.TRANSMITTER)
+    (event,) = feed(session, octets(DataSm(sequence_number=70)), 1.0)
+    assert isinstance(event, ProtocolProblem)
+    assert sent(session) == [DataSmResp(command_status=c.RINVBNDSTS, sequence_number=70)]
+
+
+def test_smsc_hears_the_answer_to_a_data_sm_and_takes_none_itself(feed: Feed) -> None:
+    session = bound_smsc()
+    number = session.deliver(DataSm(), "receipt", 1.0, codec.encode)
+    session.data_to_send()
+    (event,) = feed(session, octets(DataSmResp(sequence_number=number)), 1.5)
+    assert event == DeliverAnswered("receipt", 0, 1.0, 1.5, False)
+    (event,) = feed(session, octets(DataSm(sequence_number=5)), 2.0)
+    assert isinstance(event, ProtocolProblem)
+    # What never left is handed back once, not sent as well.
+    session.deliver(DataSm(), "unsent", 3.0, codec.encode)
+    (closed,) = [e for e in session.close(3.0) if isinstance(e, Closed)]
+    assert closed.unsent == ["unsent"]
+    assert [type(pdu) for pdu in sent(session)] == [DataSmResp]
+
+
 def test_a_deliver_nobody_can_read_is_the_owners_to_keep_and_answer(feed: Feed) -> None:
     session = bound_esme()
     data = malformed(c.DELIVER_SM, 9)
@@ -605,7 +657,7 @@ def test_a_nacked_unbind_is_as_good_as_answered(feed: Feed) -> None:
 @pytest.mark.parametrize("make", [bound_esme, bound_smsc, new_smsc])
 def test_an_unknown_command_is_nacked(make: Callable[[], Session], feed: Feed) -> None:
     session = make()
-    (event,) = feed(session, octets(Unknown(0x0103, b"x", 0, 5)), 1.0)
+    (event,) = feed(session, octets(Unknown(0x0111, b"x", 0, 5)), 1.0)
     assert isinstance(event, ProtocolProblem)
     assert sent(session) == [GenericNack(c.RINVCMDID, 5)]
 
@@ -615,7 +667,7 @@ def test_what_has_no_answer_gets_none(feed: Feed) -> None:
     data = octets(
         Unknown(c.ALERT_NOTIFICATION, b"", 0, 1),
         Unknown(c.OUTBIND, b"", 0, 2),
-        Unknown(0x80000103, b"", 0, 3),
+        Unknown(0x80000111, b"", 0, 3),
         DeliverSmResp(b"", 0, 4),
     )
     assert feed(session, data, 1.0) == []

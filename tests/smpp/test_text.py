@@ -224,3 +224,53 @@ def test_a_header_without_concatenation(udh: bytes) -> None:
 
 def test_concatenation_behind_another_element() -> None:
     assert text.concatenation(b"\x0b\x05\x04\x0b\x84\x23\xf0\x00\x03\x07\x02\x01") == (7, 2, 1)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(
+    ("message", "encoding", "alphabet"),
+    [("x" * 152 + "€" * 200, "gsm7", "gsm"), ("信" * 66 + "😀" * 70, "ucs2", "gsm"), ("ê" * 400, "latin1", "gsm"),
+     ("x{" * 200, "gsm7", "latin1")],
+)  # fmt: skip
+def test_without_headers_the_same_cuts(message: str, encoding: str, alphabet: str, bits: int) -> None:
+    options = {"reference_bits": bits, "alphabet": alphabet}
+    marked = text.encode_parts(message, encoding, 7, **options)
+    bare = text.encode_parts(message, encoding, 7, headers=False, **options)
+    assert bare == [text.split_udh(part)[1] for part in marked]
+    assert b"".join(bare) == text.encode_whole(message, encoding, alphabet=alphabet)
+    with pytest.raises(EncodeError):
+        text.encode_parts("x" * (153 * 255 + 1), "gsm7", 0, headers=False)
+
+
+def test_a_whole_text_that_does_not_fit_is_refused() -> None:
+    for encoding in ("gsm7", "latin1", "utf8"):
+        with pytest.raises(EncodeError):
+            text.encode_whole("信", encoding)
+
+
+@pytest.mark.parametrize(
+    ("message", "packed"),
+    [
+        ("hellohello", "e8329bfd4697d9ec37"),
+        ("hello", "e8329bfd06"),
+        ("1234567", "31d98c56b3dd1a"),  # seven spare bits: a carriage return, not an "@"
+        ("12345678", "31d98c56b3dd70"),
+        ("", ""),
+    ],
+)
+def test_septets_are_packed(message: str, packed: str) -> None:
+    (part,) = text.encode_parts(message, "gsm7", 0)
+    assert text.pack_septets(part, header=False).hex() == packed
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@given(message=st.text("abc€@[{ÄΔ", min_size=161, max_size=500))
+def test_packed_parts_unpack_to_the_same_septets(bits: int, message: str) -> None:
+    for part in text.encode_parts(message, "gsm7", 0xABCD, reference_bits=bits):
+        head, septets = text.split_udh(part)
+        packed = text.pack_septets(part, header=True)
+        assert packed[: len(head)] == head
+        assert len(packed) <= 140
+        whole = int.from_bytes(packed, "little")  # the header counts as septets too, up to the next boundary
+        first = -(-8 * len(head) // 7)
+        assert bytes(whole >> 7 * (first + i) & 0x7F for i in range(len(septets))) == septets

@@ -267,6 +267,14 @@ async def test_caps_blacklist_and_giving_back(store: Store) -> None:
     assert record.state == "B"
 
 
+async def test_the_last_sixteen_messages_to_a_number_are_remembered(store: Store) -> None:
+    first = message(store, category=1)
+    ms = [first, *(message(store, first.msisdn, category=1) for _ in range(19))]
+    for m in ms:
+        await accept(store, m)
+    assert [r.id for r in await store.find(first.msisdn, "shop")] == [m.id for m in reversed(ms)][:16]
+
+
 async def test_statistics_add_up(store: Store) -> None:
     ms = [message(store) for _ in range(3)]
     await accept(store, *ms, message(store, test=True))

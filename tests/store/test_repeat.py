@@ -459,6 +459,42 @@ async def receipt_that_corrects(t: Twice) -> None:
     assert {f[8]: n for f, n in counted.items() if f[9] == "late_correction"} == {"D": 1, "K": -1}
 
 
+@case("recipients")
+async def recipients(t: Twice) -> None:
+    c = await submitted(t.store)
+    rows = [receipt_row(c, "U"), receipt_row(c, "U", address=c.msisdn[2:]), receipt_row(c, "U", address="")]
+    stranger = receipt_row(c, "U", address="8613900000000")
+    unknown = ("ch", "ch:nobody", c.msisdn.encode(), "U", "", "")
+    named_to = (c.msisdn, "china-mobile", "r")
+    assert await t.store.recipients([*rows, stranger, unknown]) == [named_to] * 3 + [("", "", "")] * 2
+
+
+@case("ported_learn")
+async def ported_learn(t: Twice) -> None:
+    facts = [("8613800138000", "china-mobile", ""), ("8613800138000", "", "china-unicom")]
+    assert await t.store.learn_ported(facts, 100.0) == 0  # noted by the first of the two calls
+    _, noted = await t.store.ported_since(0, 0)
+    assert sorted(fact[:3] for fact in noted) == sorted(facts)
+    with t.server.sync() as client:
+        (week,) = client.keys("gw:{s00}:ported:*")
+        assert 0 < client.ttl(week) <= 7 * 86_400 + 100
+
+
+@case("ported_read")
+async def ported_read(t: Twice) -> None:
+    await t.store.learn_ported([(f"861380013800{n}", "china-mobile", "") for n in range(5)], 100.0)
+    now_ms, facts = await t.store.ported_since(0, 0, most=3)
+    assert len(facts) == 3
+    assert all(now_ms - 10_000 < at_ms <= now_ms for *_, at_ms in facts)
+    assert len((await t.store.ported_since(0, facts[0][3]))[1]) == 5
+    assert (await t.store.ported_since(0, now_ms + 60_000))[1] == []
+    # What an earlier week holds comes before this one's.
+    week = now_ms // 604_800_000
+    with t.server.sync() as client:
+        client.zadd(f"gw:{{s00}}:ported:{week - 1}", {"861\x1fold\x1f": (now_ms - 604_800_000)})
+    assert (await t.store.ported_since(0, now_ms - 2 * 604_800_000, most=1))[1][0][:2] == ("861", "old")
+
+
 # --- timers
 
 
@@ -540,7 +576,7 @@ async def sweep(t: Twice) -> None:
 
 @case("bucket")
 async def bucket(t: Twice) -> None:
-    granted, wait_us = await t.store.draw_parts("ch", 100.0, 6)
+    granted, wait_us, _ = await t.store.draw_parts("ch", 100.0, 6)
     first, second = t.answers[0]
     assert (first[0] if first else 6) + second[0] <= 11, "a lost draw is lost, not granted on top"
     assert granted == second[0]
@@ -554,6 +590,27 @@ async def slots(t: Twice) -> None:
     assert await t.store.bind_slots("ch", 3, 1) == [1]
     await t.store.give_slots_back("ch", 3)
     await until(lambda: not any(name.endswith(":slots") for name in t.look()))
+
+
+@case("health")
+async def health(t: Twice) -> None:
+    assert (await t.store.health([("ch", "open:refusals", 0)]))["ch"].state == "open"
+    found = await t.store.health([("ch", "pause", 0), ("other", "ok", 3)])
+    assert (found["ch"].state, found["ch"].cause, found["ch"].operator) == ("open", "refusals", "pause")
+    assert found["other"].state == "closed"
+
+
+@case("unpin")
+async def unpin(t: Twice) -> None:
+    await accept(t.store, message(t.store), message(t.store, parts=2))
+    short, long = await claim(t.store)
+    away = settlement(short, "n", delay_ms=0, rank=1, target="gone", log="1\x1fch\x1f69\x1fnext\x1f")
+    stays = settlement(long, "p", delay_ms=0, accepted_mask=1, channel="gone", log="1\x1fgone\x1f88\x1fslow\x1f0=a")
+    assert await settle(t.store, away, stays) == "11"
+    assert await claim(t.store, token="b", rank=1) == []
+    assert await t.store.unpin(0, "gone") == 0
+    assert [c.id for c in await claim(t.store, token="c", rank=1)] == [short.id]
+    assert [c.id for c in await claim(t.store, token="d", channel="gone")] == [long.id]
 
 
 @case("strays")

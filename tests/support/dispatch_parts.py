@@ -36,6 +36,7 @@ def claimed(**changes: Any) -> Any:
         "attempt": 1,
         "flags": 0,
         "slow": 0,
+        "refusals": {},
         "accepted": 0,
         "sender": "1069",
         "text": "hello",
@@ -98,6 +99,7 @@ class ScriptedStore:
         self._call("claim", (token, requests, kwargs))
         return self.claims.pop(0) if self.claims else (0, [], [])
 
-    async def draw_parts(self, channel: str, rate: float, wanted: int, **kwargs: Any) -> tuple[int, int]:
+    async def draw_parts(self, channel: str, rate: float, wanted: int, **kwargs: Any) -> tuple[int, int, float]:
         self._call("draw", wanted)
-        return self.draws.pop(0) if self.draws else (wanted, 0)
+        granted, wait_us = self.draws.pop(0) if self.draws else (wanted, 0)
+        return granted, wait_us, float(rate)

@@ -47,13 +47,19 @@ def channel_to(carrier: Smsc, name: str, **changes: Any) -> ChannelSettings:
 
 
 def line_settings(
-    channels: list[ChannelSettings], *, shards: int = 1, categories: dict[Category, dict[str, Any]] | None = None
+    channels: list[ChannelSettings],
+    *,
+    shards: int = 1,
+    categories: dict[Category, dict[str, Any]] | None = None,
+    ranks: tuple[int, ...] = (),
 ) -> Settings:
-    """One route `r` over the channels, the first of rank 0, the next of rank 1 and so on."""
+    """One route `r` over the channels, the first of rank 0, the next of rank 1 and so on, unless `ranks` says else."""
     base = Settings(config_dir=Path("config"))
     rules = {c: replace(s, **(categories or {}).get(c, {})) for c, s in base.categories.items()}
     route = RouteSettings(
-        "r", RouteMatch(country="CN"), tuple(RankedChannel(c.id, rank) for rank, c in enumerate(channels))
+        "r",
+        RouteMatch(country="CN"),
+        tuple(RankedChannel(c.id, ranks[i] if ranks else i) for i, c in enumerate(channels)),
     )
     return replace(
         base,

@@ -361,6 +361,13 @@ local function requeue(r, now, left, channel)
   end
 end
 
+-- Put a message where one channel alone claims it; see unpin.lua for what follows when that one goes away.
+local function assign(r, now, channel)
+  r.state, r.requeued = 'q', true
+  call('RPUSH', P .. 'pin:' .. channel .. ':' .. r.cat, entry_of(r, now))
+  woke = true
+end
+
 -- The final state: record, statistics, caps, retention. `unsent` states give the caps back.
 local function finalise(r, state, reason, code, channel, now, item)
   r.state = state

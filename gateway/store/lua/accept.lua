@@ -123,7 +123,7 @@ local function packed(value, cls, id, second, long)
     kept[#kept + 1] = be4(second)
     caps = caps .. char(cls.cat, #cls.account) .. cls.account .. be2(#kept) .. table.concat(kept)
   end
-  if #ids >= 16 * ID then ids = sub(ids, ID + 1 - 16 * ID) end
+  if #ids >= 16 * ID then ids = sub(ids, ID - 16 * ID) end
   return be2(reference) .. be2(#caps) .. caps .. ids .. id, reference
 end
 

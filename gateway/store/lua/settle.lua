@@ -9,11 +9,12 @@
 -- Repeat: an applied item no longer finds its claim; it answers `0` and changes nothing.
 -- KEYS 1 prefix
 -- ARGV 1 incarnation  2-4 retention_s  5 TTL of SMSC ids, s  6 number of classes  7 number of items  8 number of claim
---   fields of which everything is settled already; then for each class 8 values:
---   attempt, verb, channel, delay_ms, mask of accepted parts, new rank, reason, carrier code
---   then for each item 3 values: class number, claim (id .. time), log (or ''); then those fields; then to the end for each
+--   fields of which everything is settled already; then for each class 9 values:
+--   attempt, verb, channel, delay_ms, mask of accepted parts, new rank, reason, carrier code, channel that alone is to take
+--   it (or ''); then for each item 3 values: class number, claim (id .. time), log (or ''); then those fields; then to the end for each
 --   part that has an SMSC id 2 values: channel:smsc_id (canonical), id .. part
 --   verbs: s submitted (delay: how long to wait for the receipt)  r again on this rank after delay  n on the new rank
+--          N as n, attempt given back (it was the channel's fault)
 --          l slow: again after delay, attempt given back  p some parts accepted: the rest again on this channel
 --          P as p, attempt given back (the rest was only slow, or did not fit the window)
 --          u uncertain, decided when delay is over  U uncertain, again at once  F failed for good
@@ -26,9 +27,9 @@ local classes, at = {}, 9
 for i = 1, tonumber(ARGV[6]) do
   classes[tostring(i)] = {
     attempt = tonumber(ARGV[at]), verb = ARGV[at + 1], channel = ARGV[at + 2],
-    delay = ARGV[at + 3], mask = tonumber(ARGV[at + 4]), rank = ARGV[at + 5], reason = ARGV[at + 6], code = ARGV[at + 7],
+    delay = ARGV[at + 3], mask = tonumber(ARGV[at + 4]), rank = ARGV[at + 5], reason = ARGV[at + 6], code = ARGV[at + 7], target = ARGV[at + 8],
   }
-  at = at + 8
+  at = at + 9
 end
 local first = at
 local n, finished = tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -87,9 +88,10 @@ local function settle_rest(r, cls, item)
       item = nil -- a slow carrier may say so a hundred times; the log keeps attempts
     elseif verb == 'r' then
       r.slow = math.min(r.slow + 1, 255)
-    elseif verb == 'n' then
+    elseif verb == 'n' or verb == 'N' then
       r.rank = tonumber(cls.rank)
       r.slow = 0
+      if verb == 'N' then r.attempt = r.attempt - 1 end
       count(r, channel, 'n', cls.code)
     elseif verb == 'p' then
       r.flags = bit.bor(r.flags, 16)
@@ -103,6 +105,8 @@ local function settle_rest(r, cls, item)
     if delay > 0 then
       r.state = 'r'
       later(r, delay)
+    elseif cls.target ~= '' then
+      assign(r, now, cls.target)
     else
       requeue(r, now, false, channel)
     end

@@ -1,0 +1,167 @@
+"""`/admin/v1/explain`: what would become of a message now, step by step, without sending one.
+
+    GET ?to=+86138…&category=verification&account=shop[&sender=…]
+        → {number, carrier, route, channels: [ranked, with their live state], rules: [{rule, effect, why}], verdict}
+
+Asks the same router, the same limits and the same agreed health as the path itself does; owns the words. Writes
+nothing, and keeps nothing of the number.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final, Protocol
+
+from aiohttp import web
+
+from gateway.admin.problem import json_answer
+from gateway.errors import RequestError
+from gateway.model import CATEGORY_BY_LABEL, CATEGORY_LABELS
+from gateway.routing.msisdn import normalise
+from gateway.routing.router import Decision, Router
+from gateway.routing.table import Route
+from gateway.settings import AccountSettings, Settings
+from gateway.store.moves import Health, Recipient
+
+KEYS: Final = ("to", "category", "account", "sender")
+
+
+class ExplainStore(Protocol):
+    """The part of the store that knows recipients and channels."""
+
+    async def health(self) -> dict[str, Health]: ...
+    async def channels_bound(self) -> set[str]: ...
+    async def recipient(self, msisdn: str, account: str) -> Recipient: ...
+    async def gates(self) -> dict[str, dict[str, Any]]: ...
+
+
+async def get_explain(request: web.Request, settings: Settings, router: Router, store: ExplainStore) -> web.Response:
+    """Explain one message.
+
+    Raises:
+        RequestError: a parameter is missing or unknown; the field says which.
+    """
+    asked = _asked(request)
+    account = next((a for a in settings.accounts if a.id == asked["account"]), None)
+    if account is None:
+        raise RequestError("invalid_field", "no such account is configured", field="account")
+    category = CATEGORY_BY_LABEL.get(asked["category"])
+    if category is None:
+        raise RequestError("invalid_field", f"one of {', '.join(CATEGORY_LABELS)} is wanted", field="category")
+    rules: list[dict[str, str]] = []
+    view: dict[str, Any] = {"category": category.label, "account": account.id}
+    sender = _sender(account, asked["sender"], rules)
+    if category not in account.categories:
+        rules.append(_rule("category", "refuse", f"the account may not send {category.label}"))
+    try:
+        number = normalise(asked["to"], account.default_country)
+    except RequestError as error:
+        rules.append(_rule("number", "refuse", error.detail))
+        return json_answer({**view, "rules": rules, "verdict": "refused: invalid_number"})
+    view["number"] = {"e164": f"+{number.msisdn}", "country": number.country}
+    decision: Decision | None = None
+    try:
+        carrier, origin = router.carrier_of(number.msisdn, number.country)
+        view["carrier"] = {"name": carrier, "known_from": origin}
+        decision = router.route(number.msisdn, number.country, category, account.id, sender)
+        if decision is None:
+            rules.append(_rule("route", "refuse", "no configured route takes this message"))
+    except RequestError as error:
+        rules.append(_rule("number", "refuse", error.detail))
+    rules += _recipient_rules(settings, account, int(category), await store.recipient(number.msisdn, account.id))
+    rules += _gate_rules(await store.gates(), account.id, category.label)
+    if decision is not None:
+        channels = _channels(settings, decision.route, await store.health(), await store.channels_bound())
+        view["route"] = decision.route.id
+        view["channels"] = channels
+        if not any(c["takes_it"] for c in channels):
+            rules.append(_rule("channels", "wait", "no channel of the route can submit now"))
+    return json_answer({**view, "rules": rules, "verdict": _verdict(rules, view)})
+
+
+def _asked(request: web.Request) -> dict[str, str]:
+    for name in request.query:
+        if name not in KEYS:
+            raise RequestError("unknown_field", f"{', '.join(KEYS)} are the parameters", field=None)
+    asked = {name: request.query.get(name, "") for name in KEYS}
+    for name in ("to", "category", "account"):
+        if not asked[name]:
+            raise RequestError("missing_field", f"{name} is wanted", field=name)
+    return asked
+
+
+def _rule(rule: str, effect: str, why: str) -> dict[str, str]:
+    return {"rule": rule, "effect": effect, "why": why}
+
+
+def _sender(account: AccountSettings, asked: str, rules: list[dict[str, str]]) -> str:
+    if asked and asked not in account.senders:
+        rules.append(_rule("sender", "refuse", "not among the account's senders"))
+    return asked or (account.senders[0] if account.senders else "")
+
+
+def _recipient_rules(
+    settings: Settings, account: AccountSettings, category: int, recipient: Recipient
+) -> list[dict[str, str]]:
+    rules = []
+    for scope, (mask, reason) in recipient.blacklists.items():
+        if mask >> category & 1:
+            where = "the list of all accounts" if scope == "*" else f"the list of account {scope}"
+            rules.append(_rule("blacklist", "refuse", f"on {where}: {reason}"))
+    sent = recipient.sent.get((category, account.id), ())
+    now_s = time.time()
+    limits = next(rules_of for c, rules_of in settings.categories.items() if int(c) == category).per_number
+    for most, window_s in limits:
+        inside = [at for at in sent if at > now_s - window_s]
+        if len(inside) >= most:
+            again_s = int(min(inside[-most:]) + window_s - now_s)
+            rules.append(
+                _rule("per_number", "refuse", f"{len(inside)} of {most} in {window_s} s; again in {max(1, again_s)} s")
+            )
+    return rules
+
+
+def _gate_rules(gates: dict[str, dict[str, Any]], account: str, label: str) -> list[dict[str, str]]:
+    rules = []
+    for name in (f"account:{account}", f"category:{label}"):
+        gate = gates.get(name)
+        if gate is not None:
+            effect = "wait" if gate["state"] == "hold" else "refuse"
+            rules.append(_rule("gate", effect, f"{name} is {gate['state']}"))
+    return rules
+
+
+def _channels(settings: Settings, route: Route, health: dict[str, Health], bound: set[str]) -> list[dict[str, Any]]:
+    known = {c.id: c for c in settings.channels}
+    found: list[dict[str, Any]] = []
+    for ranked in route.channels:
+        h = health.get(ranked.id, Health())
+        ready = ranked.id in bound and h.state == "closed" and h.operator == "run"
+        why = (
+            f"an operator says {h.operator}" if h.operator != "run"
+            else f"its breaker is {h.state}: {h.cause}" if h.state != "closed"
+            else "" if ranked.id in bound
+            else "not bound"
+        )  # fmt: skip
+        found.append(
+            {
+                "id": ranked.id, "rank": ranked.rank, "weight": ranked.weight, "price": known[ranked.id].price,
+                "bound": ranked.id in bound, "breaker": h.state, "operator": h.operator, "takes_it": ready, "why": why,
+            }
+        )  # fmt: skip
+    lowest = min((c["rank"] for c in found if c["takes_it"]), default=None)
+    for channel in found:
+        if channel["takes_it"] and channel["rank"] != lowest:
+            channel["takes_it"], channel["why"] = False, "a channel of an earlier rank can submit"
+    return found
+
+
+def _verdict(rules: list[dict[str, str]], view: dict[str, Any]) -> str:
+    refused = next((r for r in rules if r["effect"] == "refuse"), None)
+    if refused is not None:
+        return f"refused: {refused['rule']}"
+    waits = next((r for r in rules if r["effect"] == "wait"), None)
+    if waits is not None:
+        return f"accepted, and waits: {waits['rule']}"
+    takers = [c["id"] for c in view["channels"] if c["takes_it"]]
+    return f"sent by {' or '.join(takers)}"

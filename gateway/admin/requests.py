@@ -1,0 +1,35 @@
+"""Reading the bodies of admin requests: one JSON object, known fields only. Repeats nothing of what it refuses."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from gateway.errors import RequestError
+
+_FIELD: Final = re.compile(r"[a-z_]{1,32}")
+
+
+async def read_object(request: web.Request) -> dict[str, Any]:
+    """Return the body as an object. Raises RequestError (415, 400)."""
+    if request.content_type != "application/json" or (request.charset or "utf-8").lower() != "utf-8":
+        raise RequestError("unsupported_media_type", "application/json in UTF-8 is wanted", status=415)
+    try:
+        value = orjson.loads(await request.read())
+    except orjson.JSONDecodeError as exc:
+        raise RequestError("invalid_json", "the body is not JSON", status=400) from exc
+    if not isinstance(value, dict):
+        raise RequestError("invalid_json", "an object is wanted", status=400)
+    return value
+
+
+def unknown_field(body: dict[str, Any], known: set[str]) -> None:
+    """Refuse a body with other fields than `known`. Raises RequestError."""
+    if unknown := sorted(body.keys() - known):
+        # Named when it is a plain word: a misspelt field. Anything else is the caller's text and not repeated.
+        field = unknown[0] if _FIELD.fullmatch(unknown[0]) else None
+        *first, last = sorted(known)
+        raise RequestError("unknown_field", f"{', '.join(first)} and {last} are the fields", field=field)

@@ -1,0 +1,133 @@
+"""`/admin/v1/explain` and `smsgw explain`: each rule that refuses or holds, each channel's state, on a real store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway.admin.server import AdminServer
+from gateway.app import address_of, bind_listener
+from gateway.metrics import GaugeReading, MetricsHub
+from gateway.model import Category, Secret
+from gateway.routing.loader import build_router
+from gateway.settings import (
+    AccountSettings,
+    AdminSettings,
+    ChannelSettings,
+    RankedChannel,
+    RouteMatch,
+    RouteSettings,
+    Settings,
+)
+from gateway.store.store import Store
+from tests.support.messages import accept, message
+
+TOKEN = "a-long-admin-token"
+TO = "+8613800138000"
+
+
+@pytest.fixture
+async def url(store: Store, settings: Settings, tmp_path: Path) -> AsyncIterator[str]:
+    channels = tuple(
+        ChannelSettings(id=name, host="h", port=1, system_id="s", password=Secret("p")) for name in ("a", "b")
+    )
+    own = replace(
+        settings,
+        admin=AdminSettings(port=0, token=Secret(TOKEN)),
+        channels=channels,
+        routes=(
+            RouteSettings("cn", RouteMatch(country="CN"), (RankedChannel("a", 0), RankedChannel("b", 1))),
+        ),
+        accounts=(
+            AccountSettings(
+                id="shop", senders=("1069",), categories=frozenset((Category.VERIFICATION, Category.NOTIFICATION))
+            ),
+        ),
+        number_segments_files={"CN": Path("config/number_segments/cn.csv")},
+    )  # fmt: skip
+
+    async def ready() -> list[str]:
+        return []
+
+    async def readings() -> list[GaugeReading]:
+        return []
+
+    server = AdminServer(own, MetricsHub(tmp_path), store, ready, readings, build_router(own))
+    listener = bind_listener("admin", "127.0.0.1", 0)
+    await server.start(listener)
+    yield f"http://{address_of(listener)}/admin/v1/explain"
+    await server.stop()
+
+
+async def ask(url: str, **query: str) -> tuple[int, Any]:
+    values = {"to": TO, "category": "verification", "account": "shop", **query}
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(url, params={k: v for k, v in values.items() if v}, headers=headers) as answer,
+    ):
+        return answer.status, await answer.json(content_type=None)
+
+
+def effects(found: Any) -> list[tuple[str, str]]:
+    return [(rule["rule"], rule["effect"]) for rule in found["rules"]]
+
+
+async def test_a_message_that_would_go(url: str, store: Store) -> None:
+    await store.heartbeat(0, first=True, channels=["a", "b"])
+    status, found = await ask(url)
+    assert status == 200
+    assert found["number"] == {"e164": TO, "country": "CN"}
+    assert found["carrier"] == {"name": "china-mobile", "known_from": "segment"}
+    assert (found["route"], found["verdict"], found["rules"]) == ("cn", "sent by a", [])
+    assert [(c["id"], c["takes_it"]) for c in found["channels"]] == [("a", True), ("b", False)]
+    assert found["channels"][1]["why"] == "a channel of an earlier rank can submit"
+
+
+async def test_the_live_state_of_the_channels_decides(url: str, store: Store) -> None:
+    _, found = await ask(url)
+    assert (effects(found), found["verdict"]) == ([("channels", "wait")], "accepted, and waits: channels")
+    await store.heartbeat(0, first=True, channels=["a", "b"])
+    await store.health([("a", "open:refusals", 0)])
+    _, found = await ask(url)
+    assert found["verdict"] == "sent by b"
+    assert "breaker is open: refusals" in found["channels"][0]["why"]
+    await store.health([("b", "pause", 0)])
+    _, found = await ask(url)
+    assert found["verdict"] == "accepted, and waits: channels"
+
+
+async def test_every_rule_that_refuses_is_named(url: str, store: Store) -> None:
+    await store.heartbeat(0, first=True, channels=["a"])
+    await accept(store, message(store, TO[1:], category=0))
+    _, found = await ask(url)
+    assert effects(found) == [("per_number", "refuse")]
+    assert "1 of 1 in 60 s" in found["rules"][0]["why"]
+    await store.blacklist_add("*", [(TO[1:], [Category.NOTIFICATION], "td")])
+    _, found = await ask(url, category="notification")
+    assert (effects(found), found["verdict"]) == ([("blacklist", "refuse")], "refused: blacklist")
+    _, found = await ask(url, category="marketing", sender="9999")
+    assert effects(found)[:2] == [("sender", "refuse"), ("category", "refuse")]
+    await store.set_gate("account", "shop", "hold")
+    _, found = await ask(url, to="+8613800138001")
+    assert (effects(found), found["verdict"]) == ([("gate", "wait")], "accepted, and waits: gate")
+    await store.set_gate("account", "shop", "open")
+    _, found = await ask(url, to="+4917012345678")
+    assert found["verdict"] == "refused: route"
+    _, found = await ask(url, to="12")
+    assert found["verdict"] == "refused: invalid_number"
+    assert "12" not in str(found["rules"])
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [({"to": ""}, "to"), ({"account": "nobody"}, "account"), ({"category": "spam"}, "category"), ({"x": "1"}, None)],
+)
+async def test_what_is_asked_wrongly(url: str, query: dict[str, str], field: str | None) -> None:
+    status, problem = await ask(url, **query)
+    assert (status, problem.get("field")) == (422, field)
