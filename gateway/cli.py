@@ -273,14 +273,13 @@ def ported_lookup(
 
 def _ask_admin(config: Path, method: str, path: str, **what: Any) -> Any:
     from gateway.client.admin import ask
-    from gateway.settings import load
+    from gateway.settings import load_admin
 
-    settings = load(config)
-    token = settings.admin.token
-    if token is None:
-        _stop("no admin token is configured (admin.token in gateway.toml)", code=EXIT_CONFIG)
-    base = f"http://{settings.admin.host}:{settings.admin.port}"
-    return asyncio.run(ask(base, token.reveal(), method, path, **what))
+    admin = load_admin(config)
+    if admin.token is None:
+        _stop("no admin token is configured (admin.token in gateway.toml, SMSGW_ADMIN_TOKEN)", code=EXIT_CONFIG)
+    host = f"[{admin.host}]" if ":" in admin.host else admin.host
+    return asyncio.run(ask(f"http://{host}:{admin.port}", admin.token.reveal(), method, path, **what))
 
 
 @app.command()

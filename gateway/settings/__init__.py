@@ -5,7 +5,7 @@ or raises `ConfigError` with every problem found. The other layers read attribut
 configuration file.
 """
 
-from gateway.settings.loading import load
+from gateway.settings.loading import load, load_admin
 from gateway.settings.packaged import packaged_config_dir
 from gateway.settings.values import (
     AccountSettings,
@@ -38,5 +38,6 @@ __all__ = [
     "StoreSettings",
     "WebhookSettings",
     "load",
+    "load_admin",
     "packaged_config_dir",
 ]

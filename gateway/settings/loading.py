@@ -61,6 +61,15 @@ def load(config_dir: Path, env: Mapping[str, str] = os.environ) -> Settings:
     return _Loader(Path(config_dir), env).load()
 
 
+def load_admin(config_dir: Path, env: Mapping[str, str] = os.environ) -> AdminSettings:
+    """Return the admin section alone: who asks the admin API needs its address and token, not the carriers' passwords.
+
+    Raises:
+        ConfigError: gateway.toml cannot be read, or its token refers to what is not there.
+    """
+    return _Loader(Path(config_dir), env).load_admin()
+
+
 class _Loader:
     """One reading of one folder; gathers problems, warnings and the hash of what was read."""
 
@@ -105,6 +114,14 @@ class _Loader:
             revision=self.digest.hexdigest()[:12],
             warnings=(*self.resolver.warnings, *warnings),
         )
+
+    def load_admin(self) -> AdminSettings:
+        gateway = self._file("gateway.toml", schema.GatewayFile)
+        admin = self._admin(gateway.admin) if gateway is not None else None
+        problems = [*self.problems, *self.resolver.problems]
+        if problems or admin is None:
+            raise ConfigError(problems)
+        return admin
 
     def _file(self, name: str, model: type[_Model]) -> _Model | None:
         """Return one file as its model, or None after noting why not."""
