@@ -1,4 +1,4 @@
-"""`smsgw channels` and `smsgw explain` against a running admin listener: words, JSON, exit codes, no needless secret."""
+"""`smsgw channels` and `smsgw explain` on a running admin listener: words, JSON, exit codes, no needless secret."""
 
 from __future__ import annotations
 
