@@ -97,7 +97,6 @@ class HealthKeeper:
         }
         self._opened = {c: metrics.counter("breaker_opened_total", channel=c) for c in self._judges}
         self._errors = metrics.counter("dispatch_errors_total", where="health")
-        self._now = asyncio.Event()
 
     def of(self, channel: str) -> Health:
         """Return what is agreed about a channel."""
@@ -121,10 +120,6 @@ class HealthKeeper:
         """Count a probe as sent."""
         self._probed_at[channel] = now
 
-    def tick_soon(self) -> None:
-        """Judge at once: a channel has told us of its own fault."""
-        self._now.set()
-
     async def run(self) -> None:
         """Judge and agree until cancelled."""
         while True:
@@ -136,12 +131,7 @@ class HealthKeeper:
                 # The boundary of this task: without it one fault of ours would leave every breaker as it is.
                 self._errors.n += 1
                 logger.exception("judging the channels failed")
-            try:
-                async with asyncio.timeout(TICK_S):
-                    await self._now.wait()
-            except TimeoutError:
-                pass
-            self._now.clear()
+            await asyncio.sleep(TICK_S)
 
     async def tick(self, now: float) -> None:
         """Judge what came since the last tick, tell the store, and take what is agreed."""

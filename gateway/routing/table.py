@@ -38,10 +38,6 @@ class Route:
         """Return the rank of a channel, None when it does not serve this route."""
         return next((ranked.rank for ranked in self.channels if ranked.id == channel), None)
 
-    def next_rank(self, rank: int) -> int | None:
-        """Return the rank a message goes to after `rank` refused it, None after the last."""
-        return next((later for later in self.ranks if later > rank), None)
-
 
 class Serves(NamedTuple):
     """One route as a channel sees it."""

@@ -62,9 +62,9 @@ class Client:
         Raises:
             StoreUnavailable: as `call`, and where the server does not take them.
         """
-        library = scripts.library()
+        bundle = scripts.bundle()
         try:
-            await self.execute("FUNCTION", "LOAD", library.source)
+            await self.execute("FUNCTION", "LOAD", bundle.source)
         except ResponseError as exc:
             if "already exists" not in str(exc):
                 raise StoreUnavailable(f"the store does not take the moves ({exc})", outcome="not_stored") from exc
@@ -74,7 +74,7 @@ class Client:
         for found in await self.execute("FUNCTION", "LIST", "LIBRARYNAME", f"{scripts.LIBRARIES}*"):
             fields = dict(zip(found[::2], found[1::2], strict=True))
             name = fields[b"library_name"].decode()
-            if name != scripts.library().name:
+            if name != scripts.bundle().name:
                 with contextlib.suppress(ResponseError):  # somebody else did
                     await self.execute("FUNCTION", "DELETE", name)
 

@@ -30,7 +30,7 @@ class Library:
 
 
 @cache
-def library() -> Library:
+def bundle() -> Library:
     """Return the library, ready to be loaded."""
     text = (_LUA / f"{_SHARED}.lua").read_text(encoding="utf-8")
     moves = [(name, (_LUA / f"{name}.lua").read_text(encoding="utf-8")) for name in names()]
@@ -55,7 +55,7 @@ def _registered(function: str, body: str) -> str:
 @cache
 def function(name: str) -> str:
     """Return the name under which the server knows a move."""
-    return f"{library().name}_{name}"
+    return f"{bundle().name}_{name}"
 
 
 def names() -> list[str]:

@@ -69,7 +69,6 @@ def test_ranks_and_what_a_channel_serves() -> None:
     assert [ranked.id for ranked in mobile.channels] == ["a", "b", "c", "d"]
     assert [ranked.id for ranked in mobile.at_rank(0)] == ["a", "b"]
     assert (mobile.rank_of("c"), mobile.rank_of("e")) == (1, None)
-    assert [mobile.next_rank(rank) for rank in (-1, 0, 1, 2)] == [0, 1, 2, None]
     assert table.serving("a") == (Serves("mobile", 0, 1), Serves("unicom", 1, 1))
     assert table.serving("b") == (Serves("mobile", 0, 1), Serves("unicom", 0, 1))
     assert table.serving("e") == table.serving("nobody") == ()

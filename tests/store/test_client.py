@@ -190,7 +190,7 @@ async def test_moves_of_other_versions_are_removed(store: Store) -> None:
     await store.client.execute("FUNCTION", "LOAD", other)
     await store.check_layout()
     found = await store.client.execute("FUNCTION", "LIST")
-    assert [one[1].decode() for one in found] == [scripts.library().name]
+    assert [one[1].decode() for one in found] == [scripts.bundle().name]
 
 
 async def test_a_replica_is_refused_and_asked_again_later(store: Store, valkey: ValkeyServer) -> None:
