@@ -194,8 +194,8 @@ async def test_the_method_finds_what_relaxed_loses(server: ValkeyServer, setting
     load = Load(store)
     running = asyncio.create_task(load.run())
     try:
-        # A moment at which it hurts: some messages are safe (behind the moves, which are written first), and much has been
-        # written since.
+        # A moment at which it hurts: some messages are safe (behind the moves, which are written first), and much was
+        # written since then.
         safe = len(scripts.bundle().source) + 50_000
         await until(
             lambda: sizes(trace)[1] > safe and sizes(trace)[0] - sizes(trace)[1] > 50_000, timeout_s=20, every_s=0.05
