@@ -12,9 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.admin.server import AdminServer
-from gateway.app import address_of, bind_listener
-from gateway.metrics import GaugeReading, MetricsHub
 from gateway.model import Secret
 from gateway.routing.loader import build_router
 from gateway.settings import (
@@ -27,6 +24,7 @@ from gateway.settings import (
     Settings,
 )
 from gateway.store.store import Store
+from tests.support.admin import admin_listener
 
 TOKEN = "a-long-admin-token"
 
@@ -40,23 +38,11 @@ async def config(store: Store, settings: Settings, tmp_path: Path) -> AsyncItera
         routes=(RouteSettings("cn", RouteMatch(country="CN"), (RankedChannel("a", 0),)),),
         accounts=(AccountSettings(id="shop"),),
     )
-
-    async def nothing() -> list[str]:
-        return []
-
-    async def readings() -> list[GaugeReading]:
-        return []
-
-    server = AdminServer(own, MetricsHub(tmp_path), store, nothing, readings, build_router(own))
-    listener = bind_listener("admin", "127.0.0.1", 0)
-    await server.start(listener)
-    (tmp_path / "gateway.toml").write_text(
-        f'[admin]\nlisten = "{address_of(listener)}"\ntoken = "${{env:SMSGW_ADMIN_TOKEN}}"\n'
-    )
-    # Another file's secrets are not there, and nobody asks for them.
-    (tmp_path / "channels.toml").write_text('[[channel]]\npassword = "${env:NOBODY_HAS_SET_THIS}"\n')
-    yield tmp_path
-    await server.stop()
+    async with admin_listener(own, store, tmp_path, build_router(own)) as address:
+        (tmp_path / "gateway.toml").write_text(f'[admin]\nlisten = "{address}"\ntoken = "${{env:SMSGW_ADMIN_TOKEN}}"\n')
+        # Another file's secrets are not there, and nobody asks for them.
+        (tmp_path / "channels.toml").write_text('[[channel]]\npassword = "${env:NOBODY_HAS_SET_THIS}"\n')
+        yield tmp_path
 
 
 async def smsgw(config: Path, *args: str, token: str | None = TOKEN) -> tuple[int, str, str]:

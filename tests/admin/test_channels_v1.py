@@ -10,12 +10,10 @@ import aiohttp
 import orjson
 import pytest
 
-from gateway.admin.server import AdminServer
-from gateway.app import address_of, bind_listener
-from gateway.metrics import GaugeReading, MetricsHub
 from gateway.model import Secret
 from gateway.settings import AdminSettings, ChannelSettings, Settings
 from gateway.store.store import Store
+from tests.support.admin import admin_listener
 
 TOKEN = "a-long-admin-token"
 
@@ -26,18 +24,8 @@ async def url(store: Store, tmp_path: Path) -> AsyncIterator[str]:
         ChannelSettings(id=name, host="h", port=1, system_id="s", password=Secret("p"), binds=2) for name in ("a", "b")
     )
     settings = Settings(config_dir=tmp_path, admin=AdminSettings(port=0, token=Secret(TOKEN)), channels=channels)
-
-    async def ready() -> list[str]:
-        return []
-
-    async def readings() -> list[GaugeReading]:
-        return []
-
-    server = AdminServer(settings, MetricsHub(tmp_path), store, ready, readings)
-    listener = bind_listener("admin", "127.0.0.1", 0)
-    await server.start(listener)
-    yield f"http://{address_of(listener)}/admin/v1/channels"
-    await server.stop()
+    async with admin_listener(settings, store, tmp_path) as address:
+        yield f"http://{address}/admin/v1/channels"
 
 
 async def call(url: str, method: str, body: Any = None, token: str = TOKEN) -> tuple[int, Any]:

@@ -10,9 +10,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.admin.server import AdminServer
-from gateway.app import address_of, bind_listener
-from gateway.metrics import GaugeReading, MetricsHub
 from gateway.model import Category, Secret
 from gateway.routing.loader import build_router
 from gateway.settings import (
@@ -25,6 +22,7 @@ from gateway.settings import (
     Settings,
 )
 from gateway.store.store import Store
+from tests.support.admin import admin_listener
 from tests.support.messages import accept, message
 
 TOKEN = "a-long-admin-token"
@@ -50,18 +48,8 @@ async def url(store: Store, settings: Settings, tmp_path: Path) -> AsyncIterator
         ),
         number_segments_files={"CN": Path("config/number_segments/cn.csv")},
     )  # fmt: skip
-
-    async def ready() -> list[str]:
-        return []
-
-    async def readings() -> list[GaugeReading]:
-        return []
-
-    server = AdminServer(own, MetricsHub(tmp_path), store, ready, readings, build_router(own))
-    listener = bind_listener("admin", "127.0.0.1", 0)
-    await server.start(listener)
-    yield f"http://{address_of(listener)}/admin/v1/explain"
-    await server.stop()
+    async with admin_listener(own, store, tmp_path, build_router(own)) as address:
+        yield f"http://{address}/admin/v1/explain"
 
 
 async def ask(url: str, **query: str) -> tuple[int, Any]:

@@ -10,12 +10,10 @@ import aiohttp
 import orjson
 import pytest
 
-from gateway.admin.server import AdminServer
-from gateway.app import address_of, bind_listener
-from gateway.metrics import GaugeReading, MetricsHub
 from gateway.model import Secret
 from gateway.settings import AccountSettings, AdminSettings, Settings
 from gateway.store.store import Store
+from tests.support.admin import admin_listener
 
 TOKEN = "a-long-admin-token"
 
@@ -41,18 +39,8 @@ async def gates(store: Store, tmp_path: Path) -> AsyncIterator[Client]:
         admin=AdminSettings(port=0, token=Secret(TOKEN)),
         accounts=(AccountSettings(id="shop"),),
     )
-
-    async def ready() -> list[str]:
-        return []
-
-    async def readings() -> list[GaugeReading]:
-        return []
-
-    server = AdminServer(settings, MetricsHub(tmp_path), store, ready, readings)
-    listener = bind_listener("admin", "127.0.0.1", 0)
-    await server.start(listener)
-    yield Client(f"http://{address_of(listener)}")
-    await server.stop()
+    async with admin_listener(settings, store, tmp_path) as address:
+        yield Client(f"http://{address}")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,35 @@
+"""The admin listener on a free port, over a real store, without the processes around it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from gateway.admin.server import AdminServer
+from gateway.app import address_of, bind_listener
+from gateway.metrics import GaugeReading, MetricsHub
+from gateway.routing.router import Router
+from gateway.settings import Settings
+from gateway.store.store import Store
+
+
+@contextlib.asynccontextmanager
+async def admin_listener(
+    settings: Settings, store: Store, folder: Path, router: Router | None = None
+) -> AsyncIterator[str]:
+    """Serve for a block; gives `host:port`. Always ready, with no gauges of its own."""
+
+    async def ready() -> list[str]:
+        return []
+
+    async def readings() -> list[GaugeReading]:
+        return []
+
+    server = AdminServer(settings, MetricsHub(folder), store, ready, readings, router)
+    listener = bind_listener("admin", "127.0.0.1", 0)
+    await server.start(listener)
+    try:
+        yield address_of(listener)
+    finally:
+        await server.stop()
