@@ -103,9 +103,10 @@ class AccountLimiter:
                 held.rate_left = 0
             if now >= held.quota_until:
                 held.quota_left = 0
-            if not account.max_per_s or held.rate_left >= n or now >= held.blocked_until:
+            drawn = not account.max_per_s or held.rate_left >= n or now >= held.blocked_until
+            if drawn:
                 await self._draw(account, held, n)
-            return self._spend(account, held, n)
+            return self._spend(account, held, n, drawn)
 
     def give_back(self, account: Limited, n: int) -> None:
         """Return quota for messages that were not stored (replays, refusals); the rate stays spent."""
@@ -140,9 +141,11 @@ class AccountLimiter:
         held.quota_until = started + day_ends_ms / 1000
         held.day = day
 
-    def _spend(self, account: Limited, held: _Allowance, n: int) -> Grant:
+    def _spend(self, account: Limited, held: _Allowance, n: int, drawn: bool) -> Grant:
         now = self._now()
-        rate = n if not account.max_per_s else held.rate_left if now < held.rate_until else 0
+        # What was drawn for this very request is its own, however slowly the store answered: only what is left of it
+        # lapses. Else a store that needs longer than the lapse would refuse every account that keeps to its rate.
+        rate = n if not account.max_per_s else held.rate_left if drawn or now < held.rate_until else 0
         quota = n if not account.daily_quota else held.quota_left if now < held.quota_until else 0
         granted = max(0, min(n, rate, quota))
         held.rate_left -= granted

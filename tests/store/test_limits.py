@@ -94,6 +94,20 @@ async def test_unspent_rate_lapses(counting: Counting) -> None:
     assert not limiter.take_now(RATED, 1)
 
 
+async def test_what_was_drawn_for_a_request_is_its_own_however_slow_the_store(counting: Counting) -> None:
+    clock = Clock()
+
+    class Slow:
+        async def run(self, script: str, script_keys: Sequence[str], args: Sequence[Any]) -> Any:
+            answer = await counting.run(script, script_keys, args)
+            clock.now += 2 * RATE_LAPSE_S
+            return answer
+
+    limiter = AccountLimiter(Slow(), monotonic=clock)
+    assert (await limiter.take(RATED, 5)).granted == 5
+    assert not limiter.take_now(RATED, 1)  # the rest of the chunk has lapsed
+
+
 async def test_a_clock_set_back_grants_nothing(counting: Counting, store: Store) -> None:
     limiter = AccountLimiter(counting)
     await limiter.take(RATED, 100)

@@ -166,7 +166,7 @@ for i = 1, n do
       r.accepted = bit.bor(r.accepted, cls.mask)
       write_record(r, r.state_at, item)
       count(r, cls.channel, 's', '')
-    elseif (r.state == 'u' or r.state == 'q' or r.state == 'r') and r.attempt >= cls.attempt and not held(r) then
+    elseif (r.state == 'u' or r.state == 'r' or r.state == 'q' and not held(r)) and r.attempt >= cls.attempt then
       -- Late: waits to be sent again (and nobody holds it), or is uncertain.
       answer = 'l'
       seen[id] = true
