@@ -6,12 +6,12 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test run bench lint format check wheel lock clean
+.PHONY: help demo test peers run bench lint format check wheel lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    show the gateway at work: embedded store, simulated carriers, a mixed load, a carrier killed"
-	@echo "make test    all tests"
+	@echo "make test    all tests          make peers   a foreign SMSC (needs npm) for those of tests/interop"
 	@echo "make run     keep the gateway up with simulated carriers, for your own curl (data under var/)"
 	@echo "make bench   the load test (ARGS=\"--help\" lists its options)"
 	@echo "make lint    ruff and mypy        make format  ruff format"
@@ -42,6 +42,15 @@ run: $(VENV)/runtime
 test: $(VENV)/dev
 	@$(BIN)/python -m pytest $(ARGS)
 
+# Names, versions and hashes stand in peers.txt: npm's own lock file would name a registry. None of their scripts runs.
+peers: .peers/installed
+
+.peers/installed: tests/interop/peers.txt
+	@npm install --loglevel=error --no-save --no-package-lock --ignore-scripts --prefix .peers $$(cut -d' ' -f1 $<) >/dev/null
+	@while read -r name hash; do grep -qF "\"$$hash\"" .peers/node_modules/.package-lock.json \
+		|| { echo "$$name is not what tests/interop/peers.txt says"; exit 1; }; done < $<
+	@cp $< $@
+
 bench: $(VENV)/dev
 	@$(BIN)/smsgw bench $(ARGS)
 
@@ -63,4 +72,4 @@ lock: $(VENV)/dev
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile $(LOCK) --upgrade --extra dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
