@@ -37,6 +37,8 @@ def claimed(**changes: Any) -> Any:
         "flags": 0,
         "slow": 0,
         "refusals": {},
+        "logged": False,
+        "ext": "",
         "accepted": 0,
         "sender": "1069",
         "text": "hello",

@@ -98,7 +98,7 @@ def receipt_row(
 ) -> ReceiptRow:
     """Return a final receipt of a part whose SMSC id is that of `ids_of`."""
     digits = c.msisdn if address is None else address
-    return (channel, spellings(channel, [smsc_id(c.id, part)]), digits.encode(), state, "why", "001")
+    return (channel, spellings(channel, [smsc_id(c.id, part)]), digits.encode(), state, "why", "001", False)
 
 
 async def record_ids(store: Store, shard: int, ids: list[SmscId], channel: str = "ch") -> list[bytes]:

@@ -100,8 +100,8 @@ def held(messages: dict[bytes, records.Record], claims: dict[bytes, bytes]) -> l
 
 
 def _queue_of(p: str, r: records.Record, where: str) -> str:
-    """Return the queue a message belongs in (the one it is in, when it is pinned to a channel)."""
-    if r.flags & records.FLAG_PINNED:
+    """Return the queue a message belongs in (the one it is in, when it is pinned or meant for one channel)."""
+    if r.flags & records.FLAG_PINNED or where.startswith(f"{p}pin:"):
         assert where.startswith(f"{p}pin:")
         assert where.endswith(f":{r.category}")
         return where
