@@ -123,6 +123,7 @@ async def run_dispatch(worker: _Worker) -> None:
     """Send: sessions to the carriers, claims, results, receipts, timers."""
     from gateway.dispatch.dispatcher import Dispatcher
     from gateway.dlr.ported import Follower, Teacher
+    from gateway.dlr.reasons import load_reasons
     from gateway.dlr.receipt import submit_key
     from gateway.dlr.recorder import Recorder
     from gateway.routing.loader import build_codes, build_router
@@ -134,7 +135,7 @@ async def run_dispatch(worker: _Worker) -> None:
         await worker.connect(store)
         # 2. The recorder before the sessions: a receipt may be the first thing that comes.
         teacher = Teacher(settings, build_codes(settings), store, worker.metrics)
-        recorder = Recorder(settings, store, worker.metrics, teacher)
+        recorder = Recorder(settings, store, worker.metrics, teacher, load_reasons(settings.failure_codes_file))
         recording = asyncio.create_task(recorder.run(), name="receipts")
         # 3. Sessions and claims.
         router = build_router(settings)

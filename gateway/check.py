@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.dlr.reasons import load_reasons
 from gateway.errors import ConfigError, ConfigProblem
 from gateway.routing.loader import build_codes, build_router
 from gateway.routing.ported_table import PortedTables, ported_folder
@@ -65,6 +66,7 @@ def _table_problems(settings: Settings) -> list[ConfigProblem]:
         return list(exc.problems)
     try:
         build_codes(settings)
+        load_reasons(settings.failure_codes_file)
     except ConfigError as exc:
         problems += exc.problems
     return problems + PortedTables(ported_folder(settings.store.data_dir)).problems()

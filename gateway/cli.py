@@ -184,9 +184,9 @@ def ported_import(
     the last counts. Bad rows are left out, counted, and the first 20 named by their lines (exit 1).
     """
     from gateway.ported import import_table
-    from gateway.settings import load
+    from gateway.settings import load_without_secrets
 
-    settings = load(config)
+    settings = load_without_secrets(config)
     size = max(1, file.stat().st_size)
 
     def progress(rows: int, offset: int) -> None:
@@ -216,9 +216,9 @@ def ported_import(
 def ported_info(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Say which tables of ported numbers are there. Exit 1 when one cannot be used."""
     from gateway.ported import info
-    from gateway.settings import load
+    from gateway.settings import load_without_secrets
 
-    found = info(load(config))
+    found = info(load_without_secrets(config))
     if as_json:
         typer.echo(json.dumps(found))
     else:
@@ -246,10 +246,10 @@ def ported_lookup(
     """Say which carrier a number is routed for, and what says so: learned, imported or segment."""
     from gateway.errors import RequestError
     from gateway.ported import lookup
-    from gateway.settings import load
+    from gateway.settings import load_without_secrets
 
     try:
-        found = asyncio.run(lookup(load(config), number, country.upper()))
+        found = asyncio.run(lookup(load_without_secrets(config, store=True), number, country.upper()))
     except RequestError as exc:
         _stop(exc.detail, code=2)
     if as_json:
@@ -263,6 +263,30 @@ def ported_lookup(
     typer.echo(f"learned: {known}")
     typer.echo(f"imported: {found['imported'] or 'nothing'}")
     typer.echo(f"segment: {found['segment'] or 'nobody'}")
+
+
+@ported_app.command("forget")
+def ported_forget(
+    number: Annotated[str, typer.Argument(metavar="[NUMBER]", help="E.164 with '+', or national with --country.")] = "",
+    all_learned: Annotated[
+        bool, typer.Option("--all-learned", help="Forget what receipts taught of every number.")
+    ] = False,
+    country: Annotated[str, typer.Option(metavar="CC", help="Whose national number this is.")] = "",
+    config: ConfigDir = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Forget what receipts taught about a number; running workers follow within seconds. Imported tables stay."""
+    if bool(number) == all_learned:
+        _stop("a number is wanted, or --all-learned", code=2)
+    body = {"all_learned": True} if all_learned else {"number": number, "country": country}
+    found = _ask_admin(config, "POST", "/admin/v1/ported/forget", body=body)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    n = found["forgotten"]
+    typer.echo("nothing had been learned" if not n else f"{n} learned fact{'s' if n > 1 else ''} forgotten")
+    if found["imported"]:
+        typer.echo(f"the imported table has it with {found['imported']}; only another import changes that")
 
 
 # --- Tools around the gateway
@@ -288,11 +312,16 @@ def explain(
     account: Annotated[str, typer.Option(help="Whose message it would be.")],
     category: Annotated[str, typer.Option(help="verification, notification or marketing.")] = "notification",
     sender: Annotated[str, typer.Option(help="Its sender id; the account's first one when left out.")] = "",
+    signature: Annotated[
+        str, typer.Option(help="Its signature, as in 【Acme】; the account's first one if left out.")
+    ] = "",
+    text: Annotated[str, typer.Option(help="Or its text, from which the signature is read.")] = "",
     config: ConfigDir = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Say what would become of a message now: number, carrier, route, channels, and what would refuse or hold it."""
-    query = {"to": to, "category": category, "account": account, **({"sender": sender} if sender else {})}
+    optional = {"sender": sender, "signature": signature, "text": text}
+    query = {"to": to, "category": category, "account": account, **{k: v for k, v in optional.items() if v}}
     found = _ask_admin(config, "GET", "/admin/v1/explain", query=query)
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
@@ -301,11 +330,19 @@ def explain(
         typer.echo(f"number    {found['number']['e164']} ({found['number']['country'] or 'no country'})")
     if "carrier" in found:
         typer.echo(f"carrier   {found['carrier']['name'] or 'not known'} (from: {found['carrier']['known_from']})")
+    if found.get("signature"):
+        typer.echo(f"signature {found['signature']['name']} (from: {found['signature']['known_from']})")
     if "route" in found:
         typer.echo(f"route     {found['route']}")
     for channel in found.get("channels", ()):
         mark = "takes it" if channel["takes_it"] else channel["why"]
+        if channel["source_addr"]:
+            mark += f" (source_addr {channel['source_addr']})"
+        if 0 < channel.get("share", 1.0) < 1:
+            mark += f", {channel['share']:.0%} of its rank"
         typer.echo(f"  rank {channel['rank']}  {channel['id']}: {mark}")
+    if "quality" in found:
+        typer.echo(f"shares    by quality: {found['quality']['why']}")
     for rule in found["rules"]:
         typer.echo(f"{rule['effect']:9} {rule['rule']}: {rule['why']}")
     typer.echo(f"verdict   {found['verdict']}")
@@ -320,9 +357,9 @@ def channels_list(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -
         return
     for c in found["channels"]:
         cause = f" ({c['cause']})" if c["cause"] else ""
-        typer.echo(
-            f"{c['id']}: {'bound' if c['bound'] else 'not bound'}, breaker {c['breaker']}{cause}, {c['operator']}"
-        )
+        without = f", sent without {' and '.join(c['left_out'])}" if c["left_out"] else ""
+        bound = "bound" if c["bound"] else "not bound"
+        typer.echo(f"{c['id']}: {bound}, breaker {c['breaker']}{cause}, {c['operator']}{without}")
 
 
 def _channel_action(channel: str, action: str, config: Path, as_json: bool) -> None:

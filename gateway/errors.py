@@ -7,6 +7,7 @@
     ├── StoreUnavailable     the store did not answer or refused; `outcome` says whether anything may be stored
     └── SmppError
         ├── EncodeError      we asked for a PDU that cannot be built
+        │   └── SignatureNotCarried   or one that the channel's carrier has not registered
         ├── MalformedPdu     the peer's PDU is wrong but its header is sound: answer, stay connected
         ├── FramingError     the stream is out of step: close
         └── SessionClosed    the session ended while it was needed
@@ -87,6 +88,10 @@ class SmppError(GatewayError):
 
 class EncodeError(SmppError):
     """We asked for a PDU that cannot be built (a field too long, a text that does not fit its coding)."""
+
+
+class SignatureNotCarried(EncodeError):
+    """The text's signature is not among those that are registered on the channel: it must not go there."""
 
 
 class MalformedPdu(SmppError):

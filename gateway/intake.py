@@ -20,10 +20,20 @@ import orjson
 
 from gateway.errors import Backpressure, GatewayError, RequestError, StoreUnavailable
 from gateway.metrics import Cell, Metrics
-from gateway.model import CATEGORY_BY_LABEL, STATE_LABELS, Accepted, MessageKind, NewMessage, State, ValidMessage
+from gateway.model import (
+    CATEGORY_BY_LABEL,
+    STATE_LABELS,
+    Accepted,
+    MessageKind,
+    NewMessage,
+    State,
+    ValidMessage,
+    route_name,
+)
 from gateway.routing.msisdn import Number, normalise
 from gateway.routing.router import Decision, Router
 from gateway.settings import AccountSettings, Settings
+from gateway.signature import signature_of
 from gateway.smpp.text import plan
 from gateway.store.keys import new_id, shard_of
 from gateway.store.limits import AccountLimiter
@@ -54,7 +64,7 @@ class Taken:
     state: str  # at acceptance
     parts: int
     encoding: str
-    route: str
+    route: str  # the lane's id where the route has lanes
     expires_at_ms: int  # 0: no longer known (a replay whose record is gone)
     replayed: bool = False
 
@@ -70,12 +80,13 @@ _Prepared = tuple[int, NewMessage, str, bool]
 class _Terms:
     """What an account may do, looked up once a request."""
 
-    __slots__ = ("account", "kinds", "limited", "mark", "senders", "ttl_ms")
+    __slots__ = ("account", "kinds", "limited", "mark", "senders", "signatures", "ttl_ms")
 
     def __init__(self, account: AccountSettings, settings: Settings) -> None:
         self.account = account
         self.limited = bool(account.max_per_s or account.daily_quota)
         self.senders = frozenset(account.senders)
+        self.signatures = frozenset(account.signatures)
         self.mark = _mark_of(account.id)
         self.kinds: dict[tuple[Any, ...], MessageKind] = {}
         self.ttl_ms = {
@@ -98,6 +109,7 @@ class Intake:
     ) -> None:
         self._settings = settings
         self._router = router
+        self._by_signature = router.table.by_signature
         self._store = store
         self._limiter = limiter
         self._metrics = metrics
@@ -178,7 +190,7 @@ class Intake:
 
         Raises:
             RequestError: category_not_allowed, invalid_number, sender_not_allowed, no_route,
-                missing_signature, text_too_long or invalid_field.
+                missing_signature, signature_not_allowed, signature_not_registered, text_too_long or invalid_field.
         """
         account = terms.account
         label = item.category
@@ -189,12 +201,14 @@ class Intake:
         msisdn, country = normalise(item.to, account.default_country)
         sender = _sender(terms, item)
         text = item.text
-        if account.signature and not has_signature(text):
-            detail = "the text must begin or end with a signature in 【】"
-            raise RequestError("missing_signature", detail, field="text")
+        signature = signature_of(text) if terms.signatures or self._by_signature else ""
+        if terms.signatures:
+            _check_signature(terms, signature)
         decision = self._router.route(msisdn, country, category, account.id, sender)
         if decision is None:
             raise RequestError("no_route", "no configured route takes this message", field="to")
+        if self._by_signature:
+            decision = self._lane(decision, signature)
         route = decision.route
         planned = plan(text, alphabet=route.alphabet, reference_bits=route.reference_bits)
         if planned.parts > MAX_PARTS:
@@ -222,6 +236,23 @@ class Intake:
             digest,
         )
         return index, message, planned.encoding, bool(ref)
+
+    def _lane(self, decision: Decision, signature: str) -> Decision:
+        """Return the decision with the lane in the place of its route, where the route has lanes.
+
+        Raises:
+            RequestError: missing_signature or signature_not_registered.
+        """
+        route, carrier, origin = decision
+        lane = self._router.table.lane(route, signature)
+        if lane is route:
+            return decision
+        if not signature:
+            raise _no_signature()
+        if lane is None:
+            detail = f"no channel of route {route.name} carries this signature"
+            raise RequestError("signature_not_registered", detail, field="text")
+        return Decision(lane, carrier, origin)
 
     async def _within_limits(
         self, account: AccountSettings, prepared: list[_Prepared], results: list[ItemResult]
@@ -305,6 +336,7 @@ class Intake:
 
     def _new_cell(self, key: tuple[str, str, str, str]) -> Cell:
         labels = dict(zip(("category", "route", "state", "reason"), key, strict=True))
+        labels["route"] = route_name(labels["route"])
         cell = self._cells[key] = self._metrics.counter("messages_total", **labels)
         return cell
 
@@ -366,13 +398,6 @@ def recipient(account: AccountSettings, raw: str) -> Number:
     return normalise(raw, account.default_country)
 
 
-def has_signature(text: str) -> bool:
-    """Tell whether a text begins or ends with a signature in 【】, as carriers in China require."""
-    if text[0] == "【":
-        return text.find("】") > 1
-    return text[-1] == "】" and -1 < text.rfind("【") < len(text) - 2
-
-
 def ref_mark(account: str, ref: str, msisdn: str) -> bytes:
     """Return the 16 bytes under which the store remembers a `ref` of an account towards a number."""
     mark = _mark_of(account)
@@ -397,6 +422,19 @@ def _digest(item: ValidMessage, rest: bytes) -> bytes:
         if item.tags:
             asked += "\0" + "\0".join(item.tags)
     return hashlib.blake2b(rest + asked.encode(), digest_size=8).digest()
+
+
+def _check_signature(terms: _Terms, signature: str) -> None:
+    """Raise RequestError unless a text's signature ('': none) is one of the account's."""
+    if not signature:
+        raise _no_signature()
+    if signature not in terms.signatures:
+        raise RequestError("signature_not_allowed", "not among the account's signatures", field="text")
+
+
+def _no_signature() -> RequestError:
+    detail = "the text must begin or end with a signature in 【】"
+    return RequestError("missing_signature", detail, field="text")
 
 
 def _sender(terms: _Terms, item: ValidMessage) -> str:

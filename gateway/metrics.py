@@ -119,7 +119,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "parked_receipts": _gauge("Receipts whose message is not known yet.", "channel", merge="max"),
     "webhook_backlog": _gauge("Events waiting for an account's webhook.", "account", merge="max"),
     "waiting_messages": _gauge("Stored messages that wait to be sent.", merge="max"),
-    "store_memory_bytes": _gauge("Memory of the store: used, and the limit.", "kind", merge="max"),
+    "store_memory_bytes": _gauge("Memory of the store: used, and the limit.", "kind", merge="max", max_series=20),
     "store_ready": _gauge("1 while the store keeps its durability promise.", merge="min"),
     "store_setting_mismatch": _gauge(
         "1 for each store setting that is weaker than the promise.", "setting", merge="max"
@@ -140,6 +140,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "channel_tps_limit": _gauge("Rate in force: parts a second.", "channel", merge="max"),
     "binds_total": _counter("Binds tried, by result.", "channel", "result"),
     "smpp_faults_total": _counter("Faults of the peer's protocol.", "channel", "kind"),
+    "channel_left_out": _gauge("1 for a field the SMSC refused and gets no more.", "channel", "field", merge="max"),
     "late_results_total": _counter("Responses after the timer or after the lease.", "channel"),
     "inbound_total": _counter("Messages from handsets (MO).", "channel"),
     "failovers_total": _counter("Messages moved to another rank.", "route", "from", "to", "cause"),
@@ -148,6 +149,13 @@ FAMILIES: Final[dict[str, Family]] = {
     "channel_operator": _gauge("What an operator says: 0 run, 1 pause, 2 drain.", "channel", merge="max"),
     "breaker_opened_total": _counter("Times a worker saw a breaker open.", "channel"),
     "channel_alarms_total": _counter("Answers that mean a fault of the channel or of ours.", "channel", "outcome"),
+    "channel_delivered_ratio": _gauge("Share of rated messages delivered.", "channel", merge="max", max_series=64),
+    "channel_receipt_share": _gauge("Share of messages with a receipt.", "channel", merge="max", max_series=64),
+    "channel_receipt_p95_seconds": _gauge("Within this 95 % of receipts come.", "channel", merge="max", max_series=64),
+    "channel_share": _gauge(
+        "Share of a route's traffic where quality decides.", "route", "category", "channel", merge="max", max_series=200
+    ),
+    "redeliveries_total": _counter("Decisions about copies on another channel.", "decision", max_series=4),
     # --- ported numbers
     "ported_rows": _gauge("Numbers in the imported table of a country.", "country", merge="max", max_series=20),
     "ported_learned": _gauge("Numbers learned from receipts that a worker knows.", merge="max"),
@@ -158,15 +166,15 @@ FAMILIES: Final[dict[str, Family]] = {
     # --- processes
     "worker_up": _gauge("1 for each running worker.", "role", "worker"),
     "worker_ready": _gauge("1 while the worker can do its work.", "role", "worker", merge="min"),
-    "worker_restarts_total": _counter("Workers restarted after an unexpected end.", "role"),
+    "worker_restarts_total": _counter("Workers restarted after an unexpected end.", "role", max_series=20),
     "worker_cpu_seconds_total": _counter("CPU time used.", "role", "worker"),
     "worker_memory_bytes": _gauge("Resident memory.", "role", "worker"),
-    "event_loop_lag_seconds": _gauge("How late the worker's last one-second timer was.", "role", merge="max"),
-    "log_records_total": _counter("Log records written.", "level"),
+    "event_loop_lag_seconds": _gauge("How late the last one-second timer was.", "role", merge="max", max_series=20),
+    "log_records_total": _counter("Log records written.", "level", max_series=20),
     "log_suppressed_total": _counter("Log records dropped by the rate limit of their source.", "source"),
     # --- configuration
     "config_reload_success": _gauge("1 when the last reading of the configuration succeeded.", merge="min"),
-    "config_revision_info": _gauge("The configuration in force.", "revision", merge="max"),
+    "config_revision_info": _gauge("The configuration in force.", "revision", merge="max", max_series=20),
 }  # fmt: skip
 
 
@@ -413,6 +421,11 @@ class MetricsHub:
     def totals(self) -> dict[_Key, float]:
         """Return the counters by (name, label values): for the bench and tests."""
         return dict(self._totals(()).counters)
+
+    def marks(self, name: str) -> list[tuple[str, ...]]:
+        """Return the label values of a gauge's series that are not 0 in some living worker."""
+        found = {key: values for (n, key), values in self._totals(()).gauges.items() if n == name}
+        return sorted(key for key, values in found.items() if any(values))
 
     def workers(self) -> list[dict[str, str]]:
         """Return role, worker and incarnation of the workers that live, by their snapshots."""

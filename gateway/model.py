@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Any, NewType
+from typing import Any, Final, NewType
 
 MessageId = NewType("MessageId", str)
 """Our id as the API shows it: a UUIDv7 in its 36-character form. Its rand_a bits 11..4 are the shard number."""
@@ -32,6 +32,11 @@ class Category(IntEnum):
 
 CATEGORY_LABELS: tuple[str, ...] = ("verification", "notification", "marketing")
 CATEGORY_BY_LABEL: dict[str, Category] = {label: Category(i) for i, label in enumerate(CATEGORY_LABELS)}
+
+
+WITHOUT_VALIDITY, WITHOUT_TLVS = 1, 2
+"""Fields of a submit_sm that some SMSCs will not have: validity_period; the TLVs that are not the message itself."""
+WITHOUT_LABELS = {WITHOUT_VALIDITY: "validity", WITHOUT_TLVS: "tlvs"}
 
 
 class State:
@@ -112,6 +117,15 @@ def message_id(sid: bytes) -> MessageId:
     """Return the API spelling of a store id (0.3 µs; by way of uuid.UUID it would be 2)."""
     digits = sid.hex()
     return MessageId(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}")
+
+
+LANE_MARK: Final = "~"
+"""Between a route's id and the hash of one of its lanes (`routing.table`); no configured id can have it."""
+
+
+def route_name(route: str) -> str:
+    """Return the configured id of a route or of any of its lanes: what people are shown."""
+    return route.partition(LANE_MARK)[0]
 
 
 def shard_of_id(sid: bytes) -> int:

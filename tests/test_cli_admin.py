@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.metrics import Metrics, SnapshotWriter
 from gateway.model import Secret
 from gateway.routing.loader import build_router
 from gateway.settings import (
@@ -64,6 +65,12 @@ async def test_channels_are_shown_and_steered(config: Path, store: Store) -> Non
     assert (await store.health())["a"].operator == "pause"
     code, out, _ = await smsgw(config, "channels", "resume", "a", "--json")
     assert (code, json.loads(out)["operator"]) == (0, "run")
+    worker = Metrics("dispatch", "worker01", "worker01")
+    for field in ("tlvs", "validity"):
+        worker.gauge("channel_left_out", channel="a", field=field).n = 1
+    SnapshotWriter(worker, config).write()
+    line = "a: not bound, breaker closed, run, sent without tlvs and validity\n"
+    assert await smsgw(config, "channels", "list") == (0, line, "")
     code, _, err = await smsgw(config, "channels", "drain", "b")
     assert (code, "id: no such channel" in err) == (4, True)
 
@@ -78,6 +85,11 @@ async def test_explain_in_words_and_in_json(config: Path, store: Store) -> None:
     assert out.endswith("verdict   sent by a\n")
     code, out, _ = await smsgw(config, *ask, "--json")
     assert json.loads(out)["verdict"] == "sent by a"
+    code, out, _ = await smsgw(config, *ask, "--signature", "Acme")
+    assert "signature 【Acme】 (from: asked)" in out
+    code, out, _ = await smsgw(config, *ask, "--text", "hello【Acme】")
+    assert "signature 【Acme】 (from: text)" in out
+    assert "hello" not in out
 
 
 async def test_what_goes_wrong_is_said(config: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import Backpressure, GatewayError, RequestError, StoreUnavailable
-from gateway.intake import SLICE, Intake, ItemResult, MessageStore, Taken, has_signature, ref_mark
+from gateway.intake import SLICE, Intake, ItemResult, MessageStore, Taken, ref_mark
 from gateway.metrics import Metrics
 from gateway.model import Accepted, Category, NewMessage, State, ValidMessage
 from gateway.routing.loader import build_router
@@ -250,22 +250,3 @@ async def test_what_the_store_is_given() -> None:
     assert len(now.digest) == 8
     assert now.idem != later.idem
     assert now.body == pack_body("gsm7", pack_content("hello"))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("【A】x", True),
-        ("x【A】", True),
-        ("【A】", True),
-        ("x", False),
-        ("【】x", False),
-        ("x【】", False),
-        ("a【A】b", False),
-        ("【A", False),
-        ("A】", False),
-        ("】【", False),
-    ],
-)
-def test_signatures(text: str, expected: bool) -> None:
-    assert has_signature(text) is expected

@@ -1,15 +1,16 @@
 """`/admin/v1/channels`: how the channels are, and what an operator wants of them.
 
-    GET                                     → {"channels": [{id, bound, breaker, cause, since_ms, operator, ...}]}
+    GET                                     → {"channels": [{id, bound, breaker, cause, operator, left_out, ...}]}
     PUT {"id": "cm-a", "action": "pause"}   → the channel as it is from then on
 
 `pause`: nothing more is claimed for it, its sessions stay for receipts. `drain`: the same, and it unbinds when nothing
-is in flight. `resume`: back to work. Owns the shapes; refuses to know sessions: the workers read what is agreed.
+is in flight. `resume`: back to work. `left_out`: fields that its SMSC refused and that this machine's workers no longer
+send. Owns the shapes; refuses to know sessions: the workers read what is agreed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from aiohttp import web
@@ -30,13 +31,21 @@ class ChannelStore(Protocol):
     async def channels_bound(self) -> set[str]: ...
 
 
-async def get_channels(store: ChannelStore, channels: tuple[ChannelSettings, ...]) -> web.Response:
+LeftOut = Sequence[tuple[str, ...]]
+"""(channel, field) where a worker leaves a field out."""
+
+
+async def get_channels(
+    store: ChannelStore, channels: tuple[ChannelSettings, ...], left_out: LeftOut = ()
+) -> web.Response:
     """List the configured channels as they are now."""
     health, bound = await store.health(), await store.channels_bound()
-    return json_answer({"channels": [_view(c, health.get(c.id, Health()), bound) for c in channels]})
+    return json_answer({"channels": [_view(c, health.get(c.id, Health()), bound, left_out) for c in channels]})
 
 
-async def put_channel(request: web.Request, store: ChannelStore, channels: tuple[ChannelSettings, ...]) -> web.Response:
+async def put_channel(
+    request: web.Request, store: ChannelStore, channels: tuple[ChannelSettings, ...], left_out: LeftOut = ()
+) -> web.Response:
     """Pause, drain or resume one channel.
 
     Raises:
@@ -51,10 +60,10 @@ async def put_channel(request: web.Request, store: ChannelStore, channels: tuple
     if channel is None:
         raise RequestError("invalid_field", "no such channel is configured", field="id")
     health = await store.health([(channel.id, body["action"], 0)])
-    return json_answer(_view(channel, health[channel.id], await store.channels_bound()))
+    return json_answer(_view(channel, health[channel.id], await store.channels_bound(), left_out))
 
 
-def _view(channel: ChannelSettings, health: Health, bound: set[str]) -> dict[str, Any]:
+def _view(channel: ChannelSettings, health: Health, bound: set[str], left_out: LeftOut) -> dict[str, Any]:
     return {
         "id": channel.id,
         "bound": channel.id in bound,
@@ -62,6 +71,7 @@ def _view(channel: ChannelSettings, health: Health, bound: set[str]) -> dict[str
         "cause": health.cause,
         "since_ms": health.since_ms,
         "operator": health.operator,
+        "left_out": sorted(field for name, field in left_out if name == channel.id),
         "binds": channel.binds,
         "window": channel.window,
         "max_tps": channel.max_tps,

@@ -1,10 +1,11 @@
 """`/admin/v1/explain`: what would become of a message now, step by step, without sending one.
 
-    GET ?to=+86138…&category=verification&account=shop[&sender=…]
-        → {number, carrier, route, channels: [ranked, with their live state], rules: [{rule, effect, why}], verdict}
+    GET ?to=+86138…&category=verification&account=shop[&sender=…][&signature=【Acme】 or &text=…]
+        → {number, carrier, signature, route, channels: [ranked, with their live state and whether and under which
+           source_addr they carry the signature], rules: [{rule, effect, why}], verdict}
 
 Asks the same router, the same limits and the same agreed health as the path itself does; owns the words. Writes
-nothing, and keeps nothing of the number.
+nothing, and keeps nothing of the number and the text.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 
 from gateway.admin.problem import json_answer
+from gateway.dispatch.quality import read_shares
 from gateway.errors import RequestError
 from gateway.model import CATEGORY_BY_LABEL, CATEGORY_LABELS
 from gateway.routing.msisdn import normalise
 from gateway.routing.router import Decision, Router
 from gateway.routing.table import Route
-from gateway.settings import AccountSettings, Settings
+from gateway.settings import AccountSettings, ChannelSettings, Settings
+from gateway.signature import clean, shown, signature_of
+from gateway.smpp.address import own_sender, signed_source
 from gateway.store.moves import Health, Recipient
 
-KEYS: Final = ("to", "category", "account", "sender")
+KEYS: Final = ("to", "category", "account", "sender", "signature", "text")
 
 
 class ExplainStore(Protocol):
@@ -33,6 +37,7 @@ class ExplainStore(Protocol):
     async def channels_bound(self) -> set[str]: ...
     async def recipient(self, msisdn: str, account: str) -> Recipient: ...
     async def gates(self) -> dict[str, dict[str, Any]]: ...
+    async def shares(self) -> dict[str, bytes]: ...
 
 
 async def get_explain(request: web.Request, settings: Settings, router: Router, store: ExplainStore) -> web.Response:
@@ -51,6 +56,7 @@ async def get_explain(request: web.Request, settings: Settings, router: Router, 
     rules: list[dict[str, str]] = []
     view: dict[str, Any] = {"category": category.label, "account": account.id}
     sender = _sender(account, asked["sender"], rules)
+    signature, view["signature"] = _signature(account, asked, rules)
     if category not in account.categories:
         rules.append(_rule("category", "refuse", f"the account may not send {category.label}"))
     try:
@@ -71,9 +77,16 @@ async def get_explain(request: web.Request, settings: Settings, router: Router, 
     rules += _recipient_rules(settings, account, int(category), await store.recipient(number.msisdn, account.id))
     rules += _gate_rules(await store.gates(), account.id, category.label)
     if decision is not None:
-        channels = _channels(settings, decision.route, await store.health(), await store.channels_bound())
+        rules += _lane_rules(router, decision.route, account, signature)
+        health, bound = await store.health(), await store.channels_bound()
+        channels = _channels(settings, decision.route, health, bound, signature, sender)
         view["route"] = decision.route.id
         view["channels"] = channels
+        view["order"] = decision.route.order
+        view["redeliver_after_s"] = settings.redeliver_after_s(decision.route.id, category)
+        lane = router.table.lane(decision.route, signature)
+        if lane is not None:
+            _tell_shares(view, lane, int(category), decision.carrier, await store.shares())
         if not any(c["takes_it"] for c in channels):
             rules.append(_rule("channels", "wait", "no channel of the route can submit now"))
     return json_answer({**view, "rules": rules, "verdict": _verdict(rules, view)})
@@ -98,6 +111,36 @@ def _sender(account: AccountSettings, asked: str, rules: list[dict[str, str]]) -
     if asked and asked not in account.senders:
         rules.append(_rule("sender", "refuse", "not among the account's senders"))
     return asked or (account.senders[0] if account.senders else "")
+
+
+def _signature(
+    account: AccountSettings, asked: dict[str, str], rules: list[dict[str, str]]
+) -> tuple[str, dict[str, str] | None]:
+    """Return the signature that is asked about, the account's first where nothing is said, and how it is shown."""
+    own = account.signatures
+    name, known_from = "", ""
+    if asked["signature"]:
+        name, known_from = clean(asked["signature"]), "asked"
+    elif asked["text"]:
+        name, known_from = signature_of(asked["text"]), "text"
+    elif own:
+        name, known_from = own[0], "account"
+    if own and not name:
+        rules.append(_rule("signature", "refuse", "the text must begin or end with a signature in 【】"))
+    elif own and name not in own:
+        rules.append(_rule("signature", "refuse", "not among the account's signatures"))
+    return name, {"name": shown(name), "known_from": known_from} if name else None
+
+
+def _lane_rules(router: Router, route: Route, account: AccountSettings, signature: str) -> list[dict[str, str]]:
+    if not router.table.is_cut(route):
+        return []
+    if not signature:
+        why = "channels of the route list their signatures: the text must begin or end with one in 【】"
+        return [] if account.signatures else [_rule("signature", "refuse", why)]
+    if router.table.lane(route, signature) is None:
+        return [_rule("signature", "refuse", "it is not registered on any channel of the route")]
+    return []
 
 
 def _recipient_rules(
@@ -131,14 +174,18 @@ def _gate_rules(gates: dict[str, dict[str, Any]], account: str, label: str) -> l
     return rules
 
 
-def _channels(settings: Settings, route: Route, health: dict[str, Health], bound: set[str]) -> list[dict[str, Any]]:
+def _channels(
+    settings: Settings, route: Route, health: dict[str, Health], bound: set[str], signature: str, sender: str
+) -> list[dict[str, Any]]:
     known = {c.id: c for c in settings.channels}
     found: list[dict[str, Any]] = []
     for ranked in route.channels:
         h = health.get(ranked.id, Health())
-        ready = ranked.id in bound and h.state == "closed" and h.operator == "run"
+        carries = known[ranked.id].carries(signature)
+        ready = carries and ranked.id in bound and h.state == "closed" and h.operator == "run"
         why = (
-            f"an operator says {h.operator}" if h.operator != "run"
+            "the signature is not registered on it" if not carries
+            else f"an operator says {h.operator}" if h.operator != "run"
             else f"its breaker is {h.state}: {h.cause}" if h.state != "closed"
             else "" if ranked.id in bound
             else "not bound"
@@ -147,6 +194,7 @@ def _channels(settings: Settings, route: Route, health: dict[str, Health], bound
             {
                 "id": ranked.id, "rank": ranked.rank, "weight": ranked.weight, "price": known[ranked.id].price,
                 "bound": ranked.id in bound, "breaker": h.state, "operator": h.operator, "takes_it": ready, "why": why,
+                "carries": carries, "source_addr": _source_addr(known[ranked.id], signature, sender),
             }
         )  # fmt: skip
     lowest = min((c["rank"] for c in found if c["takes_it"]), default=None)
@@ -154,6 +202,33 @@ def _channels(settings: Settings, route: Route, health: dict[str, Health], bound
         if channel["takes_it"] and channel["rank"] != lowest:
             channel["takes_it"], channel["why"] = False, "a channel of an earlier rank can submit"
     return found
+
+
+def _tell_shares(view: dict[str, Any], lane: Route, category: int, carrier: str, published: dict[str, bytes]) -> None:
+    """Add to each channel its share of what its rank takes, and where quality decides, from which inputs."""
+    shares = read_shares(published) if lane.order == "quality" else {}
+    entries = {entry["id"]: entry for entry in view["channels"]}
+    for rank in lane.ranks:
+        peers = lane.at_rank(rank)
+        by_quality = shares.get((lane.id, rank, category, carrier)) or shares.get((lane.id, rank, category, ""))
+        if by_quality is not None:
+            view["quality"] = {"moving": by_quality.moving, "why": by_quality.why}
+        cheapest = min((entries[c.id]["price"] for c in peers), default=0.0)
+        total = sum(c.weight for c in peers)
+        for c in peers:
+            entry = entries[c.id]
+            if by_quality is not None:
+                entry["share"] = round(by_quality.shares.get(c.id, 0.0), 4)
+                entry["rating"] = by_quality.inputs.get(c.id, {})
+            elif lane.order == "cost":
+                entry["share"] = 1.0 if entry["price"] == cheapest else 0.0
+            else:
+                entry["share"] = round(c.weight / total, 4)
+
+
+def _source_addr(channel: ChannelSettings, signature: str, sender: str) -> str | None:
+    """Return what would be sent as source_addr ('': the SMSC's default), None where the channel may not carry it."""
+    return signed_source(channel, signature, sender) if channel.signatures else own_sender(channel, sender)
 
 
 def _verdict(rules: list[dict[str, str]], view: dict[str, Any]) -> str:

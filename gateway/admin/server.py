@@ -18,10 +18,11 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.admin import channels_v1, explain_v1, gates_v1, health, metrics_get
+from gateway.admin import channels_v1, explain_v1, gates_v1, health, metrics_get, ported_v1
 from gateway.admin.problem import problem, refusal
 from gateway.errors import Backpressure, RequestError, StoreUnavailable
 from gateway.metrics import MetricsHub
+from gateway.routing.ported_table import PortedTables
 from gateway.routing.router import Router
 from gateway.settings import Settings
 
@@ -33,7 +34,7 @@ REQUEST_LIMIT_S: Final = 15.0
 _PUBLIC: Final = ("/livez", "/readyz")
 
 
-class Steered(gates_v1.GateStore, channels_v1.ChannelStore, explain_v1.ExplainStore, Protocol):
+class Steered(gates_v1.GateStore, channels_v1.ChannelStore, explain_v1.ExplainStore, ported_v1.PortedStore, Protocol):
     """The parts of the store that an operator asks and steers."""
 
 
@@ -73,6 +74,7 @@ class AdminServer:
         app.router.add_put("/admin/v1/gates", self._put_gate)
         app.router.add_get("/admin/v1/channels", self._get_channels)
         app.router.add_put("/admin/v1/channels", self._put_channel)
+        app.router.add_post("/admin/v1/ported/forget", self._forget_ported)
         if self._router is not None:
             app.router.add_get("/admin/v1/explain", self._get_explain)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
@@ -147,13 +149,23 @@ class AdminServer:
         assert self._router is not None
         return await explain_v1.get_explain(request, self._settings, self._router, self._store)
 
+    async def _forget_ported(self, request: web.Request) -> web.Response:
+        imported = self._router.imported if self._router is not None else None
+        tables = imported if isinstance(imported, PortedTables) else None
+        answer = await ported_v1.forget(request, self._settings, self._store, tables)
+        log.info("what was learned of ported numbers was forgotten, for one or for all")
+        return answer
+
     async def _get_channels(self, request: web.Request) -> web.Response:
-        return await channels_v1.get_channels(self._store, self._channels)
+        return await channels_v1.get_channels(self._store, self._channels, await self._left_out())
 
     async def _put_channel(self, request: web.Request) -> web.Response:
-        answer = await channels_v1.put_channel(request, self._store, self._channels)
+        answer = await channels_v1.put_channel(request, self._store, self._channels, await self._left_out())
         log.info("a channel's operator state was set")
         return answer
+
+    async def _left_out(self) -> list[tuple[str, ...]]:
+        return await asyncio.to_thread(self._hub.marks, "channel_left_out")  # reads the workers' files
 
 
 class _Connection(RequestHandler):

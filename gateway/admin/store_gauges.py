@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.errors import StoreUnavailable
 from gateway.metrics import GaugeReading
-from gateway.model import CATEGORY_LABELS
+from gateway.model import CATEGORY_LABELS, route_name
 from gateway.settings import Settings
 from gateway.store.store import Store
 
@@ -50,8 +50,12 @@ class StoreGauges:
     async def _ask(self) -> list[GaugeReading]:
         store = self._store
         readings = [GaugeReading("waiting_messages", (), await store.waiting())]
+        queues: dict[tuple[str, str, str], tuple[int, float]] = {}
         for route, rank, category, depth, age_s in await store.depths():
-            labels = (route, str(rank), CATEGORY_LABELS[category])
+            labels = (route_name(route), str(rank), CATEGORY_LABELS[category])  # the lanes of a route are shown as one
+            others, oldest_s = queues.get(labels, (0, 0.0))
+            queues[labels] = (others + depth, max(oldest_s, age_s))
+        for labels, (depth, age_s) in queues.items():
             readings.append(GaugeReading("queue_depth", labels, depth))
             readings.append(GaugeReading("queue_oldest_age_seconds", labels, age_s))
         for channel in self._settings.channels:

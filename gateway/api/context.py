@@ -17,6 +17,7 @@ from gateway.api.request import BodyReader
 from gateway.intake import Intake, MessageStore
 from gateway.metrics import Hist
 from gateway.settings import AccountSettings
+from gateway.store.moves import Feedback
 from gateway.store.records import Record
 
 
@@ -26,6 +27,7 @@ class QueryStore(MessageStore, Protocol):
     async def find(self, msisdn: str, account: str) -> list[Record]: ...
     async def find_ref(self, msisdn: str, idem: bytes) -> Record | None: ...
     async def cancel(self, sid: bytes, account: str) -> str: ...
+    async def feedback(self, sid: bytes, account: str, told: Feedback) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Call:
 
     request: BaseRequest
     account: AccountSettings
-    name: str  # the last part of the path, where it is an id
+    name: str  # the id in the path, where there is one
     parameters: dict[str, str]  # of the query, only those the endpoint knows
 
 

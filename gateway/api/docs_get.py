@@ -44,11 +44,7 @@ def page() -> bytes:
         for path, methods in spec["paths"].items()
         for method, operation in methods.items()
     ]
-    message = spec["components"]["schemas"]["Message"]
-    fields = [
-        [name + (" *" if name in message["required"] else ""), _bounds(one), one["description"]]
-        for name, one in message["properties"].items()
-    ]
+    schemas = spec["components"]["schemas"]
     parts = (
         "<!doctype html><html lang=en><meta charset=utf-8><title>smsgw API</title>",
         f"<style>{_STYLE}</style><h1>smsgw API</h1><p>{escape(spec['info']['description'])}",
@@ -56,11 +52,20 @@ def page() -> bytes:
         f"<pre>{escape(_EXAMPLE)}</pre><h2>Calls</h2>",
         _table(["Call", "Does", "Answers"], calls),
         "<h2>A message</h2><p>* required; unknown fields are refused.</p>",
-        _table(["Field", "Value", "Meaning"], fields),
+        _table(["Field", "Value", "Meaning"], _fields(schemas["Message"])),
+        "<h2>Feedback</h2><p>* required; unknown fields are refused.</p>",
+        _table(["Field", "Value", "Meaning"], _fields(schemas["Feedback"])),
         "<h2>Codes of refusals</h2>",
         _table(["Code", "Meaning"], [[code, title] for code, title in sorted(problem.TITLES.items())]),
     )
     return "".join(parts).encode()
+
+
+def _fields(described: dict[str, Any]) -> list[list[str]]:
+    return [
+        [name + (" *" if name in described["required"] else ""), _bounds(one), one["description"]]
+        for name, one in described["properties"].items()
+    ]
 
 
 def _bounds(one: dict[str, Any]) -> str:

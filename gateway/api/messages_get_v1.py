@@ -21,7 +21,7 @@ async def get_message(context: Context, call: Call) -> Answer:
 
 
 def message_named(name: str) -> StoreId:
-    """Return the store's id for the last part of a path. Raises RequestError: what is no id names nothing."""
+    """Return the store's id for the id in a path. Raises RequestError: what is no id names nothing."""
     try:
         return store_id(MessageId(name))
     except ValueError:

@@ -1,6 +1,6 @@
 """GET /openapi.json: the specification, made from the same tables that check and answer.
 
-Owns the document's frame; the message comes from `schema`, the codes from `problem`. Built once.
+Owns the document's frame; message and feedback come from `schema`, the codes from `problem`. Built once.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def _paths() -> Json:
     item = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
     to = {"name": "to", "in": "query", "required": True, "schema": {"type": "string"}}
     ref = {"name": "ref", "in": "query", "schema": {"type": "string", "minLength": 1, "maxLength": 128}}
-    posted = (400, 401, 408, 413, 415, 422, 429, 503)
+    told = (400, 401, 408, 413, 415)
+    posted = (*told, 422, 429, 503)
     return {
         "/v1/messages": {
             "post": _operation("Send one message", "Message", "Accepted", "202", posted, [key]),
@@ -65,6 +66,11 @@ def _paths() -> Json:
         },
         "/v1/messages/batch": {
             "post": _operation("Send up to 1,000 messages", "Batch", "BatchAnswer", "202", posted, [key]),
+        },
+        "/v1/messages/{id}/feedback": {
+            "post": _operation(
+                "Tell what a message led to", "Feedback", "FeedbackAnswer", "200", (*told, 404, 409, 422, 503), [item]
+            ),
         },
         "/v1/messages/{id}": {
             "get": _operation("Read one message", None, "Record", "200", (400, 401, 404, 503), [item]),
@@ -101,7 +107,7 @@ _MEANINGS = {
     401: "No valid key",
     404: "No such message of this account",
     408: "The body came too slowly; nothing was stored",
-    409: "Too late to cancel",
+    409: "The message's state does not allow it",
     413: "Too large; nothing was stored",
     415: "Not JSON in UTF-8; nothing was stored",
     422: "Refused for its content; nothing was stored",
@@ -137,6 +143,7 @@ def _schemas() -> Json:
         "reason": {"type": ["object", "null"], "properties": {"code": text, "carrier_code": text}},
         "late_correction": {"type": "boolean"}, "accepted_at": time, "send_at": time_or_none,
         "expires_at": time, "state_at": time, "attempts": {"type": "array", "items": _ref("Attempt")},
+        "feedback": {"type": "array", "maxItems": 32, "items": _ref("Told")},
         "tags": {"type": "array", "items": text}, "test": {"type": "boolean"}, "ref": text,
         "origin": {"type": "object"}, "contact": text, "meta": text, "ext": text, "gate": text,
     }  # fmt: skip
@@ -160,6 +167,29 @@ def _schemas() -> Json:
         },
         "Refused": {"type": "object", "required": ["error"], "properties": {"error": _ref("Problem")}},
         "Record": {"type": "object", "properties": record, "required": ["id", "state", "parts", "attempts"]},
+        "Feedback": schema.feedback_schema(),
+        "FeedbackAnswer": {
+            "type": "object",
+            "required": ["id", "event_id", "outcome", "repeated"],
+            "properties": {
+                "id": accepted["id"],
+                "event_id": text,
+                "outcome": text,
+                "repeated": {"type": "boolean", "description": "It was on record already."},
+            },
+        },
+        "Told": {
+            "type": "object",
+            "required": ["outcome", "at", "event_id"],
+            "properties": {
+                "outcome": text,
+                "at": time,
+                "event_id": text,
+                "amount": text,
+                "currency": text,
+                "customer": text,
+            },
+        },
         "Attempt": {
             "type": "object",
             "properties": {

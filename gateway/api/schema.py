@@ -1,4 +1,4 @@
-"""What a message may look like: one table of fields that checks requests and writes the OpenAPI document.
+"""What a message and its feedback may look like: tables of fields that check requests and write the OpenAPI document.
 
 Owns each field's type, bounds and conversion. Pure: `now_ms` is passed in. Refuses to know accounts, numbers,
 routes and segments of text (intake's business) and how JSON arrives (`decode`). Stands between the decoder
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from gateway.errors import RequestError
 from gateway.model import CATEGORY_LABELS, ValidMessage
+from gateway.store.moves import Feedback
 
 MAX_BATCH: Final = 1000
 MAX_TTL_S: Final = 7 * 86_400
@@ -23,6 +24,8 @@ MAX_AHEAD_MS: Final = 90 * 86_400_000
 MAX_TEXT: Final = 1530
 """Ten parts of 153 GSM 03.38 septets (3GPP TS 23.040 §9.2.3.24.1); fewer fit when UCS-2 is needed."""
 MAX_META_BYTES: Final = 256
+CLOCK_SLACK_MS: Final = 5 * 60_000
+"""How far an application's clock may be ahead of ours."""
 
 Check = Callable[[Any], Any]
 Schema = dict[str, Any]
@@ -38,7 +41,7 @@ class Field:
     name: str
     schema: Schema
     check: Check
-    attribute: str = ""  # of ValidMessage, where it differs from the name
+    attribute: str = ""  # of ValidMessage or Feedback, where it differs from the name
     required: bool = False
 
 
@@ -252,6 +255,27 @@ REQUIRED: Final = tuple(f.name for f in FIELDS if f.required)
 
 _RULES: Final = {f.name: (f.attribute or f.name, f.check) for f in FIELDS}
 
+FEEDBACK_FIELDS: Final[tuple[Field, ...]] = (
+    _choice(
+        "outcome", "The link was followed; the code used or something bought; the recipient complained.",
+        ("clicked", "converted", "complained"), required=True,
+    ),
+    _string(
+        "event_id", "The application's own id of this event: told again with the same content it counts once.",
+        most=64, pattern="[!-~]*", wants="visible ASCII characters only", required=True,
+    ),
+    _string(
+        "amount", "What was bought for, with its currency: at most 18 digits, 4 of them decimals.",
+        most=19, pattern="(?=(\\.?[0-9]){1,18}$)[0-9]+(\\.[0-9]{1,4})?",
+        wants="at most 18 digits, at most 4 of them behind a decimal point",
+    ),
+    _string("currency", "ISO 4217, as CNY.", least=3, most=3, pattern="[A-Z]{3}", wants="three capital letters"),
+    _choice("customer", "Whether who bought had bought before.", ("new", "returning")),
+    _timestamp("at", "When it happened, at most 5 minutes ahead of the gateway's clock; now when absent.", "at_ms"),
+)  # fmt: skip
+
+_FEEDBACK_RULES: Final = {f.name: (f.attribute or f.name, f.check) for f in FEEDBACK_FIELDS}
+
 
 # --- checking
 
@@ -294,6 +318,31 @@ def _check_times(fields: dict[str, Any], now_ms: int) -> None:
         raise _refusal("send_at", "send_at must be at most 90 days ahead")
     if "not_after_ms" in fields and fields["not_after_ms"] <= send_at_ms:
         raise _refusal("not_after", "not_after must be later than send_at")
+
+
+def validate_feedback(given: Any, now_ms: int) -> Feedback:
+    """Check the body of a feedback.
+
+    Raises:
+        RequestError: invalid_field, missing_field or unknown_field, with the field's name.
+    """
+    if given.__class__ is not dict:
+        raise RequestError("invalid_field", "the body must be an object")
+    fields: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in _FEEDBACK_RULES:
+            raise unknown_field(name)
+        attribute, check = _FEEDBACK_RULES[name]
+        fields[attribute] = check(value)
+    for one in FEEDBACK_FIELDS:
+        if one.required and one.name not in fields:
+            raise RequestError("missing_field", f"{one.name} is required", field=one.name)
+    for name, other in (("amount", "currency"), ("currency", "amount")):
+        if name in fields and other not in fields:
+            raise RequestError("missing_field", f"{name} is only taken with {other}", field=other)
+    if fields.get("at_ms", 0) > now_ms + CLOCK_SLACK_MS:
+        raise _refusal("at", "at must not be more than 5 minutes ahead")
+    return Feedback(**fields)
 
 
 def open_batch(body: Any) -> tuple[list[Any], dict[str, Any] | None]:
@@ -342,13 +391,24 @@ def validate_items(
 
 def message_schema(*, required: bool = True) -> Schema:
     """Return the JSON Schema of a message; without `required` that of a batch's `defaults`."""
+    return _described(FIELDS, required=required)
+
+
+def feedback_schema() -> Schema:
+    """Return the JSON Schema of a feedback."""
+    schema = _described(FEEDBACK_FIELDS)
+    schema["dependentRequired"] = {"amount": ["currency"], "currency": ["amount"]}
+    return schema
+
+
+def _described(fields: tuple[Field, ...], *, required: bool = True) -> Schema:
     schema: Schema = {
         "type": "object",
         "additionalProperties": False,
-        "properties": {f.name: f.schema for f in FIELDS},
+        "properties": {f.name: f.schema for f in fields},
     }
     if required:
-        schema["required"] = list(REQUIRED)
+        schema["required"] = [f.name for f in fields if f.required]
     return schema
 
 

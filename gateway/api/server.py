@@ -21,6 +21,7 @@ from gateway.api import (
     docs_get,
     messages_batch_v1,
     messages_delete_v1,
+    messages_feedback_v1,
     messages_find_v1,
     messages_get_v1,
     messages_post_v1,
@@ -39,6 +40,7 @@ from gateway.settings import AccountSettings, Settings
 BACKLOG: Final = 1024
 _DURABILITY: Final = {"strict": "fsync", "replicated": "replicated", "relaxed": "relaxed"}
 _ITEM: Final = "/v1/messages/"
+_FEEDBACK: Final = "/feedback"
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +84,8 @@ ITEM: Final = Place(
     }
 )
 """`/v1/messages/{id}`"""
+FEEDBACK: Final = Place({"POST": Method("messages_feedback_v1", messages_feedback_v1.post_feedback)})
+"""`/v1/messages/{id}/feedback`"""
 
 NOBODY: Final = AccountSettings(id="")
 
@@ -156,6 +160,8 @@ class ApiServer:
         name = ""
         if place is None and path.startswith(_ITEM):
             place, name = ITEM, path[len(_ITEM) :]
+            if name.endswith(_FEEDBACK):
+                place, name = FEEDBACK, name.removesuffix(_FEEDBACK)
         method = None if place is None else place.methods.get(request.method)
         label = "none" if method is None else method.label
         self._running += 1

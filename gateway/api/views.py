@@ -15,7 +15,8 @@ import orjson
 
 from gateway.api.problem import describe
 from gateway.intake import ItemResult, Taken
-from gateway.model import CATEGORY_LABELS, STATE_LABELS, message_id
+from gateway.model import CATEGORY_LABELS, STATE_LABELS, message_id, route_name
+from gateway.store.moves import Feedback
 from gateway.store.records import Attempt, Record
 
 
@@ -45,7 +46,7 @@ def _taken_rest(
         "state": state,
         "parts": parts,
         "encoding": encoding,
-        "route": route,
+        "route": route_name(route),
         "expires_at": iso(expires_at_ms) if expires_at_ms else None,
         "durability": durability,
     }
@@ -78,7 +79,7 @@ def record_view(record: Record) -> dict[str, Any]:
         "parts": record.parts,
         "parts_delivered": record.parts_delivered,
         "encoding": record.encoding,
-        "route": record.route,
+        "route": route_name(record.route),
         "carrier": record.carrier,
         "reason": {"code": record.reason, "carrier_code": record.carrier_code} if record.reason else None,
         "possible_duplicate": record.possible_duplicate,
@@ -88,6 +89,7 @@ def record_view(record: Record) -> dict[str, Any]:
         "expires_at": iso(record.expires_at_ms),
         "state_at": iso(record.state_at_ms or record.accepted_at_ms),
         "attempts": [_attempt_view(attempt) for attempt in record.attempts],
+        "feedback": [_feedback_view(told) for told in record.feedback],
         "tags": list(record.tags),
         "test": record.test,
     }
@@ -110,3 +112,11 @@ def _attempt_view(attempt: Attempt) -> dict[str, Any]:
         "command_status": None if attempt.status is None else f"0x{attempt.status:08X}",
         "smsc_ids": [attempt.smsc_ids[part] for part in sorted(attempt.smsc_ids)],
     }
+
+
+def _feedback_view(told: Feedback) -> dict[str, Any]:
+    view = {"outcome": told.outcome, "at": iso(told.at_ms), "event_id": told.event_id}
+    for name in ("amount", "currency", "customer"):
+        if value := getattr(told, name):
+            view[name] = value
+    return view

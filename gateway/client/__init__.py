@@ -7,6 +7,6 @@ Stands beside the gateway: it knows the HTTP interface and nothing of what is be
 """
 
 from gateway.client.client import Client, Retry
-from gateway.client.model import Accepted, ApiError, Message, Refused, Status, Unreachable
+from gateway.client.model import Accepted, ApiError, Feedback, Message, Refused, Status, Unreachable
 
-__all__ = ["Accepted", "ApiError", "Client", "Message", "Refused", "Retry", "Status", "Unreachable"]
+__all__ = ["Accepted", "ApiError", "Client", "Feedback", "Message", "Refused", "Retry", "Status", "Unreachable"]

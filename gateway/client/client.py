@@ -20,7 +20,7 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
-from gateway.client.model import Accepted, ApiError, Message, Refused, Status, Unreachable
+from gateway.client.model import Accepted, ApiError, Feedback, Message, Refused, Status, Unreachable
 
 _RETRY_STATUS = frozenset({429, 502, 503, 504})
 
@@ -108,6 +108,16 @@ class Client:
         """Cancel what is not yet claimed for sending. Raises ApiError (409: too late, 404: unknown)."""
         body, _ = await self._call("DELETE", f"/v1/messages/{message_id}")
         return _status(body)
+
+    async def feedback(self, message_id: str, told: Feedback) -> bool:
+        """Tell what a message led to; return whether it was new (repeats, also by this client, count once).
+
+        Raises:
+            ApiError: 404: unknown or no longer kept; 409: never sent; 422: the event_id has other content.
+            Unreachable: no answer in time; telling it again is safe.
+        """
+        body, _ = await self._call("POST", f"/v1/messages/{message_id}/feedback", told.to_json())
+        return not body.get("repeated", False)
 
     async def _call(
         self,

@@ -44,6 +44,22 @@ _MESSAGE_FIELDS = tuple(entry.name for entry in fields(Message) if entry.name !=
 
 
 @dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a message led to; a field left None is not transmitted. `outcome`: clicked, converted or complained."""
+
+    outcome: str
+    event_id: str
+    amount: str | None = None
+    currency: str | None = None
+    customer: str | None = None
+    at: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as the API takes it."""
+        return {entry.name: value for entry in fields(self) if (value := getattr(self, entry.name)) is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     """The gateway has the message. `raw` is the whole answer."""
 

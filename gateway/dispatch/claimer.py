@@ -18,13 +18,13 @@ from gateway.dispatch.health import HealthKeeper
 from gateway.dispatch.lease import LeaseKeeper
 from gateway.dispatch.settler import Settler
 from gateway.dispatch.sources import SourceTable
-from gateway.errors import EncodeError, GatewayError, StoreUnavailable
+from gateway.errors import EncodeError, GatewayError, SignatureNotCarried, StoreUnavailable
 from gateway.metrics import Metrics
 from gateway.model import CATEGORY_LABELS, Category, message_id
 from gateway.settings import Settings
 from gateway.smpp.channel import Channel, Outbound
 from gateway.store.moves import ClaimRequest, ClaimSource
-from gateway.store.records import Claimed
+from gateway.store.records import FLAG_REDELIVERED, Claimed
 from gateway.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -254,7 +254,13 @@ class Claimer:
         """Give a message to its channel; False when no session could take it and it must go back."""
         message = flight.message
         try:
-            mask = self._channels[flight.channel].submit(outbound(message, now_ms), flight)
+            out = outbound(message, now_ms)
+            if message.logged:
+                out.without = message.without(flight.channel)
+            mask = self._channels[flight.channel].submit(out, flight)
+        except SignatureNotCarried:
+            self._settler.refuse(flight)  # queued for this channel by name, and unregistered there since
+            return True
         except EncodeError:
             self._settler.fail(flight, "cannot_be_encoded")
             return True
@@ -271,10 +277,12 @@ class Claimer:
         if not mask:
             return False
         flight.pending += mask.bit_count()
+        flight.without = out.without
         if message.attempt == 1:
             self._wait[message.category].observe(max(0.0, (now_ms - message.due_at_ms) / 1000))
         if message.flags & 1:
-            self._metrics.counter("possible_duplicates_total", cause="uncertain").n += 1
+            cause = "redelivery" if message.flags & FLAG_REDELIVERED else "uncertain"
+            self._metrics.counter("possible_duplicates_total", cause=cause).n += 1
         return True
 
 
@@ -289,4 +297,5 @@ def outbound(message: Claimed, now_ms: float) -> Outbound:
         (message.expires_at_ms - now_ms) / 1000,
         message.accepted,
         message.category,
+        ext=message.ext,
     )

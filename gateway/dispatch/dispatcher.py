@@ -17,13 +17,15 @@ from gateway.dispatch.claimer import Claimer
 from gateway.dispatch.health import HealthKeeper
 from gateway.dispatch.lease import LeaseKeeper
 from gateway.dispatch.outcome import Outcome, Row
+from gateway.dispatch.quality import QualityKeeper
+from gateway.dispatch.redelivery import Redeliverer
 from gateway.dispatch.rerouter import Rerouter
 from gateway.dispatch.settler import Settler, SubmitKey
 from gateway.dispatch.sources import SourceTable
 from gateway.dispatch.timers import Timers
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Cell, Metrics
-from gateway.model import CATEGORY_LABELS, STATE_LABELS
+from gateway.model import CATEGORY_LABELS, STATE_LABELS, route_name
 from gateway.routing.router import Router
 from gateway.routing.table import RouteTable
 from gateway.settings import Settings
@@ -75,7 +77,20 @@ class Dispatcher:
             on_parked=on_parked,
             available=self._available,
             on_fault=self._fault,
+            leave_out=lambda channel, field: self.channels[channel].leave_out(field),
         )
+        self._quality = QualityKeeper(settings, store, metrics, table, on_change=self._shares_changed)
+        self._redeliverer = Redeliverer(
+            settings,
+            store,
+            metrics,
+            table,
+            ratings=lambda: self._quality.ratings,
+            available=self._available,
+            wake=self._progress,
+        )
+        if self._redeliverer.on:
+            self._settler.redeliver_after_ms = self._redeliverer.after_ms
         self._health = HealthKeeper(
             store,
             metrics,
@@ -108,12 +123,13 @@ class Dispatcher:
             )
             for c in settings.channels
         }
+        self._sources = SourceTable(table, settings.categories, settings.channels)
         self._claimer = Claimer(
             settings,
             store,
             metrics,
             self.channels,
-            SourceTable(table, settings.categories),
+            self._sources,
             self._settler,
             self._lease,
             health=self._health,
@@ -145,6 +161,10 @@ class Dispatcher:
             asyncio.create_task(self._gauges(), name="gauges"),
             asyncio.create_task(self._health.run(), name="health"),
         ]
+        if self._settings.rates_channels:
+            self._tasks.append(asyncio.create_task(self._quality.run(), name="quality"))
+        if self._redeliverer.on:
+            self._tasks.append(asyncio.create_task(self._redeliverer.run(), name="redelivery"))
         self._claiming = asyncio.create_task(self._claimer.run(), name="claim")
 
     async def drain(self, timeout_s: float) -> bool:
@@ -215,7 +235,7 @@ class Dispatcher:
             cell = self._final_cells[category, route, state, why] = self._metrics.counter(
                 "messages_total",
                 category=CATEGORY_LABELS[category],
-                route=route,
+                route=route_name(route),
                 state=STATE_LABELS[state],
                 reason=why,
             )
@@ -225,6 +245,10 @@ class Dispatcher:
         """A breaker moved or an operator spoke: who takes what is decided anew."""
         self._claimer.wake()
         self._lease.beat_soon()
+
+    def _shares_changed(self) -> None:
+        self._sources.share_by(self._quality.shares)
+        self._claimer.wake()
 
     def _fault(self, channel: str, row: Row, status: int) -> None:
         """A channel answered with its own fault (it is closed for a while and bound anew) or with one of ours."""

@@ -13,12 +13,13 @@ from gateway.store.records import Claimed
 _SEVERITY = {
     Outcome.SENT: 0,
     Outcome.SLOW: 1,
-    Outcome.SAME: 2,
-    Outcome.NEXT: 3,
-    Outcome.BUG: 4,
-    Outcome.CHANNEL: 5,
-    Outcome.UNCERTAIN: 6,
-    Outcome.PERMANENT: 7,
+    Outcome.WITHOUT: 2,
+    Outcome.SAME: 3,
+    Outcome.NEXT: 4,
+    Outcome.BUG: 5,
+    Outcome.CHANNEL: 6,
+    Outcome.UNCERTAIN: 7,
+    Outcome.PERMANENT: 8,
 }
 
 
@@ -48,6 +49,7 @@ class Flight:
     late: bool = False  # answered after it had been settled as uncertain
     done: bool = False  # waits to be settled
     cause: str = ""
+    without: int = 0  # fields (WITHOUT_*) that this attempt went without
 
     def note(self, outcome: Outcome, status: int | None) -> None:
         """Take one part's outcome in; the worst one stands for the message."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from gateway.model import WITHOUT_TLVS, WITHOUT_VALIDITY
 from gateway.settings import CategorySettings
 from gateway.store.moves import HOLD_MS, RESEND_GRACE_MS
 
@@ -19,6 +20,7 @@ class Outcome(Enum):
 
     SENT = "sent"
     SLOW = "slow"  # the carrier's rate: again, no attempt used
+    WITHOUT = "without"  # a field that this SMSC will not have: again here at once, without it
     SAME = "same"  # a passing fault: again on this channel after a delay, then the next one
     NEXT = "next"  # this channel will not: the next one at once
     CHANNEL = "channel"  # the channel's own fault: elsewhere at once, no attempt used, and the channel closes
@@ -38,6 +40,8 @@ class Row:
     """Whether an operator should hear of it: it will not pass by itself."""
     auth: bool = False
     """Whether asking again soon may lock the account: the channel stays closed for longer."""
+    without: int = 0
+    """The field (WITHOUT_*) that is left out first, once: the row holds when it was out already, or is never sent."""
 
 
 _OK = Row(Outcome.SENT)
@@ -50,6 +54,8 @@ _PERMANENT = Row(Outcome.PERMANENT)
 _CHANNEL = Row(Outcome.CHANNEL, alarm=True)
 _AUTH = Row(Outcome.CHANNEL, alarm=True, auth=True)
 _BUG = Row(Outcome.BUG, once=True, alarm=True)
+_NO_VALIDITY = Row(Outcome.BUG, once=True, alarm=True, without=WITHOUT_VALIDITY)
+_NO_TLVS = Row(Outcome.BUG, once=True, alarm=True, without=WITHOUT_TLVS)
 
 TABLE: dict[int, Row] = {
     0x00: _OK,
@@ -88,18 +94,18 @@ TABLE: dict[int, Row] = {
     0x54: _BUG,  # ESME_RINVREPFLAG
     0x55: _BUG,  # ESME_RINVNUMMSGS
     0x58: _SLOW,  # ESME_RTHROTTLED
-    0x61: _BUG,  # ESME_RINVSCHED
-    0x62: _BUG,  # ESME_RINVEXPIRY
+    0x61: _NO_VALIDITY,  # ESME_RINVSCHED; said of validity_period too, we never send schedule_delivery_time
+    0x62: _NO_VALIDITY,  # ESME_RINVEXPIRY: mostly its clock or zone
     0x63: _BUG,  # ESME_RINVDFTMSGID
     0x64: _SAME,  # ESME_RX_T_APPN
     0x65: _PERMANENT,  # ESME_RX_P_APPN
     0x66: _PERMANENT,  # ESME_RX_R_APPN: content or sender rejected
     0x67: _CHANNEL,  # ESME_RQUERYFAIL; said for "quota violation, add credit"
-    0xC0: _BUG,  # optional parameters, down to 0xC4
-    0xC1: _BUG,
-    0xC2: _BUG,
-    0xC3: _BUG,
-    0xC4: _BUG,
+    0xC0: _NO_TLVS,  # ESME_RINVOPTPARSTREAM: optional parameters, down to 0xC4
+    0xC1: _NO_TLVS,
+    0xC2: _NO_TLVS,
+    0xC3: _NO_TLVS,
+    0xC4: _NO_TLVS,
     0xFE: _SAME_ONCE,  # ESME_RDELIVERYFAILURE
     0xFF: _SAME_ONCE,  # ESME_RUNKNOWNERR
     **dict.fromkeys(range(0x100, 0x113), _BUG),  # SMPP 5.0
@@ -183,6 +189,7 @@ class Situation:
     refusals: int = 0  # by other channels before this attempt
     choices: tuple[Choice, ...] = ()  # by rank, without the channel of this attempt
     waited_ms: float = 0.0  # since the message was due
+    channel: str = ""  # of this attempt
 
 
 def decide(outcome: Outcome, rules: CategorySettings, at: Situation) -> Decision:
@@ -199,9 +206,15 @@ def decide(outcome: Outcome, rules: CategorySettings, at: Situation) -> Decision
         return _uncertain(rules, at)
     if outcome is Outcome.PERMANENT:
         return Decision("F", reason="refused")
-    if outcome in (Outcome.SLOW, Outcome.CHANNEL):
-        return _slow(at) if outcome is Outcome.SLOW else _channel(at)
+    keeps_its_attempt = _NO_ATTEMPT_USED.get(outcome)
+    if keeps_its_attempt is not None:
+        return keeps_its_attempt(at)
     return _refused(outcome, rules, at)
+
+
+def _without(at: Situation) -> Decision:
+    """Again here at once, a field left out; by name, for the rank may have other channels."""
+    return Decision("P", 0, at.rank) if at.accepted else Decision("N", 0, at.rank, target=at.channel)
 
 
 def _slow(at: Situation) -> Decision:
@@ -218,6 +231,10 @@ def _channel(at: Situation) -> Decision:
     if at.accepted or other is None:
         return Decision("P" if at.accepted else "l", _spread(CHANNEL_WAIT_MS, at.jitter), at.rank)
     return _to(other, "N")
+
+
+_NO_ATTEMPT_USED = {Outcome.WITHOUT: _without, Outcome.SLOW: _slow, Outcome.CHANNEL: _channel}
+"""What is not the message's doing."""
 
 
 def _refused(outcome: Outcome, rules: CategorySettings, at: Situation) -> Decision:

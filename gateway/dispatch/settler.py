@@ -18,12 +18,12 @@ from gateway.dispatch.flight import Flight, Taken
 from gateway.dispatch.outcome import OVERRIDES, Choice, Decision, Outcome, Row, Situation, classify, decide
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Cell, Hist, Metrics
-from gateway.model import CATEGORY_LABELS, Category, message_id
+from gateway.model import CATEGORY_LABELS, Category, message_id, route_name
 from gateway.routing.table import RouteTable
 from gateway.settings import Settings
 from gateway.smpp.channel import ANSWERED, UNSENT
-from gateway.store.moves import Settlement, SettleRow, SmscId, named
-from gateway.store.records import attempt_log
+from gateway.store.moves import ALL_PARTS, Settlement, SettleRow, SmscId, named
+from gateway.store.records import WITHOUT_WORDS, attempt_log
 from gateway.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ _STATE_OF_VERB = {"s": "submitted", "F": "failed", "u": "uncertain", "U": "uncer
 SubmitKey = Callable[[str, str], str]
 OnFault = Callable[[str, Row, int], None]
 """A channel answered with its own fault, or ours: channel, row, status."""
+LeaveOut = Callable[[str, int], bool]
+"""A channel's SMSC will not have a field (WITHOUT_*): leave it out from now on. False where it is not sent anyway."""
 OnParked = Callable[[list[bytes]], Awaitable[None]]
 
 
@@ -63,6 +65,7 @@ class Settler:
         on_parked: OnParked,
         available: Callable[[], frozenset[str]],
         on_fault: OnFault,
+        leave_out: LeaveOut,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -72,6 +75,8 @@ class Settler:
         self._on_parked = on_parked
         self._available = available
         self._on_fault = on_fault
+        self._leave_out = leave_out
+        self._spared: dict[tuple[str, int], int] = {}  # answers after which a field was left out, by channel and status
         self._overrides = {
             c.id: {code: OVERRIDES[word] for code, word in c.outcomes} for c in settings.channels if c.outcomes
         }
@@ -96,6 +101,8 @@ class Settler:
         self.failing = False
         self.flights: dict[bytes, Flight] = {}
         """Everything claimed and not settled yet, by id."""
+        self.redeliver_after_ms: Callable[[str, int, str], int] | None = None
+        """When to look for the receipt of what a channel took (lane, category, channel); None: never."""
         self._taken: dict[tuple[int, str], Taken] = {}
         self._finished: dict[int, list[str]] = {}
 
@@ -128,6 +135,11 @@ class Settler:
         """A message could not be put into PDUs: it is final, its neighbours go on."""
         flight.note(Outcome.PERMANENT, None)
         flight.cause = reason
+        self._finish(flight)
+
+    def refuse(self, flight: Flight) -> None:
+        """Its channel may not carry a message that was queued for it by name: the others are asked, as after `next`."""
+        flight.note(Outcome.NEXT, None)
         self._finish(flight)
 
     def fail_unreadable(self, call: Taken, claim: bytes, attempt: int) -> None:
@@ -163,7 +175,17 @@ class Settler:
     def answered(
         self, flight: Flight, part: int, kind: str, status: int, smsc_id: str, seconds: float, late: bool
     ) -> None:
-        """Take one part's answer, or the news that none came (a channel's OnAnswer)."""
+        """Take one part's answer, or the news that none came (a channel's OnAnswer).
+
+        A part of -n is a message that went as one submit_sm: its answer is that of all its n parts, and its SMSC id and
+        the one receipt that comes for it stand for them all.
+        """
+        if part < 0:
+            if kind == ANSWERED and status == 0 and smsc_id:
+                flight.smsc_ids.append((ALL_PARTS, smsc_id))
+            for number in range(-part):
+                self.answered(flight, number, kind, status, "", seconds, late)
+            return
         if kind == ANSWERED:
             self._count(flight.channel, status)
             self._response[flight.channel].observe(seconds)
@@ -179,7 +201,7 @@ class Settler:
                     if flight.late:
                         self._finish(flight)
                 return
-            flight.note(self._refused(flight.channel, status) if status else Outcome.SENT, status)
+            flight.note(self._refused(flight, status) if status else Outcome.SENT, status)
         elif kind == UNSENT:
             flight.unsent += 1
             flight.note(Outcome.SLOW, None)
@@ -191,8 +213,12 @@ class Settler:
         if flight.pending <= 0:
             self._finish(flight)
 
-    def _refused(self, channel: str, status: int) -> Outcome:
+    def _refused(self, flight: Flight, status: int) -> Outcome:
+        channel = flight.channel
         row = self.row_of(channel, status)
+        if row.without and not flight.without & row.without and self._leave_out(channel, row.without):
+            self._spared[channel, status] = self._spared.get((channel, status), 0) + 1
+            return Outcome.WITHOUT
         if row.alarm:
             self._on_fault(channel, row, status)
         if row.outcome is Outcome.SLOW:
@@ -209,8 +235,12 @@ class Settler:
         return (int(accepted.n) if accepted is not None else 0, self._throttled[channel])
 
     def answers(self) -> dict[tuple[str, int], int]:
-        """Return how often each channel has answered with each status so far."""
-        return {key: int(cell.n) for key, cell in self._submits.items()}
+        """Return how often each channel has answered with each status so far.
+
+        Those after which a field was left out are not counted: the channel is not to be judged by them.
+        """
+        spared = self._spared
+        return {key: int(cell.n) - spared.get(key, 0) for key, cell in self._submits.items()}
 
     def _finish(self, flight: Flight) -> None:
         if not flight.done:
@@ -338,7 +368,9 @@ class Settler:
                 f.outcome, f.status = Outcome.SENT, 0
                 decision = self._sent[m.category]
                 log = attempt_log(m.attempt, f.channel, 0, "sent", f.smsc_ids)
-                row = (m.claim, m.attempt, "s", f.channel, decision.delay_ms, f.accepted, 0, "", "", "", log)
+                after = self.redeliver_after_ms
+                again = after(m.route, m.category, f.channel) if after is not None else 0
+                row = (m.claim, m.attempt, "s", f.channel, decision.delay_ms, f.accepted, 0, "", "", "", again, log)
             else:
                 decision = self._decide(f)
                 row = self._settlement(f, decision).row()
@@ -395,6 +427,7 @@ class Settler:
                 sum(n for channel, n in refusals.items() if channel != f.channel),
                 choices,
                 time.time() * 1000 - m.due_at_ms,
+                f.channel,
             ),
         )
 
@@ -402,10 +435,14 @@ class Settler:
         m = f.message
         refused = f.outcome not in (Outcome.SENT, Outcome.UNCERTAIN)
         code = f"0x{f.status:08X}" if f.status is not None and refused else ""
-        log = attempt_log(m.attempt, f.channel, f.status, f.outcome.value, f.smsc_ids)
+        word = f.outcome.value
+        if f.outcome is Outcome.WITHOUT and f.status is not None:
+            # Read again when the message is claimed, perhaps by a worker whose channel does not know yet.
+            word = WITHOUT_WORDS[self.row_of(f.channel, f.status).without]
+        log = attempt_log(m.attempt, f.channel, f.status, word, f.smsc_ids)
         return Settlement(
             m.claim, m.attempt, decision.verb, f.channel, decision.delay_ms, f.accepted, decision.rank,
-            decision.reason, code, decision.target, log,
+            decision.reason, code, decision.target, log=log,
         )  # fmt: skip
 
     def _account(self, f: Flight, decision: Decision, answer: str) -> None:
@@ -413,10 +450,10 @@ class Settler:
         if answer == "0":
             self._metrics.counter("late_results_total", channel=f.channel).n += 1
             return
-        if decision.verb in "nN":
+        if decision.verb in "nN" and decision.target != f.channel:
             self._metrics.counter(
                 "failovers_total",
-                **{"route": m.route, "from": f.channel, "to": str(decision.rank), "cause": f.outcome.value},
+                **{"route": route_name(m.route), "from": f.channel, "to": str(decision.rank), "cause": f.outcome.value},
             ).n += 1
         key = (m.category, m.dims, decision.verb, decision.reason)
         cell = self._states.get(key)
@@ -426,7 +463,7 @@ class Settler:
             cell = self._states[key] = self._metrics.counter(
                 "messages_total",
                 category=CATEGORY_LABELS[m.category],
-                route=m.route,
+                route=route_name(m.route),
                 state=_STATE_OF_VERB.get(decision.verb, "retried"),
                 reason=decision.reason,
             )

@@ -16,7 +16,7 @@ from typing import Final
 from gateway.dlr.receipt import Receipt
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Metrics
-from gateway.model import State
+from gateway.model import State, route_name
 from gateway.routing.learned import Fact, Learned
 from gateway.routing.ported_codes import PortedCode, PortedCodes
 from gateway.routing.ported_table import PortedTables, Signature
@@ -85,7 +85,7 @@ class Teacher:
         facts: list[tuple[str, str, str]] = []
         found = await self._store.recipients([row for row, _ in lessons])
         for (_, code), (msisdn, carrier, route) in zip(lessons, found, strict=True):
-            fact = accused(code, self._route_carriers.get(route, ""), carrier) if msisdn else None
+            fact = accused(code, self._route_carriers.get(route_name(route), ""), carrier) if msisdn else None
             if fact is not None:
                 facts.append((msisdn, *fact))
         if facts:

@@ -57,18 +57,18 @@ _STATE_OF_WORD = {
     "BUFFERD": "",
     "": "",
 }
-# SMPP 3.4 §5.2.28; 0 and 9 are 5.0's.
-_STATE_OF_TLV = {
-    0: "",
-    1: "",
-    2: State.DELIVERED,
-    3: State.EXPIRED,
-    4: State.UNDELIVERABLE,
-    5: State.UNDELIVERABLE,
-    6: "",
-    7: State.UNKNOWN,
-    8: State.REJECTED,
-    9: State.REJECTED,
+# message_state (SMPP 3.4 §5.2.28; 0 and 9 are 5.0's) in the words of table B-2.
+_WORD_OF_TLV = {
+    0: "SCHEDLD",
+    1: "ENROUTE",
+    2: "DELIVRD",
+    3: "EXPIRED",
+    4: "DELETED",
+    5: "UNDELIV",
+    6: "ACCEPTD",
+    7: "UNKNOWN",
+    8: "REJECTD",
+    9: "SKIPPED",
 }
 # Chinese carriers put a reason where the state word stands. China Mobile's MI to MN wrap a CMPP state each;
 # every other two-letter family names the element that failed (CMPP 3.0 appendix): the message did not arrive.
@@ -103,7 +103,9 @@ _NETWORK_TYPES = {1: "ansi136", 2: "is95", 3: "gsm"}  # SMPP 3.4 §5.3.2.31
 
 @dataclass(slots=True)
 class Receipt:
-    """One delivery receipt. Words are as received; '' stands for what the carrier did not say."""
+    """One delivery receipt. Words are as received ('' stands for what the carrier did not say), but for `stat` where a
+    TLV alone tells the state.
+    """
 
     id: str
     """The id to match: TLV 0x001E before the text's."""
@@ -322,9 +324,10 @@ def _apply_tlvs(receipt: Receipt, tlvs: Mapping[int, bytes]) -> None:
             receipt.id = spelt
     octet = tlvs.get(TLV_MESSAGE_STATE)
     if octet is not None and len(octet) == 1:
-        state = _STATE_OF_TLV.get(octet[0])
-        if state is not None:
-            receipt.state = state
+        word = _WORD_OF_TLV.get(octet[0])
+        if word is not None:
+            receipt.state = _STATE_OF_WORD[word]
+            receipt.stat = receipt.stat or word  # many carriers send no text then, and the record wants a reason
     if receipt.intermediate and receipt.state != State.DELIVERED:
         receipt.state = ""  # the SMSC goes on trying; only "delivered" cannot be taken back
     receipt.final = receipt.state != ""

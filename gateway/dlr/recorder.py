@@ -17,14 +17,16 @@ from dataclasses import dataclass, field
 import orjson
 
 from gateway.dlr.ported import Teacher
+from gateway.dlr.reasons import FailureReasons
 from gateway.dlr.receipt import IdLearner, Receipt, parse, receipt_keys, submit_key
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Cell, Metrics
 from gateway.model import STATE_LABELS, State
+from gateway.routing.inbound import ReturnRoutes
 from gateway.routing.ported_codes import PortedCode
 from gateway.settings import Settings
 from gateway.smpp.channel import Channel, Inbound
-from gateway.store.moves import ParkedReceipt, ReceiptRow, spellings
+from gateway.store.moves import BY_ADDRESS, ParkedReceipt, ReceiptRow, spellings
 from gateway.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -59,11 +61,20 @@ class _Item:
 class Recorder:
     """The receipt processor of one dispatch worker."""
 
-    def __init__(self, settings: Settings, store: Store, metrics: Metrics, teacher: Teacher | None = None) -> None:
-        """`teacher`, where given, hears of receipts that say "ported"."""
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        metrics: Metrics,
+        teacher: Teacher | None = None,
+        reasons: FailureReasons | None = None,
+    ) -> None:
+        """`teacher`, where given, hears of receipts that say "ported"; `reasons` says which failures pass elsewhere."""
+        self._reasons = reasons or FailureReasons()
         self._store = store
         self._teacher = teacher
         self._metrics = metrics
+        self._returns = ReturnRoutes(settings)
         self._formats = {c.id: c.id_format for c in settings.channels}
         self._learners = {c.id: IdLearner() for c in settings.channels if c.id_format == "auto"}
         self._lanes = [_Lane() for _ in range(_LANES)]
@@ -151,7 +162,8 @@ class Recorder:
             elif receipt is not None and not receipt.final and receipt.id:
                 self._count(inbound.channel, "intermediate")
             elif receipt is None and not inbound.malformed:
-                handset.append(_kept(inbound))
+                owner = self._returns.of(inbound.channel, inbound.destination)
+                handset.append(_kept(inbound, account=owner.account, signature=owner.signature))
                 self._metrics.counter("inbound_total", channel=inbound.channel).n += 1
             else:
                 dead.append(_kept(inbound))
@@ -170,15 +182,13 @@ class Recorder:
         for item in items:
             channel, r = item.inbound.channel, item.receipt
             item.keys = (self._likeliest(channel, r),)
-            rows.append(
-                (channel, f"{channel}:{item.keys[0]}", item.inbound.source, r.state, r.stat, r.network_error or r.err)
-            )
+            rows.append(self._row(item, f"{channel}:{item.keys[0]}"))
         rest = self._note(items, await self._store.apply_receipts(rows))
         if rest:
             await self._apply_rest(rest)
         if self._teacher is not None:
             # Before the acknowledgement: what the store does not take now is taught when the receipt comes again.
-            lessons = [(_row(item), item.ported) for item in items if item.ported is not None]
+            lessons = [(self._row(item), item.ported) for item in items if item.ported is not None]
             if lessons:
                 await self._teacher.teach(lessons)
 
@@ -194,7 +204,9 @@ class Recorder:
             self._account(channel, item.receipt.state, answer)
             if self._teacher is not None:
                 item.ported = self._teacher.meaning(item.receipt)
-            if answer in "fp" and which >= 0:
+            if which == BY_ADDRESS:
+                self._metrics.counter("late_results_total", channel=channel).n += 1
+            elif answer in "fpr" and which >= 0:
                 learner = self._learners.get(channel)
                 if learner is None or (learner.learned and len(item.keys) == 1):
                     continue
@@ -221,7 +233,7 @@ class Recorder:
                     several.append(item)
             missing = [item for item in pending if not turn and len(item.keys) <= 1]
             if several:
-                missing += self._note(several, await self._store.apply_receipts([_row(item) for item in several]))
+                missing += self._note(several, await self._store.apply_receipts([self._row(item) for item in several]))
             waiting = []
             for item in missing:
                 if item.forged and len(item.keys) == 1:
@@ -232,7 +244,7 @@ class Recorder:
                 return
             again = turn < _ROUNDS - 1
             answers = await self._store.park(
-                [ParkedReceipt(_row(item), _payload(item), again and not item.forged) for item in waiting]
+                [ParkedReceipt(self._row(item), _payload(item), again and not item.forged) for item in waiting]
             )
             pending = []
             for item, answer in zip(waiting, answers, strict=True):
@@ -243,6 +255,14 @@ class Recorder:
                     self._count(item.inbound.channel, "quarantined" if item.forged else "parked")
             if not pending:
                 return
+
+    def _row(self, item: _Item, names: str = "") -> ReceiptRow:
+        r, channel = item.receipt, item.inbound.channel
+        again = r.state != State.DELIVERED and self._reasons.passes_elsewhere(r.state, r.stat, r.network_error, r.err)
+        return (
+            channel, names or spellings(channel, item.keys), item.inbound.source, r.state, r.stat,
+            r.network_error or r.err, again,
+        )  # fmt: skip
 
     def _spellings(self, channel: str, receipt: Receipt) -> tuple[str, ...]:
         learner = self._learners.get(channel)
@@ -262,12 +282,15 @@ class Recorder:
                 data["s"],
                 data["w"],
                 data["e"],
+                self._reasons.passes_elsewhere(data["s"], data["w"], data["e"]),
             )
             items.append(ParkedReceipt(row, payload))
         answers = await self._store.apply_receipts([item.row for item in items])
         done = []
         lessons = []
-        for item, (answer, _) in zip(items, answers, strict=True):
+        for item, (answer, which) in zip(items, answers, strict=True):
+            if which == BY_ADDRESS:
+                self._metrics.counter("late_results_total", channel=item.row[0]).n += 1
             if answer not in "nq":  # else parked under this spelling by another message's receipt: it stays
                 self._account(item.row[0], item.row[3], answer)
                 done.append(item)
@@ -281,7 +304,7 @@ class Recorder:
             await self._store.unpark(done)
 
     def _account(self, channel: str, state: str, answer: str) -> None:
-        if answer in "fpc":
+        if answer in "fpcr":
             self._count(channel, STATE_LABELS[state])
             if answer == "c":
                 self._count(channel, "corrected")
@@ -293,13 +316,6 @@ class Recorder:
         if cell is None:
             cell = self._cells[channel, state] = self._metrics.counter("receipts_total", channel=channel, state=state)
         cell.n += 1
-
-
-def _row(item: _Item) -> ReceiptRow:
-    r, channel = item.receipt, item.inbound.channel
-    return (
-        channel, spellings(channel, item.keys), item.inbound.source, r.state, r.stat, r.network_error or r.err
-    )  # fmt: skip
 
 
 def _payload(item: _Item) -> bytes:
@@ -317,7 +333,7 @@ def _payload(item: _Item) -> bytes:
     )
 
 
-def _kept(inbound: Inbound) -> bytes:
+def _kept(inbound: Inbound, **more: str) -> bytes:
     return orjson.dumps(
         {
             "at": int(time.time() * 1000),
@@ -327,5 +343,6 @@ def _kept(inbound: Inbound) -> bytes:
             "coding": inbound.data_coding,
             "esm_class": inbound.esm_class,
             "octets": base64.b64encode(inbound.malformed or inbound.short_message).decode(),
+            **more,
         }
     )

@@ -25,6 +25,9 @@ class Knowledge(NamedTuple):
     carrier: str
 
 
+FORGOTTEN = Fact("", "")
+"""What was learned before holds no more, for the number or, as that of ALL_NUMBERS, for every one."""
+ALL_NUMBERS = "*"
 _FACTS = 1 << 16
 
 
@@ -51,6 +54,9 @@ class Learned:
         for msisdn, fact, at_ms in rows:
             if at_ms <= horizon:
                 continue
+            if fact == FORGOTTEN:
+                self._forget_before(msisdn, at_ms)
+                continue
             place = self._place_of(fact)
             entry = at_ms * _FACTS + place
             known = self._entries.get(msisdn, ())
@@ -71,6 +77,15 @@ class Learned:
         for msisdn in [name for name, _ in zip(self._entries, range(over), strict=False)]:
             del self._entries[msisdn]
             self.evicted += 1
+
+    def _forget_before(self, msisdn: str, at_ms: int) -> None:
+        """Drop what was learned up to a time; it may be read again with what came since, which stays."""
+        for name in list(self._entries) if msisdn == ALL_NUMBERS else [msisdn] if msisdn in self._entries else []:
+            kept = tuple(one for one in self._entries[name] if one // _FACTS > at_ms)
+            if kept:
+                self._entries[name] = kept
+            else:
+                del self._entries[name]
 
     def get(self, msisdn: str) -> Knowledge | None:
         """Return what is known about a number (E.164 digits), None for nearly every one."""

@@ -5,7 +5,7 @@ or raises `ConfigError` with every problem found. The other layers read attribut
 configuration file.
 """
 
-from gateway.settings.loading import load, load_admin
+from gateway.settings.loading import load, load_admin, load_without_secrets
 from gateway.settings.packaged import packaged_config_dir
 from gateway.settings.values import (
     AccountSettings,
@@ -15,10 +15,12 @@ from gateway.settings.values import (
     ChannelSettings,
     DispatchSettings,
     PortedSettings,
+    QualitySettings,
     RankedChannel,
     RouteMatch,
     RouteSettings,
     Settings,
+    SignatureSettings,
     StoreSettings,
     WebhookSettings,
 )
@@ -31,13 +33,16 @@ __all__ = [
     "ChannelSettings",
     "DispatchSettings",
     "PortedSettings",
+    "QualitySettings",
     "RankedChannel",
     "RouteMatch",
     "RouteSettings",
     "Settings",
+    "SignatureSettings",
     "StoreSettings",
     "WebhookSettings",
     "load",
     "load_admin",
+    "load_without_secrets",
     "packaged_config_dir",
 ]

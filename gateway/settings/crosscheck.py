@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise, product
 
 from gateway.errors import ConfigProblem
 from gateway.model import Category
-from gateway.settings.values import ChannelSettings, RouteMatch, RouteSettings, Settings
+from gateway.settings.values import AccountSettings, ChannelSettings, RouteMatch, RouteSettings, Settings
+from gateway.signature import shown
 
 _GATEWAY, _CHANNELS, _ROUTES, _ACCOUNTS = "gateway.toml", "channels.toml", "routes.toml", "accounts.toml"
 _URL_SCHEMES = ("redis://", "rediss://", "unix://")
 _LONG_PASSWORD = 64  # smpp.constants.LONG_PASSWORD_OCTETS; settings stand below smpp
+_ADDRESS_DIGITS = 20  # smpp.address.MAX_ADDRESS_OCTETS
 _LATER_SCHEMES = ("redis+sentinel://", "redis+cluster://")
 
 
@@ -30,6 +33,7 @@ def cross_check(settings: Settings) -> tuple[list[ConfigProblem], list[ConfigPro
     _check_channels(settings, problems, warnings)
     _check_routes(settings, problems, warnings)
     _check_accounts(settings, problems, warnings)
+    _check_signatures(settings, problems, warnings)
     return problems, warnings
 
 
@@ -74,9 +78,6 @@ def _not_yet(settings: Settings) -> list[ConfigProblem]:
         if rules.send_hours not in (None, (0, 24 * 60)):
             reason = "not acted on yet: messages leave at any hour"
             warnings.append(ConfigProblem(_GATEWAY, f"{key}.send_hours", reason))
-        if rules.redeliver_after_s:
-            reason = "not acted on yet: a failed delivery is final"
-            warnings.append(ConfigProblem(_GATEWAY, f"{key}.redeliver_after_s", reason))
         if rules.min_share:
             reason = "not acted on yet: priority is strict"
             warnings.append(ConfigProblem(_GATEWAY, f"{key}.min_share", reason))
@@ -85,11 +86,19 @@ def _not_yet(settings: Settings) -> list[ConfigProblem]:
 
 def _check_channels(settings: Settings, problems: list[ConfigProblem], warnings: list[ConfigProblem]) -> None:
     problems += _duplicates(_CHANNELS, "channel", (channel.id for channel in settings.channels))
+    doors = Counter(channel.outbind_listen for channel in settings.channels if channel.outbind_listen is not None)
+    for channel in settings.channels:
+        if channel.outbind_listen is not None and doors[channel.outbind_listen] > 1:
+            reason = "another channel listens there as well"
+            problems.append(ConfigProblem(_CHANNELS, f"channel[{channel.id}].outbind_listen", reason))
     used = {ranked.id for route in settings.routes for ranked in route.channels}
     for channel in settings.channels:
         key = f"channel[{channel.id}]"
         problems += [ConfigProblem(_CHANNELS, f"{key}.{name}", reason) for name, reason in _channel_problems(channel)]
         warnings += [ConfigProblem(_CHANNELS, f"{key}.{name}", reason) for name, reason in _channel_warnings(channel)]
+        if channel.outbind_listen is not None and channel.outbind_password is None:
+            reason = "whoever reaches outbind_listen is sent this channel's own password; set what the SMSC must name"
+            warnings.append(ConfigProblem(_CHANNELS, f"{key}.outbind_password", reason))
         if channel.id not in used:
             warnings.append(ConfigProblem(_CHANNELS, key, "no route uses this channel"))
 
@@ -103,6 +112,7 @@ def _channel_problems(channel: ChannelSettings) -> list[tuple[str, str]]:
             found.append(("password", f"at most {_LONG_PASSWORD} ASCII characters, also with long_password"))
     elif len(password) > 8 or not password.isascii():
         found.append(("password", "at most 8 ASCII characters (SMPP 3.4 §5.2.2); for more set long_password = true"))
+    found += _outbind_problems(channel)
     if not channel.tls:
         for name in ("tls_ca", "tls_name", "tls_cert", "tls_key"):
             if getattr(channel, name):
@@ -120,6 +130,25 @@ def _channel_problems(channel: ChannelSettings) -> list[tuple[str, str]]:
     return found
 
 
+def _outbind_problems(channel: ChannelSettings) -> list[tuple[str, str]]:
+    """Return (key, reason) of what cannot be where the SMSC calls us."""
+    found = []
+    password = channel.outbind_password
+    if channel.outbind_listen is None:
+        if channel.outbind_system_id:
+            found.append(("outbind_system_id", "has no effect without outbind_listen"))
+        if password is not None:
+            found.append(("outbind_password", "has no effect without outbind_listen"))
+        return found
+    if not channel.outbind_listen[1]:
+        found.append(("outbind_listen", "a port that the SMSC knows is wanted, not 0"))
+    if channel.tls:
+        found.append(("outbind_listen", "not with tls = true: put a TLS proxy before it, or let us connect"))
+    if password is not None and not (password.reveal() and password.reveal().isascii()):
+        found.append(("outbind_password", "must be ASCII and not empty; leave the key out to take any"))
+    return found
+
+
 def _channel_warnings(channel: ChannelSettings) -> list[tuple[str, str]]:
     """Return (key, reason) for what is allowed and has a price that may not be seen."""
     found = []
@@ -128,6 +157,28 @@ def _channel_warnings(channel: ChannelSettings) -> list[tuple[str, str]]:
     if channel.long == "payload" and channel.registered_delivery not in (False, "none"):
         reason = "a text of several parts has one receipt, which settles its first part only: it stays submitted"
         found.append(("long", reason))
+    return found
+
+
+def _sharing_warnings(settings: Settings, route: RouteSettings) -> list[tuple[str, str]]:
+    """Return (key, reason) where channels will not share, or nothing will be redelivered, as one may think."""
+    found = []
+    channels = {channel.id: channel for channel in settings.channels}
+    ranks: dict[int, list[ChannelSettings]] = {}
+    for ranked in route.channels:
+        if ranked.id in channels:
+            ranks.setdefault(ranked.rank, []).append(channels[ranked.id])
+    shared = [peers for peers in ranks.values() if len(peers) > 1]
+    if route.order != "weight" and not shared:
+        found.append(("order", "no two channels stand on one rank: the order of ranks alone decides"))
+    if route.order == "cost" and any(not channel.price for peers in shared for channel in peers):
+        found.append(("order", "a channel without a price counts as the cheapest"))
+    few = sorted({c.id for peers in shared for c in peers if c.binds < settings.dispatch.workers})
+    if few:
+        reason = f"{', '.join(few)}: fewer binds than dispatch workers, so shares on a rank hold only roughly"
+        found.append(("channels", reason))
+    if len(route.channels) < 2 and any(settings.redeliver_after_s(route.id, c) for c in Category):
+        found.append(("redeliver_after_s", "has no effect on a route with one channel"))
     return found
 
 
@@ -140,6 +191,7 @@ def _check_routes(settings: Settings, problems: list[ConfigProblem], warnings: l
     seen: dict[RouteMatch, str] = {}
     for route in settings.routes:
         key = f"route[{route.id}]"
+        warnings += [ConfigProblem(_ROUTES, f"{key}.{name}", why) for name, why in _sharing_warnings(settings, route)]
         if route.match in seen:
             reason = f"the same as in route {seen[route.match]}: no message could ever reach this one"
             problems.append(ConfigProblem(_ROUTES, f"{key}.match", reason))
@@ -225,6 +277,119 @@ def _check_accounts(settings: Settings, problems: list[ConfigProblem], warnings:
             warnings.append(ConfigProblem(_ACCOUNTS, f"{key}.webhook", reason))
     if not settings.accounts:
         warnings.append(ConfigProblem(_ACCOUNTS, "", "no account: nobody can send"))
+
+
+def _check_signatures(settings: Settings, problems: list[ConfigProblem], warnings: list[ConfigProblem]) -> None:
+    """Prove that what an account may sign can be carried wherever its messages may be routed, and replies find home."""
+    accounts = {account.id for account in settings.accounts}
+    senders = {sender for account in settings.accounts for sender in account.senders}
+    for channel in settings.channels:
+        key = f"channel[{channel.id}]"
+        found = _number_problems(channel, senders)
+        found += [
+            ("signatures", f"{shown(entry.name)}: no account {entry.mo_account} in accounts.toml")
+            for entry in channel.signatures
+            if entry.mo_account and entry.mo_account not in accounts
+        ]
+        problems += [ConfigProblem(_CHANNELS, f"{key}.{name}", reason) for name, reason in found]
+        for shorter, longer in _begun_extensions(channel):
+            reason = f"extension {shorter} begins {longer}: replies to a message with ext may be taken for the other's"
+            warnings.append(ConfigProblem(_CHANNELS, f"{key}.signatures", reason))
+    channels = {channel.id: channel for channel in settings.channels}
+    for account in settings.accounts:
+        if account.signatures:
+            for route in _routes_of(account, settings.routes):
+                _check_carried(account, route, channels, problems, warnings)
+
+
+def _number_problems(channel: ChannelSettings, senders: set[str]) -> list[tuple[str, str]]:
+    """Return (key, reason) where a channel's access number and extensions make no number, or one number for two."""
+    if not channel.signatures:
+        return [("access_number", "has no effect without signatures")] if channel.access_number else []
+    found = []
+    owners: dict[str, tuple[str, str]] = {}  # extension → signature, account
+    rewritten = dict(channel.source)
+    sent = {rewritten.get(sender, rewritten.get("*", sender)) for sender in senders}
+    bases = [channel.access_number] if channel.access_number else [base for base in sent if base.isdigit()]
+    longest = max((len(base) for base in bases), default=0)
+    for entry in channel.signatures:
+        if entry.extension and longest + len(entry.extension) > _ADDRESS_DIGITS:
+            what = "access_number" if channel.access_number else "the longest sender"
+            reason = f"{shown(entry.name)}: {what} and extension have more than {_ADDRESS_DIGITS} digits together"
+            found.append(("signatures", reason))
+        first, account = owners.setdefault(entry.extension, (entry.name, entry.mo_account))
+        if first != entry.name and (entry.extension or account != entry.mo_account):
+            # Without extensions several may share the number, as long as replies to it are one account's.
+            what = f"extension {entry.extension}" if entry.extension else "no extension"
+            reason = f"{shown(first)} and {shown(entry.name)} have {what}: replies could not be told apart"
+            found.append(("signatures", reason))
+    return found
+
+
+def _begun_extensions(channel: ChannelSettings) -> list[tuple[str, str]]:
+    extensions = sorted({entry.extension for entry in channel.signatures if entry.extension})
+    return [(shorter, longer) for shorter, longer in pairwise(extensions) if longer.startswith(shorter)]
+
+
+def _routes_of(account: AccountSettings, routes: tuple[RouteSettings, ...]) -> list[RouteSettings]:
+    """Return the routes that some message of an account can take: those it fits that no better one covers whole."""
+    named = {route.match.sender for route in routes}
+    own = [sender for sender in account.senders if sender in named]
+    # One sender that no route names stands for all of them, and for none.
+    senders = own if account.senders and len(own) == len(account.senders) else [*own, ""]
+    found: dict[str, RouteSettings] = {}
+    for category, sender in product(account.categories, senders):
+        fitting = [
+            route
+            for route in routes
+            if route.match.account in (None, account.id)
+            and route.match.sender in (None, sender)
+            and route.match.category in (None, category)
+        ]
+        for place, route in enumerate(fitting):
+            if not any(
+                (_precedence(other), -there) > (_precedence(route), -place) and _covers(other.match, route.match)
+                for there, other in enumerate(fitting)
+            ):
+                found[route.id] = route
+    return [route for route in routes if route.id in found]
+
+
+def _precedence(route: RouteSettings) -> tuple[bool, bool, bool, int, bool, bool]:
+    """Return what `routing.router` orders routes by; settings stand below it."""
+    m = route.match
+    prefix = len(m.prefix or "")
+    return (m.account is not None, m.sender is not None, m.category is not None, prefix, m.carrier is not None,
+            m.country is not None)  # fmt: skip
+
+
+def _covers(other: RouteMatch, match: RouteMatch) -> bool:
+    """Tell whether every number that `match` takes is one that `other` takes."""
+    return (
+        other.country in (None, match.country)
+        and other.carrier in (None, match.carrier)
+        and (other.prefix is None or (match.prefix or "").startswith(other.prefix))
+    )
+
+
+def _check_carried(
+    account: AccountSettings,
+    route: RouteSettings,
+    channels: dict[str, ChannelSettings],
+    problems: list[ConfigProblem],
+    warnings: list[ConfigProblem],
+) -> None:
+    listed = [(ranked.rank, channels[ranked.id]) for ranked in route.channels if ranked.id in channels]
+    for signature in account.signatures:
+        carried = {rank for rank, channel in listed if channel.carries(signature)}
+        if listed and not carried:
+            reason = f"no channel of route {route.id} carries {shown(signature)}: its messages there would be refused"
+            problems.append(ConfigProblem(_ACCOUNTS, f"account[{account.id}].signature", reason))
+            continue
+        for rank in sorted({rank for rank, _ in listed} - carried):
+            what = "the primary" if rank == 0 else f"the backup (rank {rank})"
+            reason = f"{what} of route {route.id} does not carry {shown(signature)} of account {account.id}"
+            warnings.append(ConfigProblem(_ROUTES, f"route[{route.id}].channels", reason))
 
 
 def _duplicates(file: str, table: str, ids: Iterable[str]) -> list[ConfigProblem]:

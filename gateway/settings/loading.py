@@ -32,10 +32,12 @@ from gateway.settings.values import (
     ChannelSettings,
     DispatchSettings,
     PortedSettings,
+    QualitySettings,
     RankedChannel,
     RouteMatch,
     RouteSettings,
     Settings,
+    SignatureSettings,
     StoreSettings,
     WebhookSettings,
     default_categories,
@@ -46,6 +48,7 @@ MAX_TABLE_BYTES = 16 << 20
 MAX_DEPTH = 16
 GATEWAY, CHANNELS, ROUTES, ACCOUNTS = "gateway.toml", "channels.toml", "routes.toml", "accounts.toml"
 PORTED_CODES = "ported_codes.csv"
+FAILURE_CODES = "failure_codes.csv"
 FILES = (GATEWAY, CHANNELS, ROUTES, ACCOUNTS)
 TLS_FILES = ("tls_ca", "tls_cert", "tls_key")
 
@@ -70,11 +73,24 @@ def load_admin(config_dir: Path, env: Mapping[str, str] = os.environ) -> AdminSe
     return _Loader(Path(config_dir), env).load_admin()
 
 
+def load_without_secrets(config_dir: Path, env: Mapping[str, str] = os.environ, *, store: bool = False) -> Settings:
+    """Return the settings for commands that bind to no carrier and let nobody in.
+
+    Passwords, secrets and the token are empty, their references and the TLS files are not looked at; `store.url`, which
+    may hold a password, is there only where `store` asks for it.
+
+    Raises:
+        ConfigError: as `load`, but for what is not looked at.
+    """
+    return _Loader(Path(config_dir), env, secrets=False, store=store).load()
+
+
 class _Loader:
     """One reading of one folder; gathers problems, warnings and the hash of what was read."""
 
-    def __init__(self, config_dir: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, config_dir: Path, env: Mapping[str, str], *, secrets: bool = True, store: bool = True) -> None:
         self.config_dir = config_dir
+        self.secrets, self.store_url = secrets, store
         self.problems: list[ConfigProblem] = []
         self.resolver = Resolver(config_dir, env)
         self.digest = hashlib.sha256()
@@ -85,12 +101,14 @@ class _Loader:
         routes = self._file(ROUTES, schema.RoutesFile)
         accounts = self._file(ACCOUNTS, schema.AccountsFile)
         segments = self._number_segments()
-        ported_codes = self._ported_codes()
+        ported_codes = self._table(PORTED_CODES)
+        failure_codes = self._table(FAILURE_CODES)
         complete = gateway is not None and channels is not None and routes is not None and accounts is not None
         settings = Settings(
             config_dir=self.config_dir,
             number_segments_files=segments,
             ported_codes_file=ported_codes,
+            failure_codes_file=failure_codes,
             channels=tuple(self._channel(entry) for entry in channels.channel) if channels else (),
             routes=tuple(_route(entry) for entry in routes.route) if routes else (),
             accounts=tuple(self._account(entry) for entry in accounts.account) if accounts else (),
@@ -103,9 +121,12 @@ class _Loader:
                 admin=self._admin(gateway.admin),
                 dispatch=DispatchSettings(workers=gateway.dispatch.workers),
                 ported=PortedSettings(**gateway.ported.model_dump()),
+                quality=QualitySettings(**gateway.quality.model_dump()),
                 categories=_categories(gateway.categories),
             )
         problems, warnings = cross_check(settings) if complete else ([], [])
+        if not self.secrets:
+            problems = [p for p in problems if not p.key.endswith(("secret", "password"))]
         self.problems += self.resolver.problems + problems
         if self.problems:
             raise ConfigError(self.problems)
@@ -154,6 +175,10 @@ class _Loader:
         self.digest.update(b"%s\0%d\0" % (name.encode(), len(data)) + data)
         return data
 
+    def _secret(self, file: str, key: str, raw: str) -> str | None:
+        """Return what a reference leads to, None after noting why it does not, or where none is wanted."""
+        return self.resolver.secret(file, key, raw) if self.secrets else None
+
     def _refuse(self, file: str, key: str, reason: str) -> None:
         self.problems.append(ConfigProblem(file, key, reason))
 
@@ -171,18 +196,18 @@ class _Loader:
                 self._bytes(path, name, MAX_TABLE_BYTES)
         return found
 
-    def _ported_codes(self) -> Path | None:
-        """Return the table of codes that say "ported": the folder's own, else the shipped one."""
+    def _table(self, name: str) -> Path | None:
+        """Return a data table: the folder's own, else the shipped one."""
         for folder in (self.config_dir, packaged_config_dir()):
-            path = folder / PORTED_CODES
+            path = folder / name
             if path.is_file():
-                self._bytes(path, PORTED_CODES)
+                self._bytes(path, name)
                 return path
         return None
 
     def _store(self, raw: schema.StoreSection) -> StoreSettings:
         return StoreSettings(
-            url=self.resolver.interpolate(GATEWAY, "store.url", raw.url) or "",
+            url=(self.resolver.interpolate(GATEWAY, "store.url", raw.url) or "") if self.store_url else "",
             data_dir=Path(raw.data_dir),
             shards=raw.shards,
             durability=raw.durability,
@@ -195,19 +220,29 @@ class _Loader:
         """An unset token is no error here: `make run` makes one, and `smsgw run` says that it is missing."""
         token = None
         if not self.resolver.is_unset(raw.token):
-            token = self.resolver.secret(GATEWAY, "admin.token", raw.token)
+            token = self._secret(GATEWAY, "admin.token", raw.token)
         return AdminSettings(host=raw.listen[0], port=raw.listen[1], token=Secret(token) if token else None)
 
     def _channel(self, raw: schema.ChannelEntry) -> ChannelSettings:
-        fields = raw.model_dump(exclude={*TLS_FILES, "password", "categories"})
+        fields = raw.model_dump(exclude={*TLS_FILES, "password", "outbind_password", "categories", "signatures"})
         fields |= self._tls_files(raw)
-        password = self.resolver.secret(CHANNELS, f"channel[{raw.id}].password", raw.password)
-        return ChannelSettings(**fields, password=Secret(password or ""), categories=frozenset(raw.categories))
+        password = self._secret(CHANNELS, f"channel[{raw.id}].password", raw.password)
+        if raw.outbind_password:
+            outbind = self._secret(CHANNELS, f"channel[{raw.id}].outbind_password", raw.outbind_password)
+            fields["outbind_password"] = Secret(outbind or "")
+        return ChannelSettings(
+            **fields,
+            password=Secret(password or ""),
+            categories=frozenset(raw.categories),
+            signatures=tuple(SignatureSettings(*entry) for entry in raw.signatures),
+        )
 
     def _tls_files(self, raw: schema.ChannelEntry) -> dict[str, Path | None]:
         """Return the paths of a channel's certificate files, after noting what cannot be used."""
         named = {name: getattr(raw, name) for name in TLS_FILES}
         paths = {name: self.config_dir / path if path else None for name, path in named.items()}
+        if not self.secrets:
+            return paths
         for name, reason in tls_problems(*paths.values()):
             self._refuse(CHANNELS, f"channel[{raw.id}].{name}", reason)
         key = paths["tls_key"]
@@ -220,7 +255,7 @@ class _Loader:
         webhook = None
         if raw.webhook is not None:
             key = f"account[{raw.id}].webhook.secret"
-            secret = self.resolver.secret(ACCOUNTS, key, raw.webhook.secret)
+            secret = self._secret(ACCOUNTS, key, raw.webhook.secret)
             webhook = WebhookSettings(raw.webhook.url, Secret(secret or ""), raw.webhook.allow_insecure)
         fields = raw.model_dump(exclude={"webhook", "key_hashes", "categories", "senders"})
         return AccountSettings(
@@ -254,6 +289,8 @@ def _route(raw: schema.RouteEntry) -> RouteSettings:
         id=raw.id,
         match=RouteMatch(**raw.match.model_dump()),
         channels=tuple(RankedChannel(entry.id, entry.rank, entry.weight) for entry in raw.channels),
+        order=raw.order,
+        redeliver_after_s=raw.redeliver_after_s,
     )
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.model import CATEGORY_BY_LABEL, Category
+from gateway.signature import ANY, clean
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
@@ -26,6 +27,9 @@ _SENDER = re.compile(r"[0-9]{1,20}|[A-Za-z0-9 &._-]{1,11}")
 _TAG = re.compile(r"0x[0-9A-Fa-f]{4}")
 _OWN_TAGS = {0x020C, 0x020E, 0x020F, 0x0424}  # sar_msg_ref_num, sar_total_segments, sar_segment_seqnum, message_payload
 _TLVS_MOST, _TLV_OCTETS_MOST, _SOURCES_MOST = 32, 255, 1000
+_SIGNATURE_MOST, _SIGNATURES_MOST = 32, 1000
+_DIGITS = re.compile(r"[0-9]{0,20}")
+_DAY_S = 86_400
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 MAX_WINDOW_S = 7 * 86_400
 """Longest window of a per-number limit: the store keeps the counters of a number for eight days at least."""
@@ -66,6 +70,10 @@ def _listen(value: Any) -> Any:
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
         raise ValueError('"host:port" is wanted, port 0 to 65535 (0: any free one), as in "127.0.0.1:8080"')
     return (_host(host), int(port))
+
+
+def _outbind_listen(value: Any) -> Any:
+    return None if value == "" else _listen(value)
 
 
 def _country(value: str) -> str:
@@ -248,6 +256,64 @@ def _source_types(value: Any) -> Any:
     return tuple(result)
 
 
+def _digits(value: str) -> str:
+    if not _DIGITS.fullmatch(value):
+        raise ValueError("up to 20 digits are wanted (SMPP 3.4 §5.2.8)")
+    return value
+
+
+def _signature(written: Any) -> str:
+    """Return a signature as it is compared. Raises ValueError where it is none."""
+    name = clean(written) if isinstance(written, str) else ""
+    if not name or name == ANY or len(name) > _SIGNATURE_MOST or not name.isprintable() or {"【", "】"} & set(name):
+        raise ValueError(
+            f"a signature is 1 to {_SIGNATURE_MOST} printable characters, with or without 【】 around them"
+        )
+    return name
+
+
+def _signatures(value: Any) -> Any:
+    """Return (signature, extension, mo_account) from a table; a plain text stands for the extension alone."""
+    if not isinstance(value, dict) or not 0 < len(value) <= _SIGNATURES_MOST:
+        raise ValueError(
+            f'a table of 1 to {_SIGNATURES_MOST} signatures is wanted, as in {{ "Acme" = "01" }};'
+            " left out, the channel carries every signature"
+        )
+    found: dict[str, tuple[str, str, str]] = {}
+    for written, entry in value.items():
+        name = written if written == ANY else _signature(written)
+        if name in found:
+            raise ValueError(f"【{name}】 stands twice")
+        given = {"extension": entry} if isinstance(entry, str) else entry
+        given = _pairs(given, ("extension", "mo_account"), '{ extension = "01", mo_account = "shop" }')
+        extension, account = given.get("extension", ""), given.get("mo_account", "")
+        if not isinstance(extension, str) or not _DIGITS.fullmatch(extension):
+            raise ValueError(f"【{name}】: extension: up to 20 digits in quotes are wanted, or none")
+        if not isinstance(account, str) or (account and not is_name(account)):
+            raise ValueError(f"【{name}】: mo_account: the id of an account is wanted")
+        found[name] = (name, extension, account)
+    return tuple(found.values())
+
+
+def _own_signatures(value: Any) -> Any:
+    """Return an account's signatures as they are written, from one text or several."""
+    written = value if isinstance(value, list) else [value]
+    if len(written) > _SIGNATURES_MOST:
+        raise ValueError(f"at most {_SIGNATURES_MOST} signatures")
+    written = [one for one in written if one != ""]
+    if len({_signature(one) for one in written}) < len(written):
+        raise ValueError("a signature stands twice")
+    return tuple(written)
+
+
+def _redeliver(value: Any) -> Any:
+    """Return (category, seconds) from one number for all categories or a table."""
+    if not isinstance(value, dict):
+        return tuple((category, _octet(value, _DAY_S, "redeliver_after_s")) for category in Category)
+    given = _pairs(value, tuple(CATEGORY_BY_LABEL), "{ verification = 20 }")
+    return tuple((CATEGORY_BY_LABEL[name], _octet(seconds, _DAY_S, name)) for name, seconds in given.items())
+
+
 Name = Annotated[str, AfterValidator(_name)]
 Host = Annotated[str, AfterValidator(_host)]
 Listen = Annotated[tuple[str, int], BeforeValidator(_listen)]
@@ -297,6 +363,15 @@ class PortedSection(Section):
     learned_most: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
 
 
+class QualitySection(Section):
+    window_s: Annotated[int, Field(ge=300, le=6_600)] = 1800
+    min_sample: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    every_s: Annotated[float, Field(ge=0.1, le=3600)] = 30.0
+    step: Annotated[float, Field(gt=0, le=1)] = 0.05
+    threshold: Annotated[float, Field(ge=0.01, le=1)] = 0.1
+    least_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+
+
 class CategorySection(Section):
     """Every key may be left out; a missing one has its category's default (`values.default_categories`)."""
 
@@ -331,6 +406,7 @@ class GatewayFile(Section):
     admin: AdminSection = AdminSection()
     dispatch: DispatchSection = DispatchSection()
     ported: PortedSection = PortedSection()
+    quality: QualitySection = QualitySection()
     categories: CategoriesSection = CategoriesSection()
 
 
@@ -349,6 +425,9 @@ class ChannelEntry(Section):
     response_timer_s: TimerSeconds = 30.0
     enquire_link_s: TimerSeconds = 30.0
     session_init_timer_s: TimerSeconds = 10.0
+    outbind_listen: Annotated[tuple[str, int] | None, BeforeValidator(_outbind_listen)] = None
+    outbind_system_id: Annotated[str, _printable_ascii(15, "5.2.1")] = ""
+    outbind_password: str = ""
     alphabet: Literal["gsm", "latin1", "ascii"] = "gsm"
     source_ton: Annotated[int, Field(ge=0, le=6)] | None = None
     source_npi: Annotated[int, Field(ge=0, le=18)] | None = None
@@ -373,6 +452,8 @@ class ChannelEntry(Section):
     data_coding: Annotated[tuple[tuple[str, int], ...], BeforeValidator(_data_coding)] = ()
     source: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_source)] = ()
     source_types: Annotated[tuple[tuple[str, tuple[int, int]], ...], BeforeValidator(_source_types)] = ()
+    access_number: Annotated[str, AfterValidator(_digits)] = ""
+    signatures: Annotated[tuple[tuple[str, str, str], ...], BeforeValidator(_signatures)] = ()
     categories: Annotated[list[CategoryLabel], Field(min_length=1)] = list(Category)
 
 
@@ -398,6 +479,8 @@ class RankedEntry(Section):
 class RouteEntry(Section):
     id: Name
     match: MatchTable
+    order: Literal["weight", "cost", "quality"] = "weight"
+    redeliver_after_s: Annotated[tuple[tuple[Category, int], ...], BeforeValidator(_redeliver)] = ()
     channels: Annotated[list[RankedEntry], Field(min_length=1, max_length=32)]
 
 
@@ -427,17 +510,11 @@ class AccountEntry(Section):
     key_hashes: Annotated[list[KeyHash], Field(max_length=16)] = []
     categories: Annotated[list[CategoryLabel], Field(min_length=1)] = list(Category)
     senders: Annotated[list[Sender], Field(max_length=1000)] = []
-    signature: Annotated[str, Field(max_length=32)] = ""
+    signature: Annotated[tuple[str, ...], BeforeValidator(_own_signatures)] = ()
     default_country: Country = "CN"
     max_per_s: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     daily_quota: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     webhook: WebhookTable | None = None
-
-    @model_validator(mode="after")
-    def _clean_signature(self) -> AccountEntry:
-        if self.signature and not self.signature.isprintable():
-            raise ValueError("signature: printable characters only")
-        return self
 
 
 class AccountsFile(Section):

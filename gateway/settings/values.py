@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gateway.errors import ConfigProblem
 from gateway.model import Category, Secret
+from gateway.signature import ANY, clean
 
 ALL_CATEGORIES: frozenset[Category] = frozenset(Category)
 
@@ -82,6 +83,18 @@ class CategorySettings:
     min_share: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class QualitySettings:
+    """How routes with `order = "quality"` move the shares of their channels."""
+
+    window_s: int = 1800  # of submissions that count
+    min_sample: int = 50  # rated messages of each channel below which nothing moves
+    every_s: float = 30.0  # between two steps
+    step: float = 0.05  # of the traffic, the most that a share changes in one step
+    threshold: float = 0.1  # difference from the target that starts a move
+    least_share: float = 0.05  # what a bad channel keeps, so that its recovery is seen
+
+
 def default_categories() -> dict[Category, CategorySettings]:
     """Return the rules that hold where gateway.toml is silent (the same as the shipped file's)."""
     return {
@@ -106,6 +119,15 @@ def default_categories() -> dict[Category, CategorySettings]:
 
 
 @dataclass(frozen=True, slots=True)
+class SignatureSettings:
+    """One signature that the carrier has registered for a channel."""
+
+    name: str  # as `signature.clean` returns it; "*": every other
+    extension: str = ""  # digits behind the access number
+    mo_account: str = ""  # whose the replies are; empty: the account that alone has the signature
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelSettings:
     """One configured account at an SMSC."""
 
@@ -123,6 +145,9 @@ class ChannelSettings:
     response_timer_s: float = 30.0
     enquire_link_s: float = 30.0
     session_init_timer_s: float = 10.0
+    outbind_listen: tuple[str, int] | None = None  # where its SMSC calls us to be bound to; None: we connect
+    outbind_system_id: str = ""  # who it must say it is; empty: anyone
+    outbind_password: Secret | None = None  # and the password it must name; None: any
     alphabet: str = "gsm"  # what data_coding 0 means to this SMSC: gsm | latin1 | ascii
     source_ton: int | None = None  # None: chosen from the sender id
     source_npi: int | None = None
@@ -148,6 +173,22 @@ class ChannelSettings:
     data_coding: tuple[tuple[str, int], ...] = ()  # (encoding, data_coding) in place of the usual
     source: tuple[tuple[str, str], ...] = ()  # (sender id, source_addr in its place); "*": all others
     source_types: tuple[tuple[str, tuple[int, int]], ...] = ()  # (kind of sender id, (TON, NPI)); see smpp.address
+    access_number: str = ""  # source_addr of signed messages, before the extension; empty: the sender
+    signatures: tuple[SignatureSettings, ...] = ()  # the only ones it may carry; (): any, and texts without one
+
+    def registration(self, signature: str) -> SignatureSettings | None:
+        """Return the entry of a signature (as `clean` returns it), None where the list does not have it."""
+        other = None
+        for entry in self.signatures:
+            if entry.name == signature:
+                return entry
+            if entry.name == ANY:
+                other = entry
+        return other if signature else None
+
+    def carries(self, signature: str) -> bool:
+        """Tell whether a text with this signature ('': none) may go by this channel."""
+        return not self.signatures or self.registration(signature) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +217,8 @@ class RouteSettings:
     id: str
     match: RouteMatch
     channels: tuple[RankedChannel, ...]
+    order: str = "weight"  # how channels of one rank share: weight | cost | quality
+    redeliver_after_s: tuple[tuple[Category, int], ...] = ()  # in place of the category's; 0: not on this route
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +236,17 @@ class AccountSettings:
     key_hashes: tuple[str, ...] = ()  # "sha256:" + 64 lower-case hex digits of the whole key
     categories: frozenset[Category] = ALL_CATEGORIES
     senders: tuple[str, ...] = ()  # the first is the default; empty: none may be chosen
-    signature: str = ""
+    signature: str | tuple[str, ...] = ""  # one of these a text must carry; empty: any or none
     default_country: str = "CN"
     max_per_s: int = 0  # 0: no limit
     daily_quota: int = 0  # 0: no limit
     webhook: WebhookSettings | None = None
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        """The account's signatures as `signature.clean` returns them, in the file's order."""
+        written = (self.signature,) if isinstance(self.signature, str) else self.signature
+        return tuple(dict.fromkeys(clean(one) for one in written if one))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +259,7 @@ class Settings:
     admin: AdminSettings = AdminSettings()
     dispatch: DispatchSettings = DispatchSettings()
     ported: PortedSettings = PortedSettings()
+    quality: QualitySettings = QualitySettings()
     categories: dict[Category, CategorySettings] = field(default_factory=default_categories)
     channels: tuple[ChannelSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
@@ -217,4 +267,17 @@ class Settings:
     revision: str = ""  # first 12 hex digits of SHA-256 over every file read
     number_segments_files: dict[str, Path] = field(default_factory=dict)  # ISO 3166 country → CSV file
     ported_codes_file: Path | None = None  # CSV of the receipt codes that say "ported"; None: no code does
+    failure_codes_file: Path | None = None  # CSV of receipts' failure codes; None: no code is known
     warnings: tuple[ConfigProblem, ...] = ()
+
+    def redeliver_after_s(self, route: str, category: Category) -> int:
+        """Return how long a message waits for its receipt before a copy goes by another channel; 0: for ever."""
+        own = next((dict(r.redeliver_after_s) for r in self.routes if r.id == route), {})
+        return own.get(category, self.categories[category].redeliver_after_s)
+
+    @property
+    def rates_channels(self) -> bool:
+        """Whether anything asks how channels do: a route ordered by quality, or redelivery."""
+        return any(r.order == "quality" for r in self.routes) or any(
+            self.redeliver_after_s(r.id, c) for r in self.routes for c in Category
+        )

@@ -31,18 +31,19 @@ from gateway.simulator.ledger import Ledger, Receipt, Submit, Tally
 from gateway.simulator.receipts import Outgoing, OutgoingEncoder
 from gateway.simulator.wheel import TimeWheel
 from gateway.smpp import constants as c
-from gateway.smpp.codec import encode_header
+from gateway.smpp.codec import encode, encode_header
 from gateway.smpp.connection import Connection
 from gateway.smpp.events import (
     BindRequested,
     Closed,
+    CloseReason,
     DeliverAnswered,
     DeliverTimedOut,
     Event,
     ProtocolProblem,
     SubmitReceived,
 )
-from gateway.smpp.pdu import SubmitSm
+from gateway.smpp.pdu import SubmitSm, Unknown
 from gateway.smpp.session import Role, SessionConfig
 
 STRAY_SEQUENCE_NUMBER = 0x7FFF0000
@@ -67,6 +68,7 @@ class Counters:
     mo_sent: int = 0
     mo_acked: int = 0
     cuts: int = 0
+    unbinds: int = 0  # sessions that ended by an unbind of ours and its unbind_resp
     problems: int = 0
 
 
@@ -137,6 +139,19 @@ class Smsc:
             self._server.close()
             self._server = None
             self.options.port = self.port
+
+    async def outbind(self, host: str, port: int, system_id: bytes = b"", password: bytes = b"") -> Link:
+        """Connect to an ESME and ask it to bind on that connection; with no `system_id`, connect and say nothing.
+
+        Raises:
+            OSError: nobody listens there.
+        """
+        loop = asyncio.get_running_loop()
+        _, link = await loop.create_connection(self._connected, host, port)
+        assert isinstance(link, Link)
+        if system_id:
+            link.write_raw(encode(Unknown(c.OUTBIND, system_id + b"\0" + password + b"\0", 0, 1)))
+        return link
 
     # --- what tests do with it ---
     def drop_sessions(self) -> int:
@@ -248,6 +263,8 @@ class Smsc:
         """Forget a link; what it had not been acknowledged for waits for another session of the same ESME."""
         if link in self.links:
             self.links.remove(link)
+        if closed.reason is CloseReason.UNBOUND and not closed.detail:
+            self.counters.unbinds += 1
         if link.mailbox is not None:
             self.counters.sessions -= 1
             link.mailbox.leave(link)

@@ -1,8 +1,8 @@
 """Addresses of a submit_sm: type of number, numbering plan and octets, for the sender id and the recipient.
 
-Owns the choice of TON and NPI (SMPP 3.4 §5.2.5, §5.2.6); a channel's own setting wins over it. Refuses to
-know which sender an account may use. Also tells whether the address in a receipt is the recipient we sent to.
-Pure. Stands in dispatch, between the record and the PDU.
+Owns the choice of TON and NPI (SMPP 3.4 §5.2.5, §5.2.6), where a channel's own setting wins, and what stands in the
+source address of a signed text. Refuses to know which sender an account may use. Also tells whether the address in a
+receipt is the recipient we sent to. Pure. Stands in dispatch, between the record and the PDU.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from gateway.errors import EncodeError
+from gateway.settings import ChannelSettings
 
 TON_UNKNOWN = 0
 TON_INTERNATIONAL = 1
@@ -77,6 +78,37 @@ def source_address(
     else:
         raise EncodeError("a sender id that is not printable ASCII")
     return (chosen[0] if ton is None else ton, chosen[1] if npi is None else npi, sender.encode("ascii"))
+
+
+def own_sender(channel: ChannelSettings, sender: str) -> str:
+    """Return what a channel sends in place of a sender id (its `source`)."""
+    instead = other = None
+    for name, value in channel.source:
+        if name == sender:
+            instead = value
+        elif name == "*":
+            other = value
+    return instead if instead is not None else sender if other is None else other
+
+
+def signed_source(channel: ChannelSettings, signature: str, sender: str) -> str | None:
+    """Return the source_addr of a signed text on a channel that lists signatures, None where its is not registered.
+
+    That is the access number, or without one the sender as the channel writes it, and behind it, if it is a number, the
+    signature's extension: what a handset answers to (`routing.inbound` reads it back).
+    """
+    entry = channel.registration(signature)
+    if entry is None:
+        return None
+    base = channel.access_number or own_sender(channel, sender)
+    return extended(base, entry.extension)
+
+
+def extended(base: str, digits: str) -> str:
+    """Return a number with more digits behind it; `base` alone where it is none or there is no room for all of them."""
+    if not (digits and base.isascii() and base.isdigit()) or len(base) + len(digits) > MAX_ADDRESS_OCTETS:
+        return base
+    return base + digits
 
 
 def destination(msisdn: str) -> tuple[int, int, bytes]:

@@ -14,16 +14,23 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
-from gateway.errors import EncodeError, SessionClosed
+from gateway.errors import EncodeError, SessionClosed, SignatureNotCarried
 from gateway.metrics import Metrics
-from gateway.model import Category
+from gateway.model import WITHOUT_LABELS, WITHOUT_TLVS, WITHOUT_VALIDITY, Category
 from gateway.settings import ChannelSettings
 from gateway.settings.tls import client_context
+from gateway.signature import signature_of
 from gateway.smpp import constants as c
-from gateway.smpp.address import NPI_ISDN, TON_INTERNATIONAL, source_address
+from gateway.smpp.address import (
+    NPI_ISDN,
+    TON_INTERNATIONAL,
+    extended,
+    own_sender,
+    signed_source,
+    source_address,
+)
 from gateway.smpp.codec import (
     SubmitTemplate,
     encode_templated,
@@ -43,6 +50,7 @@ from gateway.smpp.events import (
     SubmitAnswered,
     SubmitTimedOut,
 )
+from gateway.smpp.outbind import Door
 from gateway.smpp.pdu import SubmitSm
 from gateway.smpp.session import Event, SessionConfig
 from gateway.smpp.text import GSM7, data_coding, encode_parts, encode_whole, pack_septets
@@ -60,6 +68,13 @@ _STARTING_S = 2.0
 _SAME_SESSION_PARTS: Final = 32
 _TEMPLATES: Final = 4096
 _UNBIND_S = 3.0
+_FAULTS: Final = {  # label of smpp_faults_total → field of SessionCounters
+    "unmatched_response": "unmatched_responses",
+    "unmatched_nack": "unmatched_nacks",
+    "malformed": "malformed",
+    "unknown_command": "unknown_commands",
+    "wrong_state": "wrong_state",
+}
 _REGISTERED: Final[dict[bool | str, int]] = {  # SMPP 3.4 §5.2.17, bits 1-0
     "final": c.REGISTERED_DELIVERY_FINAL,
     "failure": c.REGISTERED_DELIVERY_FAILURE,
@@ -83,6 +98,8 @@ class Outbound:
     validity_s: float
     skip: int = 0
     category: int = Category.NOTIFICATION  # chooses the priority_flag
+    without: int = 0  # fields (WITHOUT_*) to leave out; `submit` adds what the channel leaves out anyway
+    ext: str = ""  # sub-number digits behind the extension of a signature
 
 
 @dataclass(slots=True)
@@ -102,7 +119,8 @@ class Inbound:
 
 
 OnAnswer = Callable[[Any, int, str, int, str, float, bool], None]
-"""(context, part, kind, command_status, smsc_id, seconds since it was sent, late)"""
+"""(context, part, kind, command_status, smsc_id, seconds since it was sent, late); a part of -n stands for all n parts
+of a message that went as one submit_sm."""
 
 
 class _Link:
@@ -115,6 +133,7 @@ class _Link:
         self.ending = False
         self.bound_once: set[Connection] = set()
         self.refused: dict[Connection, int] = {}  # command_status
+        self._counted: dict[tuple[Connection, str], int] = {}  # faults of the peer's protocol, by kind
         self._answered = asyncio.Event()
         self.tasks = {
             kind: asyncio.create_task(self._keep(kind), name=f"bind-{channel.id}-{slot}-{kind.value}")
@@ -129,6 +148,8 @@ class _Link:
             if connection is not None:
                 await connection.wait_closed()
                 self.connections.remove(connection)
+                self.count_faults(connection)
+                self._counted = {key: n for key, n in self._counted.items() if key[0] is not connection}
                 was_bound, refused = connection in self.bound_once, self.refused.pop(connection, 0)
                 self.bound_once.discard(connection)
             if self.ending:
@@ -139,18 +160,11 @@ class _Link:
     async def _connect(self, kind: BindType) -> Connection | None:
         channel = self.channel
         s = channel.settings
-        config = SessionConfig(
-            system_id=s.system_id,
-            password=s.password,
-            system_type=s.system_type,
-            bind_type=kind,
-            window=s.window,
-            response_timer_s=s.response_timer_s,
-            enquire_link_s=s.enquire_link_s,
-            session_init_timer_s=s.session_init_timer_s,
-            interface_version=s.interface_version,
-            long_password=s.long_password,
-        )
+        if channel.door is not None and kind is not BindType.TRANSMITTER:
+            connection = await channel.door.session(self.on_events, f"{s.id}/{self.slot}", channel.guard)
+            self.connections.append(connection)
+            return connection
+        config = channel.session_config(kind)
         try:
             tls = await _tls_context(s) if s.tls else None
         except OSError as exc:
@@ -176,7 +190,7 @@ class _Link:
             channel.note_failure()
             logger.warning("channel %s: TLS failed, nothing was sent: %s", s.id, _tls_reason(exc))
             return None
-        except (OSError, TimeoutError) as exc:
+        except (OSError, TimeoutError, UnicodeError) as exc:  # UnicodeError: a label of the host name is empty or long
             channel.count_bind("unreachable")
             channel.note_failure()
             logger.info("channel %s cannot be reached: %s", s.id, type(exc).__name__)
@@ -239,6 +253,7 @@ class _Link:
                     answer(context, part, LOST, 0, "", 0.0, False)
                 for context, part in e.unsent:
                     answer(context, part, UNSENT, 0, "", 0.0, False)
+                self.count_faults(connection)
                 logger.info("channel %s: session closed (%s)", channel.id, e.reason.value)
                 channel.note_failure()
                 channel.changed()
@@ -246,6 +261,15 @@ class _Link:
             channel.on_inbound(inbound)
         self._answered.set()
         channel.on_progress()
+
+    def count_faults(self, connection: Connection) -> None:
+        """Add what the peer did against the protocol since the last look; it makes no event that could be counted."""
+        for kind, name in _FAULTS.items():
+            n = getattr(connection.session.counters, name)
+            new = n - self._counted.get((connection, kind), 0)
+            if new:
+                self._counted[connection, kind] = n
+                self.channel.count_fault(kind, new)
 
     @property
     def in_flight(self) -> int:
@@ -317,8 +341,8 @@ def backoff_s(failures: int, refused: int, jitter: float) -> float:
 class Channel:
     """All of one worker's sessions on one channel.
 
-    `on_answer` is called for every part that was submitted, exactly once, and a second time with `late` when its answer
-    came after its timer. `on_progress` tells that window slots may be free. `guard` is asked before octets are written.
+    `on_answer` is called for every submit_sm, exactly once, and a second time with `late` when its answer came after
+    its timer. `on_progress` tells that window slots may be free. `guard` is asked before octets are written.
     """
 
     def __init__(
@@ -336,7 +360,7 @@ class Channel:
         self.settings = settings
         self.id = settings.id
         self.debug = debug
-        self.on_answer = partial(_answer_every_part, on_answer) if settings.long == "payload" else on_answer
+        self.on_answer = on_answer
         self.on_inbound = on_inbound
         self.on_progress = on_progress
         self.guard = guard
@@ -359,14 +383,44 @@ class Channel:
         self._udh = settings.long == "udh"
         self._packed = settings.packed
         self._coding = dict(settings.data_coding)
-        self._source = dict(settings.source)
+        self._signed = bool(settings.signatures)
+        self._sources: dict[tuple[str, str], str | None] = {}  # (signature, sender) → source_addr; None: not registered
         self._tlvs = dict(settings.tlvs)
         self._validity = _validity if settings.validity == "relative" else _no_validity
-        self._templates: dict[tuple[str, str, bool, bytes, int], SubmitTemplate] = {}
+        self._left_out = 0  # fields (WITHOUT_*) that the SMSC will not have
+        self._templates: dict[tuple[str, str, bool, bytes, int, int], SubmitTemplate] = {}
         self._picked: Connection | None = None
         self._picked_room = 0
+        self.door: Door | None = None
+        """Where its SMSC calls: sessions that receive are not ours to open then."""
+        if settings.outbind_listen is not None:
+            self.door = Door(
+                self.id,
+                settings.outbind_listen,
+                self.session_config(self.bind_types[-1]),
+                system_id=settings.outbind_system_id,
+                password=settings.outbind_password,
+                count=self.count_bind,
+                debug=debug,
+            )
 
     # --- sessions
+
+    def session_config(self, kind: BindType) -> SessionConfig:
+        """Return what a session needs to know that binds as `kind`."""
+        s = self.settings
+        return SessionConfig(
+            system_id=s.system_id,
+            password=s.password,
+            system_type=s.system_type,
+            bind_type=kind,
+            window=s.window,
+            response_timer_s=s.response_timer_s,
+            enquire_link_s=s.enquire_link_s,
+            session_init_timer_s=s.session_init_timer_s,
+            interface_version=s.interface_version,
+            long_password=s.long_password,
+        )
 
     @property
     def slots(self) -> list[int]:
@@ -401,6 +455,8 @@ class Channel:
         """Unbind (or cut) everything."""
         links, self._links = [*self._links.values(), *self._ending.values()], {}
         await asyncio.gather(*(link.end(abort=abort) for link in links))
+        if self.door is not None:
+            self.door.close()
         self.changed()
 
     @property
@@ -454,12 +510,35 @@ class Channel:
         self._up.n = 1 if bound else 0
         self._bound_sessions.n = bound
         self._window_used.n = self.in_flight
+        for link in self._links.values():
+            for connection in link.connections:
+                link.count_faults(connection)
 
     def count_bind(self, result: str) -> None:
         """Count one attempt to bind by its result."""
         self._metrics.counter("binds_total", channel=self.id, result=result).n += 1
 
+    def count_fault(self, kind: str, n: int) -> None:
+        """Count faults of the peer's protocol."""
+        self._metrics.counter("smpp_faults_total", channel=self.id, kind=kind).n += n
+
     # --- messages
+
+    def leave_out(self, field: int) -> bool:
+        """Send a field (WITHOUT_*) no more, because the SMSC refuses it; False where it is not sent anyway.
+
+        For as long as this worker lives. SAR TLVs and message_payload are the message itself and stay.
+        """
+        sent = self._validity is not _no_validity if field == WITHOUT_VALIDITY else bool(self._tlvs)
+        if sent and not self._left_out & field:
+            self._left_out |= field
+            label = WITHOUT_LABELS[field]
+            self._metrics.gauge("channel_left_out", channel=self.id, field=label).n = 1
+            logger.warning("channel %s: its SMSC refuses %s, which is left out from now on", self.id, label)
+        return sent
+
+    def _validity_of(self, out: Outbound) -> bytes:
+        return b"" if out.without & WITHOUT_VALIDITY else self._validity(out.validity_s)
 
     def submit(self, out: Outbound, context: object) -> int:
         """Submit the parts of a message on one session; returns the mask of parts given to it.
@@ -469,8 +548,11 @@ class Channel:
 
         Raises:
             EncodeError: the text, sender or number cannot be put into a PDU; nothing was sent.
+            SignatureNotCarried: the channel lists signatures, and the text's is not among them; nothing was sent.
         """
         s = self.settings
+        sender = self._signed_source(out) if self._signed else out.sender
+        out.without |= self._left_out
         parts = encode_parts(
             out.text,
             out.encoding,
@@ -482,12 +564,12 @@ class Channel:
         if self._packed and out.encoding == GSM7:
             parts = [pack_septets(part, header=len(parts) > 1) for part in parts]
         if len(parts) > 1 and not self._udh:
-            return self._submit_with_tlvs(out, parts, context)
+            return self._submit_with_tlvs(out, sender, parts, context)
         wanted = min(len(parts) - out.skip.bit_count(), s.window)
         connection = self._pick(wanted)
         if connection is None:
             return 0
-        key = (out.sender, out.encoding, len(parts) > 1, self._validity(out.validity_s), out.category)
+        key = (sender, out.encoding, len(parts) > 1, self._validity_of(out), out.category, out.without & WITHOUT_TLVS)
         template = self._templates.get(key) or self._make_template(key)
         sent = 0
         for part, octets in enumerate(parts):
@@ -502,7 +584,7 @@ class Channel:
             sent |= 1 << part
         return sent
 
-    def _submit_with_tlvs(self, out: Outbound, parts: list[bytes], context: object) -> int:
+    def _submit_with_tlvs(self, out: Outbound, sender: str, parts: list[bytes], context: object) -> int:
         """Submit a message of several parts without our own headers: parts marked by SAR TLVs, or whole in one TLV.
 
         A message in one submit_sm is answered once, for all its parts; of its rate it takes the parts that it is
@@ -516,7 +598,7 @@ class Channel:
         if connection is None:
             return 0
         udh = self._headers and not whole
-        key = (out.sender, out.encoding, udh, self._validity(out.validity_s), out.category)
+        key = (sender, out.encoding, udh, self._validity_of(out), out.category, out.without & WITHOUT_TLVS)
         template = self._templates.get(key) or self._make_template(key)
         if whole:
             tlv = payload_tlv(encode_whole(out.text, out.encoding, alphabet=s.alphabet))
@@ -555,10 +637,24 @@ class Channel:
         self._picked_room -= wanted
         return self._picked
 
-    def _make_template(self, key: tuple[str, str, bool, bytes, int]) -> SubmitTemplate:
-        sender, encoding, udh, validity, category = key
+    def _signed_source(self, out: Outbound) -> str:
+        """Return the source_addr of a signed text. The last look before the wire: whatever queue it came from."""
+        key = (signature_of(out.text), out.sender)
+        try:
+            source = self._sources[key]
+        except KeyError:
+            if len(self._sources) >= _TEMPLATES:
+                self._sources.clear()
+            source = self._sources[key] = signed_source(self.settings, *key)
+        if source is None:
+            raise SignatureNotCarried(f"channel {self.id} does not carry the text's signature")
+        return extended(source, out.ext) if out.ext else source
+
+    def _make_template(self, key: tuple[str, str, bool, bytes, int, int]) -> SubmitTemplate:
+        sender, encoding, udh, validity, category, bare = key
         s = self.settings
-        sender = self._source.get(sender, self._source.get("*", sender))
+        if not self._signed:
+            sender = own_sender(s, sender)
         source_ton, source_npi, source = source_address(sender, s.source_ton, s.source_npi, s.source_types)
         coding = self._coding.get(encoding)
         template = submit_template(
@@ -575,7 +671,7 @@ class Channel:
                 validity_period=validity,
                 registered_delivery=self._registered,
                 data_coding=data_coding(encoding, s.alphabet) if coding is None else coding,
-                tlvs=self._tlvs,
+                tlvs=None if bare else self._tlvs,
             )
         )
         if len(self._templates) >= _TEMPLATES:
@@ -593,17 +689,6 @@ class Channel:
             if not connection.lost:
                 with contextlib.suppress(SessionClosed):
                     connection.respond_delivers(numbers, status)
-
-
-def _answer_every_part(
-    on_answer: OnAnswer, context: Any, part: int, kind: str, status: int, smsc_id: str, seconds: float, late: bool
-) -> None:
-    """Answer each of the n parts of a message that went as one submit_sm (`part` is -n then); the first has the id."""
-    if part >= 0:
-        on_answer(context, part, kind, status, smsc_id, seconds, late)
-        return
-    for number in range(-part):
-        on_answer(context, number, kind, status, "" if number else smsc_id, seconds, late)
 
 
 def _no_validity(seconds: float) -> bytes:

@@ -517,6 +517,17 @@ def decode(data: bytes) -> Pdu:
     return pdus[0]
 
 
+def read_outbind(body: bytes) -> tuple[bytes, bytes]:
+    """Return system_id and password of an outbind (SMPP 3.4 §4.1.7.1), which the decoder gives as `Unknown`.
+
+    Raises:
+        MalformedPdu: it cannot be read.
+    """
+    system_id, position = _read_cstring("system_id", body, 0, len(body))
+    password, _ = _read_cstring("password", body, position, len(body))
+    return system_id, password
+
+
 class _Decode(Protocol):
     """Read the body at data[position:end] of a PDU; MalformedPdu when it cannot be read."""
 

@@ -55,7 +55,9 @@ class Connection(asyncio.Protocol):
         name: str = "",
         debug: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        bind_at_once: bool = True,
     ) -> None:
+        """`bind_at_once`: an ESME sends its bind when it is connected, else when `bind` says so."""
         self.name = name
         self.debug = debug
         self.clock = clock
@@ -65,6 +67,7 @@ class Connection(asyncio.Protocol):
         self.guard: Callable[[], bool] | None = None
         """Asked before each write; False cuts the connection: a worker that lost its lease must not send."""
         self._on_events = on_events
+        self._bind_at_once = bind_at_once
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._flush_scheduled = False
@@ -106,6 +109,16 @@ class Connection(asyncio.Protocol):
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
 
+    def bind(self, on_events: OnEvents | None = None) -> None:
+        """Send the bind (ESME, once); `on_events` is the owner from now on, where it is given."""
+        self._on_events = on_events or self._on_events
+        try:
+            self.session.start(self.clock())
+        except SmppError as exc:  # the configuration does not fit the bind: nothing was sent
+            self.close(CloseReason.LOCAL, str(exc))
+            return
+        self.flush_soon()
+
     def unbind(self) -> None:
         """Ask the peer to end the session; `Closed` comes when it agreed, or its response timer ran out."""
         self._emit(self.session.unbind(self.clock()))
@@ -141,13 +154,10 @@ class Connection(asyncio.Protocol):
         # uvloop's transport is no subclass of asyncio.Transport, so this cannot be asserted
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_OCTETS)
-        if self.session.role is Role.ESME:
-            try:
-                self.session.start(self.clock())
-            except SmppError as exc:  # the configuration does not fit the bind: nothing was sent
-                self.close(CloseReason.LOCAL, str(exc))
-                return
-        self.flush_soon()
+        if self.session.role is Role.ESME and self._bind_at_once:
+            self.bind()
+        else:
+            self.flush_soon()
 
     def data_received(self, data: bytes) -> None:
         if self.debug:
@@ -155,7 +165,8 @@ class Connection(asyncio.Protocol):
         events = self.session.receive_data(data, self.clock())
         if events:
             self._emit(events)
-        elif self.session.queued:
+        else:
+            # Also when nothing is queued: an enquire_link_resp brings the next deadline nearer, so the timer must move.
             self.flush_soon()
 
     def eof_received(self) -> bool | None:
@@ -240,14 +251,23 @@ class Connection(asyncio.Protocol):
         self._emit(self.session.tick(self.clock()))
 
     def _close_transport(self, transport: asyncio.Transport) -> None:
-        """Close once everything was written; cut the connection when that takes too long."""
+        """Close once everything was written; cut the connection when that takes too long.
+
+        A peer that unbinds closes by itself when it has our unbind_resp, so we close our half only: TCP resets a
+        connection that is closed before all was read (RFC 1122 §4.2.2.13), and with receipts on their way to us the
+        peer would lose our last answers and the unbind_resp to the reset.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._abort_timer is None:
             if self.debug:
                 logger.debug("smpp %s = %s", self.name, self.session.state.value)
-            transport.close()
+            by_peer = self.session.close_reason is CloseReason.UNBOUND_BY_PEER
+            if by_peer and transport.can_write_eof() and not transport.is_closing():
+                transport.write_eof()
+            else:
+                transport.close()
             self._abort_timer = self._loop.call_later(CLOSE_GRACE_S, transport.abort)
 
     def _log_pdus(self, direction: str, decoder: Decoder, data: bytes) -> None:

@@ -62,6 +62,14 @@ class BindRequested:
 
 
 @dataclass(slots=True)
+class OutbindReceived:
+    """ESME role, before a bind: the SMSC called and asks for one; answer with `start`, or `close`."""
+
+    system_id: bytes = field(repr=False)
+    password: bytes = field(repr=False)
+
+
+@dataclass(slots=True)
 class SubmitReceived:
     """SMSC role: answer with `respond_submit(pdu.sequence_number, …)`."""
 
@@ -159,6 +167,7 @@ Event: TypeAlias = (
     Bound
     | BindRefusedEvent
     | BindRequested
+    | OutbindReceived
     | SubmitReceived
     | SubmitAnswered
     | SubmitTimedOut

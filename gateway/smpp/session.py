@@ -21,7 +21,7 @@ How to drive it (`now`: any monotonic clock in seconds, always the same one):
     session.unbind(now) -> [Event]                 ask to end; answers still come in until unbind_resp
     session.close(now, reason) -> [Event]          end now
 
-Events: Bound, BindRefusedEvent, BindRequested, SubmitReceived, SubmitAnswered, SubmitTimedOut,
+Events: Bound, BindRefusedEvent, BindRequested, OutbindReceived, SubmitReceived, SubmitAnswered, SubmitTimedOut,
 DeliverReceived, DeliverMalformed, DeliverAnswered, DeliverTimedOut, UnboundByPeer, PeerNack, ProtocolProblem,
 Closed. After `Closed`, always the last and exactly once, send what `data_to_send` still holds and close the
 transport. Each context given to `submit` comes back exactly once as answered, timed out, or in `Closed.lost`
@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from gateway.errors import EncodeError, SessionClosed
+from gateway.errors import EncodeError, MalformedPdu, SessionClosed
 from gateway.model import Secret
 from gateway.smpp import constants as c
 from gateway.smpp.codec import (
@@ -48,6 +48,7 @@ from gateway.smpp.codec import (
     encode_header,
     encode_submit_sm,
     encode_submit_sm_resp,
+    read_outbind,
 )
 from gateway.smpp.events import (
     BindRefusedEvent,
@@ -61,6 +62,7 @@ from gateway.smpp.events import (
     DeliverReceived,
     DeliverTimedOut,
     Event,
+    OutbindReceived,
     PeerNack,
     ProtocolProblem,
     SessionCounters,
@@ -104,6 +106,7 @@ __all__ = [
     "DeliverTimedOut",
     "Event",
     "Move",
+    "OutbindReceived",
     "PeerNack",
     "ProtocolProblem",
     "Role",
@@ -195,6 +198,7 @@ class Session:
         self.counters = SessionCounters()
         self.bind_type: BindType | None = None
         self.peer_system_id = b""
+        self.close_reason: CloseReason | None = None
         self._state = SessionState.OPEN
         self._ended = False
         self._handlers = _HANDLERS[role]
@@ -653,6 +657,13 @@ class Session:
         self.counters.unmatched_responses += 1
 
     def _on_unknown(self, pdu: Unknown, now: float, events: list[Event]) -> None:
+        if pdu.command_id == c.OUTBIND and self.role is Role.ESME and self._state is SessionState.OPEN:
+            try:
+                events.append(OutbindReceived(*read_outbind(pdu.body)))
+            except MalformedPdu as exc:
+                self.counters.malformed += 1
+                events.append(ProtocolProblem(f"outbind cannot be read: {exc}"))
+            return
         self.counters.unknown_commands += 1
         if pdu.command_id & c.RESPONSE_BIT or pdu.command_id in _UNANSWERED:
             return  # a response is never answered, and neither are these (SMPP 3.4 §4.1.7, §4.12)
@@ -724,6 +735,7 @@ class Session:
         self._may_send = self._may_receive = False
         self._move(Move.END)
         self._ended = True
+        self.close_reason = reason
         events.append(Closed(reason, detail, lost, self._unsent))
 
 

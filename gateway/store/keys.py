@@ -13,6 +13,8 @@ from zlib import crc32
 
 META = "gw:meta"
 HEALTH = "gw:health"
+SHARES = "gw:shares"
+SHARES_TURN = "gw:shares:turn"
 WAKE_CHANNEL = "gw:wake"
 SHARD_DIGITS = 7
 

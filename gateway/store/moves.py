@@ -20,12 +20,14 @@ RESEND_GRACE_MS = 30_000
 class ClaimSource:
     """One place a channel may take from: a route's queues of a rank, and how long their heads must have waited.
 
-    `min_wait_ms` has one value a category: 0 at once, more for overflow, -1 not at all.
+    `min_wait_ms` has one value a category: 0 at once, more for overflow, -1 not at all. `share` says how the channel
+    shares it with others that may take from it (see `lua/claim.lua`), '' where it is alone.
     """
 
     route: str
     rank: int
     min_wait_ms: tuple[int, int, int]
+    share: str = ""
 
 
 @dataclass(slots=True)
@@ -83,6 +85,8 @@ class Settlement:
     reason: str = ""
     code: str = ""
     target: str = ""
+    redeliver_ms: int = 0
+    """When to send a copy on another channel unless a receipt came; 0: never."""
     log: str = ""
 
     def row(self) -> SettleRow:
@@ -98,25 +102,62 @@ class Settlement:
             self.reason,
             self.code,
             self.target,
+            self.redeliver_ms,
             self.log,
         )
 
 
-SettleRow = tuple[bytes, int, str, str, int, int, int, str, str, str, str]
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What an application tells of a message that was sent; '' where it did not say. Its values hold no separators."""
+
+    outcome: str  # clicked | converted | complained
+    event_id: str
+    amount: str = ""
+    currency: str = ""
+    customer: str = ""  # new | returning
+    at_ms: int = 0
+    """When it happened; in a record, when it was told where the application did not say. 0: not said."""
+
+
+SettleRow = tuple[bytes, int, str, str, int, int, int, str, str, str, int, str]
 
 SmscId = tuple[str, bytes]
 """channel:smsc_id in the canonical spelling of the channel's id_format, and what it names (`named`)."""
 
 
+ALL_PARTS = 16
+"""In place of a part's number: the id names the whole message, whose parts went as one submit_sm."""
+
+
 def named(sid: bytes, part: int) -> bytes:
-    """Return what an SMSC id names, as the scripts read it: a message and one of its parts (from 0)."""
+    """Return what an SMSC id names, as the scripts read it: a message and one of its parts (from 0), or ALL_PARTS."""
     return sid + _PARTS[part]
 
 
-_PARTS = [bytes((48 + part,)) for part in range(16)]
+_PARTS = [bytes((48 + part,)) for part in range(ALL_PARTS + 1)]
 
-ReceiptRow = tuple[str, str, bytes, str, str, str]
-"""A final receipt: channel, its id's spellings (`spellings`), address digits, state letter, reason, carrier code."""
+ReceiptRow = tuple[str, str, bytes, str, str, str, bool]
+"""A final receipt: channel, its id's spellings (`spellings`), address digits, state letter, reason, carrier code, and
+whether another channel may do better."""
+
+BY_ADDRESS = 8
+"""In place of a spelling: nobody knows the id, but to its address there is one attempt it must be the outcome of."""
+
+RATING_S = 300
+"""Grain of the counts of how channels do."""
+
+
+@dataclass(slots=True)
+class Redelivery:
+    """What was decided about a message whose redelivery was asked for; see `lua/redeliver.lua` for the verbs."""
+
+    id: bytes
+    verb: str
+    rank: int = 0
+    target: str = ""
+    delay_ms: int = 0
+
 
 ID_SEPARATOR = "\x1f"
 

@@ -1,8 +1,9 @@
 """The message record: one binary string that is the only copy of the text, written here and in the Lua scripts.
 
 Layout (offsets from 0; the scripts count from 1, see `lua/_record.lua`): three times, the concatenation reference and
-a version; category, parts, flags; four lengths; msisdn, dims, extras, body (see `pack_body`); then a log of attempts
-and receipts, and last a trailer of fixed size that holds all that changes, so that one SETRANGE at the end does both.
+a version; category, parts, flags; four lengths; msisdn, dims, extras, body (see `pack_body`); then a log of attempts,
+receipts and feedback, and last a trailer of fixed size that holds all that changes, so that one SETRANGE at the end
+does both.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 
 import orjson
 
-from gateway.model import MessageKind, NewMessage, State
+from gateway.model import WITHOUT_TLVS, WITHOUT_VALIDITY, MessageKind, NewMessage, State
+from gateway.store.moves import Feedback
 
 TRAILER_BYTES = 26
 FIXED_BYTES = 32
@@ -25,6 +27,8 @@ FLAG_LATE_CORRECTION = 2
 FLAG_CAPS_RETURNED = 4
 FLAG_LEFT = 8
 FLAG_PINNED = 16
+FLAG_REDELIVERY_ASKED = 32
+FLAG_REDELIVERED = 64
 
 _LEAD = Struct(">2sBBBHHBH")  # "1" category | parts | flags | lengths of msisdn, dims, extras, body (24 bits)
 
@@ -103,12 +107,12 @@ class Attempt:
     at_ms: int
     status: int | None  # command_status of the answer, None when there was none
     outcome: str
-    smsc_ids: dict[int, str] = field(default_factory=dict)  # part (from 0) → id
+    smsc_ids: dict[int, str] = field(default_factory=dict)  # part (from 0, or moves.ALL_PARTS) → id
 
 
 @dataclass(slots=True)
 class PartReceipt:
-    """One final receipt as the log keeps it."""
+    """One final receipt as the log keeps it; its part may be moves.ALL_PARTS."""
 
     part: int
     channel: str
@@ -157,6 +161,8 @@ class Record:
     """`o` origin, `c` contact, `m` meta, `x` ext: those that were sent."""
     attempts: list[Attempt]
     receipts: list[PartReceipt]
+    feedback: list[Feedback]
+    """In the order in which it came."""
     reason: str
     carrier_code: str
 
@@ -199,7 +205,7 @@ def parse(sid: bytes, raw: bytes) -> Record:
     encoding, text, ref, carried = _read_body(raw[at : at + bl])
     at += bl
     t = len(raw) - TRAILER_BYTES
-    attempts, receipts, reason, code = _read_log(raw[at:t])
+    attempts, receipts, feedback, reason, code = _read_log(raw[at:t])
     tail = raw[t:]
     return Record(
         id=sid,
@@ -236,6 +242,7 @@ def parse(sid: bytes, raw: bytes) -> Record:
         carried=carried,
         attempts=attempts,
         receipts=receipts,
+        feedback=feedback,
         reason=reason,
         carrier_code=code,
     )
@@ -250,9 +257,10 @@ def _read_body(raw: bytes) -> tuple[str, str, str, dict[str, Any]]:
         return "", "", "", {}
 
 
-def _read_log(log: bytes) -> tuple[list[Attempt], list[PartReceipt], str, str]:
+def _read_log(log: bytes) -> tuple[list[Attempt], list[PartReceipt], list[Feedback], str, str]:
     attempts: list[Attempt] = []
     receipts: list[PartReceipt] = []
+    feedback: list[Feedback] = []
     reason = code = ""
     at = 0
     while at + 3 <= len(log):
@@ -283,7 +291,11 @@ def _read_log(log: bytes) -> tuple[list[Attempt], list[PartReceipt], str, str]:
                 reason, code = why, carrier_code
         elif kind == b"X":
             _, _, reason, code = (*fields, "", "", "", "")[:4]
-    return attempts, receipts, reason, code
+        elif kind == b"V":
+            told_at, outcome, event_id, amount, currency, customer, at_ms = (*fields, *[""] * 7)[:7]
+            happened = _log_time(at_ms or told_at)
+            feedback.append(Feedback(outcome, event_id, amount, currency, customer, happened))
+    return attempts, receipts, feedback, reason, code
 
 
 def _log_time(text: str) -> int:
@@ -300,6 +312,10 @@ def _part_ids(text: str) -> list[tuple[int, str]]:
             pairs.append((int(part), smsc_id))
     return pairs
 
+
+WITHOUT_WORDS = {WITHOUT_VALIDITY: "without_validity", WITHOUT_TLVS: "without_tlvs"}
+"""The outcomes of attempts after which the message goes again to the same channel without a field."""
+_WITHOUT = {word: field for field, word in WITHOUT_WORDS.items()}
 
 _PLAIN = "sent"
 """The outcome that most attempts have; the log leaves it out."""
@@ -336,6 +352,7 @@ class Claimed:
     """A record that a worker has claimed: what every message needs is read at once, the rest when it is asked for."""
 
     __slots__ = (
+        "_carried",
         "_dims_at",
         "_raw",
         "_tail_at",
@@ -345,6 +362,7 @@ class Claimed:
         "destination",
         "encoding",
         "id",
+        "logged",
         "parts",
         "text",
     )
@@ -362,7 +380,10 @@ class Claimed:
         """The attempt this claim is."""
         self.accepted = raw[t + 8] << 8 | raw[t + 9]
         """Mask of the parts the SMSC has accepted before."""
-        self.encoding, self.text, _, _ = unpack_body(raw[c : c + (raw[29] << 16 | raw[30] << 8 | raw[31])])
+        end = c + (raw[29] << 16 | raw[30] << 8 | raw[31])
+        self.encoding, self.text, _, self._carried = unpack_body(raw[c:end])
+        self.logged = end < t
+        """Whether its log has something: an attempt before this one, mostly."""
         self._raw = raw
         self._dims_at = a
         self._tail_at = t
@@ -409,15 +430,31 @@ class Claimed:
         return raw[at : raw.index(b"\x1f", at)].decode()
 
     @property
+    def ext(self) -> str:
+        """The sub-number digits the application asked for, '' without."""
+        return str(orjson.loads(self._carried).get("x", "")) if self._carried else ""
+
+    @property
     def refusals(self) -> dict[str, int]:
         """How often each channel has refused this message (only looked at when one more does)."""
-        raw = self._raw
-        at = self._dims_at + (raw[25] << 8 | raw[26]) + (raw[27] << 8 | raw[28]) + int.from_bytes(raw[29:32], "big")
         counted: dict[str, int] = {}
-        for attempt in _read_log(raw[at : self._tail_at])[0]:
-            if attempt.outcome not in (_PLAIN, "uncertain"):
+        for attempt in self._attempts():
+            if attempt.outcome not in (_PLAIN, "uncertain") and attempt.outcome not in _WITHOUT:
                 counted[attempt.channel] = counted.get(attempt.channel, 0) + 1
         return counted
+
+    def without(self, channel: str) -> int:
+        """Return the fields (WITHOUT_*) that it goes to a channel without, because that one refused it for them."""
+        fields = 0
+        for attempt in self._attempts():
+            if attempt.channel == channel:
+                fields |= _WITHOUT.get(attempt.outcome, 0)
+        return fields
+
+    def _attempts(self) -> list[Attempt]:
+        raw = self._raw
+        at = self._dims_at + (raw[25] << 8 | raw[26]) + (raw[27] << 8 | raw[28]) + int.from_bytes(raw[29:32], "big")
+        return _read_log(raw[at : self._tail_at])[0]
 
     @property
     def rank(self) -> int:

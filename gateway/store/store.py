@@ -15,7 +15,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
-from gateway.model import Accepted, Category, MessageKind, NewMessage, shard_of_id
+from gateway.model import Accepted, Category, MessageKind, NewMessage, route_name, shard_of_id
 from gateway.settings import Settings
 from gateway.store import keys, records
 from gateway.store.batcher import Batcher
@@ -24,13 +24,16 @@ from gateway.store.moves import (
     HOLD_MS,
     ID_SEPARATOR,
     LEASE_MS,
+    RATING_S,
     RESEND_GRACE_MS,
     ClaimRequest,
+    Feedback,
     Health,
     Lease,
     ParkedReceipt,
     ReceiptRow,
     Recipient,
+    Redelivery,
     Settlement,
     SettleRow,
     SmscId,
@@ -95,6 +98,12 @@ class Store:
         self._policies = [_POLICY[c.on_uncertain] for c in categories]
         self._max_attempts = [str(c.max_attempts) for c in categories]
         self._rules = [";".join(f"{n},{w}" for n, w in c.per_number) for c in categories]
+        self._rated = "1" if settings.rates_channels else ""
+        self._redelivery = "".join(
+            f"\x1e{route.id}\x1f{''.join('1' if settings.redeliver_after_s(route.id, c) else '0' for c in Category)}"
+            for route in settings.routes
+            if any(settings.redeliver_after_s(route.id, c) for c in Category)
+        )
         most = settings.store.max_queued // max(1, self.shards)
         self._most = [str(most), str(int(most * (1 + _VERIFICATION_RESERVE)) + 100 if most else 0)]
         self.set_intake("open")
@@ -139,6 +148,7 @@ class Store:
         now_s = int(time.time())
         for p in self._prefixes:
             await self.client.execute("SET", f"{p}exp:cursor", now_s // 15 * 15, "NX")
+            await self.client.execute("SET", f"{p}late:cursor", now_s // 15 * 15, "NX")
             await self.client.execute("SET", f"{p}wait:cursor", now_s // 300 * 300, "NX")
             await self.client.execute("SET", f"{p}gone:cursor", now_s // 300 * 300, "NX")
 
@@ -289,6 +299,18 @@ class Store:
         answer: bytes = await self.client.call("cancel", [self._prefixes[shard]], [sid, account, *self._retention])
         return answer.decode()
 
+    async def feedback(self, sid: bytes, account: str, told: Feedback) -> str:
+        """Note what a message led to; see `lua/feedback.lua`.
+
+        Returns `done`, `repeated`, `conflict` (the event_id has other content), `too_many`, `not_sent` or `not_found`.
+        """
+        shard = shard_of_id(sid)
+        if shard >= self.shards:
+            return "not_found"
+        said = (told.outcome, told.event_id, told.amount, told.currency, told.customer, told.at_ms or "")
+        answer: bytes = await self.client.call("feedback", [self._prefixes[shard]], [sid, account, self._rated, *said])
+        return answer.decode()
+
     async def set_gate(self, kind: str, name: str, state: str) -> dict[str, int]:
         """Set a gate on every shard and move what it held; returns how many are still held and how many moved."""
         moved = held = 0
@@ -370,7 +392,7 @@ class Store:
         for request in requests:
             args += (request.channel, request.parts, request.parts_rest, len(request.sources))
             for s in request.sources:
-                args += (s.route, s.rank, *s.min_wait_ms)
+                args += (s.route, s.rank, *s.min_wait_ms, s.share)
         started = time.perf_counter()
         for _ in range(1 if again else _CLAIM_PASSES):
             args[2] = "1" if again else "0"
@@ -408,13 +430,13 @@ class Store:
         classes: dict[tuple[Any, ...], int] = {}
         items: list[Any] = []
         for row in rows:
-            shared = row[1:10]
+            shared = row[1:11]
             place = classes.get(shared)
             if place is None:
                 place = classes[shared] = len(classes) + 1
-            items += (place, row[0], row[10])
+            items += (place, row[0], row[11])
         args: list[Any] = [
-            self.incarnation, *self._retention, self.smsc_id_ttl_s, len(classes), len(rows), len(finished)
+            self.incarnation, *self._retention, self.smsc_id_ttl_s, len(classes), len(rows), len(finished), self._rated
         ]  # fmt: skip
         for shared in classes:
             args += shared
@@ -513,15 +535,15 @@ class Store:
         return range(self.shards)
 
     async def _apply_receipts(self, shard: int, rows: list[ReceiptRow]) -> list[tuple[str, int]]:
-        classes: dict[tuple[str, str, str, str], int] = {}
+        classes: dict[tuple[str, str, str, str, str], int] = {}
         items: list[Any] = []
-        for channel, names, address, state, reason, code in rows:
-            shared = (channel, state, reason, code)
+        for channel, names, address, state, reason, code, again in rows:
+            shared = (channel, state, reason, code, "1" if again else "")
             place = classes.get(shared)
             if place is None:
                 place = classes[shared] = len(classes) + 1
             items += (place, address, names)
-        args: list[Any] = [*self._retention, self._smsc_id_days, len(classes)]
+        args: list[Any] = [*self._retention, self._smsc_id_days, self._rated, self._redelivery, len(classes)]
         for one in classes:
             args += one
         args += items
@@ -565,6 +587,17 @@ class Store:
         for shard, flat in groups.items():
             noted += await self._timed("ported_learn", shard, [int(ttl_s * 1000), *flat], len(flat) // 3)
         return noted
+
+    async def forget_ported(self, msisdn: str, ttl_s: float) -> int:
+        """Forget what was learned about a number (E.164 digits), or with '' about all; returns how many facts.
+
+        Workers read of it as a fact without carriers, of the number or of '*'.
+        """
+        shards = [keys.shard_of(msisdn, self.shards)] if msisdn else range(self.shards)
+        forgotten = 0
+        for shard in shards:
+            forgotten += await self._timed("ported_forget", shard, [msisdn, int(ttl_s * 1000)], 1)
+        return forgotten
 
     async def ported_since(
         self, shard: int, from_ms: int, most: int = 2000
@@ -697,6 +730,40 @@ class Store:
         """Take part in the sweeper's election and tell it our monotonic clock; returns whether we are elected."""
         return bool(await self.client.call("sweep", [self._prefixes[shard]], [self.incarnation, monotonic_ms]))
 
+    # --- redelivery --------------------------------------------------------------------------------------------------
+
+    async def overdue(self, shard: int, most: int = 500) -> int:
+        """Ask for redelivery of messages whose receipt ought to have come; returns how many were looked at."""
+        return int(await self.client.call("overdue", [self._prefixes[shard]], [most]))
+
+    async def redo(self, shard: int, most: int = 100) -> list[tuple[bytes, Record | None]]:
+        """Return the messages whose redelivery was asked for, the oldest first; None for one that is gone."""
+        raw = await self.client.call("redo", [self._prefixes[shard]], [most])
+        return [(raw[i], records.parse(raw[i], raw[i + 1]) if raw[i + 1] else None) for i in range(0, len(raw), 2)]
+
+    async def redeliver(self, shard: int, decisions: Sequence[Redelivery]) -> str:
+        """Carry out what was decided about them; a letter each, see `lua/redeliver.lua`."""
+        flat: list[Any] = []
+        for d in decisions:
+            flat += (d.id, d.verb, d.rank, d.target, d.delay_ms)
+        letters, finals = await self.client.call("redeliver", [self._prefixes[shard]], [*self._retention, *flat])
+        self._tell_finals(finals)
+        return str(letters.decode())
+
+    async def ratings(self, now_s: float, window_s: int) -> list[tuple[int, str, str, int, str, int]]:
+        """Return how channels did: (slot, channel, carrier, category, what, number), see `rate` in `lua/_record.lua`.
+
+        `slot` is when the messages were submitted (epoch s, by `RATING_S`); all that begin within the window.
+        """
+        latest = int(now_s) // RATING_S * RATING_S
+        found: list[tuple[int, str, str, int, str, int]] = []
+        for p in self._prefixes:
+            for slot in range(latest - window_s, latest + 1, RATING_S):
+                for field, n in _pairs(await self.client.execute("HGETALL", f"{p}quality:{slot}")).items():
+                    channel, carrier, category, what = field.split("\x1f")
+                    found.append((slot, channel, carrier, int(category), what, int(n)))
+        return found
+
     # --- channels ----------------------------------------------------------------------------------------------------
 
     async def draw_parts(
@@ -741,6 +808,24 @@ class Store:
             state, since, _, _, operator, cause = raw[i + 1].decode().split(",", 5)
             found[raw[i].decode()] = Health(state, int(since), cause, operator)
         return found
+
+    async def shares(self) -> dict[str, bytes]:
+        """Return how channels share by quality, as `set_shares` wrote it."""
+        flat = await self.client.execute("HGETALL", keys.SHARES)
+        return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+    async def shares_turn(self, every_ms: int) -> bool:
+        """Take the turn to move the shares; nobody else gets one for `every_ms`."""
+        taken = await self.client.execute("SET", keys.SHARES_TURN, self.incarnation, "NX", "PX", every_ms)
+        return taken is not None
+
+    async def set_shares(self, fields: dict[str, bytes]) -> None:
+        """Publish how channels share; what was published before goes."""
+        old = [field.decode() for field in await self.client.execute("HKEYS", keys.SHARES)]
+        if fields:
+            await self.client.execute("HSET", keys.SHARES, *(x for pair in fields.items() for x in pair))
+        if gone := [field for field in old if field not in fields]:
+            await self.client.execute("HDEL", keys.SHARES, *gone)
 
     async def channels_bound(self) -> set[str]:
         """Return the channels on which some worker can submit, by its lease."""
@@ -787,7 +872,8 @@ class Store:
         result: dict[tuple[str, ...], int] = {}
         for p in self._prefixes:
             for name, value in _pairs(await self.client.execute("HGETALL", f"{p}stats:{hour}")).items():
-                fields = tuple(name.split("\x1f"))
+                account, carrier, route, *rest = name.split("\x1f")
+                fields = (account, carrier, route_name(route), *rest)
                 result[fields] = result.get(fields, 0) + int(value)
         return result
 

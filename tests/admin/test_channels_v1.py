@@ -10,6 +10,7 @@ import aiohttp
 import orjson
 import pytest
 
+from gateway.metrics import Metrics, SnapshotWriter
 from gateway.model import Secret
 from gateway.settings import AdminSettings, ChannelSettings, Settings
 from gateway.store.store import Store
@@ -52,6 +53,18 @@ async def test_list_and_steer(url: str, store: Store) -> None:
     _, body = await call(url, "GET")
     (b,) = [c for c in body["channels"] if c["id"] == "b"]
     assert (b["breaker"], b["cause"]) == ("open", "refusals")
+
+
+async def test_what_a_worker_leaves_out_is_shown(url: str, tmp_path: Path) -> None:
+    worker = Metrics("dispatch", "worker01", "worker01")
+    worker.gauge("channel_left_out", channel="a", field="validity").n = 1
+    worker.gauge("channel_left_out", channel="a", field="tlvs").n = 1
+    worker.gauge("channel_left_out", channel="b", field="tlvs").n = 0
+    SnapshotWriter(worker, tmp_path).write()
+    _, body = await call(url, "GET")
+    assert [c["left_out"] for c in body["channels"]] == [["tlvs", "validity"], []]
+    _, one = await call(url, "PUT", {"id": "a", "action": "resume"})
+    assert one["left_out"] == ["tlvs", "validity"]
 
 
 @pytest.mark.parametrize(

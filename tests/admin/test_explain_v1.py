@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 
 from gateway.model import Category, Secret
@@ -75,6 +76,30 @@ async def test_a_message_that_would_go(url: str, store: Store) -> None:
     assert (found["route"], found["verdict"], found["rules"]) == ("cn", "sent by a", [])
     assert [(c["id"], c["takes_it"]) for c in found["channels"]] == [("a", True), ("b", False)]
     assert found["channels"][1]["why"] == "a channel of an earlier rank can submit"
+
+
+async def test_shares_by_weight_and_by_quality(store: Store, settings: Settings, tmp_path: Path) -> None:
+    channels = tuple(
+        ChannelSettings(id=name, host="h", port=1, system_id="s", password=Secret("p")) for name in ("a", "b")
+    )
+    ranked = (RankedChannel("a", 0, 3), RankedChannel("b", 0, 1))
+    for order, shares in (("weight", [0.75, 0.25]), ("quality", [0.6, 0.4])):
+        own = replace(
+            settings,
+            admin=AdminSettings(port=0, token=Secret(TOKEN)),
+            channels=channels,
+            routes=(RouteSettings("cn", RouteMatch(country="CN"), ranked, order=order),),
+            accounts=(AccountSettings(id="shop"),),
+            number_segments_files={"CN": Path("config/number_segments/cn.csv")},
+        )
+        told = {"shares": {"a": 0.6, "b": 0.4}, "moving": True, "why": "moving", "inputs": {"a": {"rated": 7}}}
+        await store.set_shares({"cn\x1f0\x1f0\x1fchina-mobile": orjson.dumps(told)})
+        async with admin_listener(own, store, tmp_path, build_router(own)) as address:
+            _, found = await ask(f"http://{address}/admin/v1/explain")
+        assert (found["order"], [c["share"] for c in found["channels"]]) == (order, shares)
+        if order == "quality":
+            assert found["quality"] == {"moving": True, "why": "moving"}
+            assert found["channels"][0]["rating"] == {"rated": 7}
 
 
 async def test_the_live_state_of_the_channels_decides(url: str, store: Store) -> None:

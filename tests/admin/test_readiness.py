@@ -56,7 +56,7 @@ async def test_gauges_count_queues_parked_receipts_and_what_waits(
     gauges = StoreGauges(Settings(config_dir=tmp_path, channels=(channel,)), store)
     assert [(r.name, r.value) for r in await gauges.read()] == [("waiting_messages", 0), ("parked_receipts", 0)]
     await accept(store, message(store), message(store, category=0))
-    await store.park([ParkedReceipt(("ch", "ch:abc", b"", "D", "", ""), b"{}")])
+    await store.park([ParkedReceipt(("ch", "ch:abc", b"", "D", "", "", False), b"{}")])
     found = {(r.name, r.labels): r.value for r in await gauges.read()}
     assert found["waiting_messages", ()] == 2
     assert found["queue_depth", ("r", "0", "verification")] == 1

@@ -18,13 +18,14 @@ from gateway.dispatch.outcome import (
     SLOW_MOST_MS,
     TABLE,
     Choice,
+    Decision,
     Outcome,
     Row,
     Situation,
     classify,
     decide,
 )
-from gateway.model import Category
+from gateway.model import WITHOUT_TLVS, WITHOUT_VALIDITY, Category
 from gateway.settings.values import default_categories
 
 RULES = default_categories()[Category.NOTIFICATION]
@@ -70,6 +71,20 @@ def test_what_differs_inside_a_class() -> None:
     assert all(classify(s).auth for s in (0x0D, 0x0E, 0x0F, 0x53))
     assert all(classify(s).alarm for s in (0x01, 0x04, 0x06, 0x0E, 0x401))
     assert not any(classify(s).alarm for s in (0x00, 0x08, 0x45, 0x58, 0x66, 0x999))
+
+
+def test_two_fields_can_be_left_out() -> None:
+    assert [classify(s).without for s in (0x61, 0x62)] == [WITHOUT_VALIDITY] * 2
+    assert [classify(s).without for s in range(0xC0, 0xC5)] == [WITHOUT_TLVS] * 5
+    assert {s for s, row in TABLE.items() if row.without} == {0x61, 0x62, *range(0xC0, 0xC5)}
+    assert not classify(0x62, {0x62: OVERRIDES["bug"]}).without, "an operator's word is taken as it is"
+
+
+def test_without_a_field_it_goes_again_at_once_by_the_same_channel_and_keeps_its_attempt() -> None:
+    decision = decide(Outcome.WITHOUT, RULES, at(channel="a", rank=3, attempt=RULES.max_attempts))
+    assert decision == Decision("N", 0, 3, target="a")
+    partly = decide(Outcome.WITHOUT, RULES, at(channel="a", parts=2, accepted=1))
+    assert (partly.verb, partly.delay_ms) == ("P", 0)
 
 
 def test_a_channel_overrides_the_table() -> None:

@@ -14,7 +14,7 @@ from gateway.dispatch.flight import Flight, Taken
 from gateway.dispatch.settler import Settler
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Metrics
-from gateway.model import Secret
+from gateway.model import WITHOUT_TLVS, WITHOUT_VALIDITY, Secret
 from gateway.routing.table import RouteTable
 from gateway.settings import ChannelSettings, RankedChannel, RouteMatch, RouteSettings, Settings
 from gateway.smpp.channel import ANSWERED, LOST, TIMED_OUT, UNSENT
@@ -36,6 +36,8 @@ class Parts:
         self.parked: list[Any] = []
         self.parked_fails = 0
         self.faults: list[Any] = []
+        self.sent_fields = WITHOUT_VALIDITY
+        self.left_out: list[tuple[str, int]] = []
         self.metrics = Metrics("dispatch", "worker01", "worker01")
         self.settler = Settler(
             settings,
@@ -46,6 +48,7 @@ class Parts:
             on_parked=self._on_parked,
             available=lambda: frozenset("ab"),
             on_fault=lambda *fault: self.faults.append(fault),
+            leave_out=self._leave_out,
         )
 
     async def _on_parked(self, parked: list[Any]) -> None:
@@ -53,6 +56,10 @@ class Parts:
         if self.parked_fails:
             self.parked_fails -= 1
             raise StoreUnavailable("scripted")
+
+    def _leave_out(self, channel: str, field: int) -> bool:
+        self.left_out.append((channel, field))
+        return bool(self.sent_fields & field)
 
     def sent(self, **changes: Any) -> Flight:
         one = flight(**changes)
@@ -73,7 +80,20 @@ class Parts:
         """Wait for the one row that was settled, and name its fields."""
         await self.settler.idle()
         (row,) = self.rows
-        names = ("claim", "attempt", "verb", "channel", "delay_ms", "mask", "rank", "reason", "code", "target", "log")
+        names = (
+            "claim",
+            "attempt",
+            "verb",
+            "channel",
+            "delay_ms",
+            "mask",
+            "rank",
+            "reason",
+            "code",
+            "target",
+            "redeliver_ms",
+            "log",
+        )
         return dict(zip(names, row, strict=True))
 
 
@@ -141,6 +161,90 @@ async def test_a_refusal_names_its_code(p: Parts) -> None:
     assert row["log"].split("\x1f")[:4] == ["1", "a", str(0x45), "next"]
 
 
+async def test_one_answer_for_all_parts_has_one_id_for_them_all(p: Parts) -> None:
+    one = p.sent(parts=3)
+    p.answer(one, part=-3)
+    row = await p.row()
+    assert (row["verb"], row["mask"]) == ("s", 0b111)
+    assert p.store.smsc_ids == [("a:id1", one.message.id + b"@")]
+    assert row["log"].split("\x1f")[4] == "16=ID1"
+
+
+@pytest.mark.parametrize(("kind", "verb"), [(TIMED_OUT, "u"), (LOST, "u"), (ANSWERED, "n")])
+async def test_one_missing_or_bad_answer_is_that_of_all_parts(p: Parts, kind: str, verb: str) -> None:
+    one = p.sent(parts=3)
+    p.settler.answered(one, -3, kind, 0x45 if kind == ANSWERED else 0, "", 0.0, False)
+    row = await p.row()
+    assert (row["verb"], row["mask"]) == (verb, 0)
+    assert not p.store.smsc_ids
+
+
+async def test_a_late_answer_for_all_parts_settles_them_all(p: Parts) -> None:
+    one = p.sent(parts=2)
+    p.nothing(one, TIMED_OUT, part=-2)
+    await p.settler.idle()
+    p.answer(one, part=-2, late=True)
+    await until(lambda: len(p.rows) == 2)
+    assert [(row[2], row[5]) for row in p.rows] == [("u", 0), ("s", 0b11)]
+    assert p.store.smsc_ids == [("a:id1", one.message.id + b"@")]
+
+
+@pytest.mark.parametrize("status", [0x61, 0x62])
+async def test_a_field_that_is_refused_is_left_out_at_once_and_here(p: Parts, status: int) -> None:
+    p.answer(p.sent(rank=2, attempt=3), status)
+    row = await p.row()
+    assert (row["verb"], row["delay_ms"], row["rank"], row["target"]) == ("N", 0, 2, "a")
+    assert row["log"].split("\x1f")[:4] == ["3", "a", str(status), "without_validity"]
+    assert p.left_out == [("a", WITHOUT_VALIDITY)]
+    assert not p.faults, "no operator is needed"
+    assert p.settler.answers() == {("a", status): 0}, "its breaker does not hear of it"
+    assert not any(name == "failovers_total" for name, *_ in p.metrics.snapshot()["cells"])
+
+
+async def test_refused_without_the_field_it_is_a_fault_of_ours(p: Parts) -> None:
+    one = p.sent()
+    one.without = WITHOUT_VALIDITY
+    p.answer(one, 0x62)
+    row = await p.row()
+    assert (row["verb"], row["rank"], row["target"]) == ("n", 1, "")
+    assert row["log"].split("\x1f")[3] == "bug"
+    assert [(channel, status) for channel, _, status in p.faults] == [("a", 0x62)]
+    assert p.settler.answers() == {("a", 0x62): 1}
+    assert not p.left_out
+
+
+async def test_a_field_that_is_not_sent_cannot_be_left_out(p: Parts) -> None:
+    p.answer(p.sent(), 0xC1)  # this channel has no TLVs
+    row = await p.row()
+    assert row["log"].split("\x1f")[3] == "bug"
+    assert p.left_out == [("a", WITHOUT_TLVS)]
+
+
+async def test_the_other_field_may_be_left_out_after_the_first(p: Parts) -> None:
+    p.sent_fields |= WITHOUT_TLVS
+    one = p.sent()
+    one.without = WITHOUT_VALIDITY
+    p.answer(one, 0xC4)
+    row = await p.row()
+    assert (row["verb"], row["target"]) == ("N", "a")
+    assert row["log"].split("\x1f")[3] == "without_tlvs"
+
+
+async def test_with_a_part_out_the_rest_stays_pinned(p: Parts) -> None:
+    one = p.sent(parts=2)
+    p.answer(one, part=0)
+    p.answer(one, 0x62, part=1)
+    row = await p.row()
+    assert (row["verb"], row["delay_ms"], row["mask"], row["target"]) == ("P", 0, 0b01, "")
+
+
+async def test_a_worse_answer_to_another_part_wins(p: Parts) -> None:
+    one = p.sent(parts=2)
+    p.answer(one, 0x62, part=0)
+    p.answer(one, 0x66, part=1)
+    assert (await p.row())["verb"] == "F"
+
+
 @pytest.mark.parametrize("kind", [TIMED_OUT, LOST])
 @pytest.mark.parametrize(("category", "verb"), [(0, "U"), (1, "u"), (2, "u")])
 async def test_no_answer_is_uncertain(p: Parts, kind: str, category: int, verb: str) -> None:
@@ -173,7 +277,7 @@ async def test_a_late_answer_settles_what_was_uncertain(p: Parts) -> None:
     p.answer(one, late=True)
     await until(lambda: len(p.rows) == 2)
     assert [row[2] for row in p.rows] == ["u", "s"]
-    assert p.rows[1][10].split("\x1f")[2:4] == ["0", ""]
+    assert p.rows[1][-1].split("\x1f")[2:4] == ["0", ""]
 
 
 async def test_a_late_answer_that_meets_its_time_out_in_the_queue_is_one_success(p: Parts) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.routing.learned import Fact, Knowledge, Learned
+from gateway.routing.learned import ALL_NUMBERS, FORGOTTEN, Fact, Knowledge, Learned
 from gateway.routing.loader import build_codes, build_router, load_segments
 from gateway.routing.number_segments import NumberSegments, Segment
 from gateway.routing.ported_codes import PortedCode, load_codes, spelt
@@ -49,6 +49,24 @@ def router(*carriers: str, learned: Learned | None = None, imported: dict[str, s
 
 
 # --- facts
+
+
+def test_what_is_forgotten_is_what_came_before() -> None:
+    learned = taught(left(MOBILE), Fact("", UNICOM), FORGOTTEN)
+    assert learned.get(NUMBER) is None
+    assert len(learned) == 0
+    learned = taught(left(MOBILE), FORGOTTEN, left(UNICOM))
+    assert learned.get(NUMBER) == Knowledge((UNICOM,), "")
+    learned.add([(NUMBER, FORGOTTEN, NOW + 1000)], NOW + 4000)  # read once more, as each page's end is
+    assert learned.get(NUMBER) == Knowledge((UNICOM,), "")
+
+
+def test_all_numbers_can_be_forgotten_at_once() -> None:
+    learned = Learned(100.0, 100)
+    learned.add([(str(n), left(MOBILE), NOW + n) for n in range(10)], NOW + 10)
+    learned.add([(ALL_NUMBERS, FORGOTTEN, NOW + 6)], NOW + 10)
+    assert [n for n in range(10) if learned.get(str(n)) is not None] == [7, 8, 9]
+    assert len(learned) == 3
 
 
 def test_facts_about_one_number_add_up_in_the_order_of_time() -> None:

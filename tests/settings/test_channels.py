@@ -75,9 +75,25 @@ def test_one_priority_for_all(tmp_path: Path) -> None:
     assert channel(tmp_path, "priority = 2").priority == (2, 2, 2)
 
 
+def test_where_the_smsc_calls_us(tmp_path: Path) -> None:
+    lines = 'outbind_listen = "0.0.0.0:2799"\noutbind_system_id = "theirs"\noutbind_password = "${env:A_PASSWORD}"'
+    got = channel(tmp_path, lines)
+    assert (got.outbind_listen, got.outbind_system_id) == (("0.0.0.0", 2799), "theirs")
+    assert got.outbind_password is not None
+    assert got.outbind_password.reveal() == "pa"
+    assert "pa" not in repr(got.outbind_password)
+    assert channel(tmp_path, 'outbind_listen = ""\noutbind_password = ""').outbind_listen is None
+    warnings = [str(w) for w in read(tmp_path, 'outbind_listen = "0.0.0.0:2799"').warnings]
+    assert any("channel[a].outbind_password: whoever reaches outbind_listen is sent" in w for w in warnings)
+    both = CHANNELS.replace("[[channel]]\n", '[[channel]]\noutbind_listen = "0.0.0.0:2799"\n')
+    with pytest.raises(ConfigError) as caught:
+        load(write_config(tmp_path / "both", channels=both), ENV)
+    assert [p.key for p in caught.value.problems] == ["channel[a].outbind_listen", "channel[b].outbind_listen"]
+
+
 def test_the_shipped_file_names_every_key_with_its_default() -> None:
     tables = tomllib.loads((packaged_config_dir() / "channels.toml").read_text(encoding="utf-8"))["channel"]
-    commented = {"source_ton", "source_npi", "outcomes"}
+    commented = {"source_ton", "source_npi", "outcomes", "signatures"}
     assert set(ChannelEntry.model_fields) - set(tables[0]) <= commented
     needed = {name: tables[0][name] for name in ("id", "host", "port", "system_id", "password")}
     defaults, shipped = ChannelEntry(**needed), ChannelEntry(**tables[0])
@@ -143,6 +159,13 @@ def test_the_shipped_file_names_every_key_with_its_default() -> None:
         ('interface_version = 0x33\nlong = "sar"', "long: interface_version 0x33 has no TLVs, which sar needs"),
         ('packed = true\nalphabet = "ascii"', 'packed: goes with alphabet = "gsm"'),
         ('packed = true\nlong = "sar"', 'packed: goes with alphabet = "gsm"'),
+        ('outbind_listen = "127.0.0.1"', 'outbind_listen: "host:port" is wanted'),
+        ('outbind_listen = "127.0.0.1:0"', "outbind_listen: a port that the SMSC knows is wanted, not 0"),
+        ('outbind_listen = "127.0.0.1:2775"\ntls = true', "outbind_listen: not with tls = true"),
+        ('outbind_system_id = "smsc"', "outbind_system_id: has no effect without outbind_listen"),
+        ('outbind_password = "${env:A_PASSWORD}"', "outbind_password: has no effect without outbind_listen"),
+        ('outbind_listen = "h:1"\noutbind_password = "${env:NOBODY}"', "outbind_password: environment variable NOBODY"),
+        ('outbind_listen = "h:1"\noutbind_system_id = "0123456789abcdef"', "outbind_system_id: at most 15 printable"),
         ('tls_name = "smsc.example"', "tls_name: has no effect without tls = true"),
         ('tls = true\ntls_name = "a b"', "tls_name: neither a host name nor an IP address"),
         ('tls = true\ntls_ca = "none.pem"', "tls_ca: cannot be read: No such file or directory"),

@@ -30,10 +30,9 @@ def said(settings: Settings) -> list[str]:
 
 
 def test_what_is_not_acted_on_is_said(tmp_path: Path) -> None:
-    text = GATEWAY + "[categories.notification]\nmin_share = 0.1\nredeliver_after_s = 60\n"
+    text = GATEWAY + "[categories.notification]\nmin_share = 0.1\n"
     keys = [warning.key for warning in read(tmp_path, gateway=text).warnings]
     assert keys == [
-        "categories.notification.redeliver_after_s",
         "categories.notification.min_share",
         "categories.marketing.send_hours",
     ]

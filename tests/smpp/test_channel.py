@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.model import Category, Secret
+from gateway.model import WITHOUT_TLVS, WITHOUT_VALIDITY, Category, Secret
 from gateway.simulator.behaviour import Plan
 from gateway.simulator.ledger import Submit
 from gateway.simulator.smsc import Smsc
@@ -219,8 +219,8 @@ async def test_a_whole_text_in_one_submit_answers_for_all_its_parts(encoding: st
     heard = Heard()
     async with carrier() as smsc, bound_channel(smsc, heard, long="payload", window=1) as channel:
         assert channel.submit(outbound(text, encoding=encoding), "a") == 0b111
-        await until(lambda: len(heard.answers) == 3)
-        assert heard.answers == [("a", n, "answered", 0, "" if n else "0000000001") for n in range(3)]
+        await until(lambda: heard.answers)
+        assert heard.answers == [("a", -3, "answered", 0, "0000000001")]
         (row,) = smsc.ledger.submits
         assert (row.short_message, row.esm_class) == (b"", 0)
         codec = {"gsm7": "ascii", "ucs2": "utf-16-be", "latin1": "latin-1"}[encoding]
@@ -233,19 +233,18 @@ async def test_a_whole_text_that_is_refused_lost_or_late_is_so_for_all_parts() -
     async with carrier() as smsc, bound_channel(smsc, heard, long="payload") as channel:
         smsc.on_submit = lambda link, pdu: plans.pop(0)
         channel.submit(outbound(LONG), "refused")
-        await until(lambda: len(heard.answers) == 3)
-        assert [answer[1:4] for answer in heard.answers] == [(n, "answered", 0x45) for n in range(3)]
+        await until(lambda: heard.answers)
+        assert heard.answers == [("refused", -3, "answered", 0x45, "")]
         heard.answers.clear()
         channel.submit(outbound(LONG), "lost")
-        await until(lambda: len(heard.answers) == 3)
-        assert [answer[1:3] for answer in heard.answers] == [(n, "lost") for n in range(3)]
+        await until(lambda: heard.answers)
+        assert heard.answers == [("lost", -3, "lost", 0, "")]
         heard.answers.clear()
     async with carrier() as smsc, bound_channel(smsc, heard, long="payload", response_timer_s=0.1) as channel:
         smsc.on_submit = lambda link, pdu: Plan(status=0, delay_s=0.3)
         channel.submit(outbound(LONG), "late")
-        await until(lambda: len(heard.answers) == 6)
-        assert [answer[1:3] for answer in heard.answers[:3]] == [(n, "timed_out") for n in range(3)]
-        assert [answer[1:3] for answer in heard.answers[3:]] == [(n, "answered") for n in range(3)]
+        await until(lambda: len(heard.answers) == 2)
+        assert [answer[1:4] for answer in heard.answers] == [(-3, "timed_out", 0), (-3, "answered", 0)]
 
 
 async def test_what_was_begun_in_parts_is_ended_in_parts() -> None:
@@ -264,6 +263,40 @@ async def test_packed_gsm_text() -> None:
     assert [row.part()[1:] for row in rows[1:4]] == [(3, 1), (3, 2), (3, 3)]
     assert [len(row.short_message) for row in rows[1:4]] == [140, 140, 6 + 83]
     assert rows[4].short_message == "信".encode("utf-16-be")
+
+
+# ------------------------------------------------------------------------------------------------------------
+# What an SMSC will not have
+# ------------------------------------------------------------------------------------------------------------
+async def test_a_field_that_is_refused_is_left_out_from_then_on(caplog: pytest.LogCaptureFixture) -> None:
+    heard = Heard()
+    settings = {"tlvs": ((0x1400, b"id"),), "long": "sar"}
+    async with carrier() as smsc, bound_channel(smsc, heard, **settings) as channel:
+        channel.submit(outbound(), 0)
+        channel.submit(outbound(without=WITHOUT_VALIDITY), 1)  # this one alone
+        assert channel.leave_out(WITHOUT_VALIDITY)
+        channel.submit(outbound(), 2)
+        assert channel.leave_out(WITHOUT_TLVS)
+        assert channel.leave_out(WITHOUT_TLVS)
+        out = outbound(LONG)
+        channel.submit(out, 3)
+        assert out.without == WITHOUT_VALIDITY | WITHOUT_TLVS
+        await until(lambda: len(heard.answers) == 6)
+        rows = smsc.ledger.submits
+        assert [bool(row.validity_period) for row in rows] == [True, False, False, False, False, False]
+        assert [0x1400 in (row.tlvs or {}) for row in rows] == [True, True, True, False, False, False]
+        assert [row.part()[1:] for row in rows[3:]] == [(3, 1), (3, 2), (3, 3)], "what joins the parts stays"
+        for field in ("validity", "tlvs"):
+            assert channel._metrics.gauge("channel_left_out", channel="a", field=field).n == 1
+            assert caplog.text.count(f"refuses {field}") == 1
+
+
+async def test_what_is_not_sent_cannot_be_left_out() -> None:
+    async with carrier() as smsc:
+        channel = make_channel(smsc, Heard(), validity="none")
+        assert not channel.leave_out(WITHOUT_VALIDITY)
+        assert not channel.leave_out(WITHOUT_TLVS)
+        assert channel._left_out == 0
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ from gateway.smpp.session import (
     DeliverTimedOut,
     Event,
     Move,
+    OutbindReceived,
     PeerNack,
     ProtocolProblem,
     Role,
@@ -673,6 +674,31 @@ def test_what_has_no_answer_gets_none(feed: Feed) -> None:
     assert feed(session, data, 1.0) == []
     assert sent(session) == []
     assert (session.counters.unknown_commands, session.counters.unmatched_responses) == (3, 1)
+
+
+def test_an_outbind_before_the_bind_asks_for_it(feed: Feed) -> None:
+    session = Session(Role.ESME, SessionConfig(system_id="acme", session_init_timer_s=10.0), 0.0)
+    (event,) = feed(session, octets(Unknown(c.OUTBIND, b"smsc\0word\0", 0, 1)), 9.0)
+    assert event == OutbindReceived(b"smsc", b"word")
+    assert "word" not in repr(event)
+    assert (sent(session), session.counters.unknown_commands) == ([], 0)
+    assert session.next_deadline() == 10.0, "nobody gets more time by talking"
+    session.start(9.5)
+    (bind,) = sent(session)
+    assert bind.command_id == c.BIND_TRANSCEIVER
+    assert session.next_deadline() == 19.5
+
+
+@pytest.mark.parametrize("body", [b"", b"smsc", b"smsc\0", b"smsc\0word", b"x" * 300 + b"\0\0"])
+def test_an_outbind_nobody_can_read_is_not_answered(feed: Feed, body: bytes) -> None:
+    session = Session(Role.ESME, SessionConfig(system_id="acme"), 0.0)
+    (event,) = feed(session, octets(Unknown(c.OUTBIND, body, 0, 1)), 1.0)
+    assert isinstance(event, ProtocolProblem)
+    assert (sent(session), session.counters.malformed) == ([], 1)
+
+
+def test_no_outbind_is_heard_in_the_role_of_the_smsc(feed: Feed) -> None:
+    assert feed(new_smsc(), octets(Unknown(c.OUTBIND, b"smsc\0word\0", 0, 1)), 1.0) == []
 
 
 @pytest.mark.parametrize(

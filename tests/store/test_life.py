@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from gateway.model import State, shard_of_id
+from gateway.model import WITHOUT_VALIDITY, State, shard_of_id
 from gateway.settings import Settings
-from gateway.store.moves import ParkedReceipt, Settlement, named, spellings
+from gateway.store.moves import ALL_PARTS, ParkedReceipt, Settlement, named, spellings
 from gateway.store.store import Store
 from tests.conftest import with_shards
 from tests.support.messages import accept, apply, claim, ids_of, message, receipt_row
@@ -50,7 +51,7 @@ async def test_from_accept_to_receipt(store: Store) -> None:
     assert record is not None
     assert record.state == State.SUBMITTED
     assert record.attempts[0].smsc_ids == {0: "00ABC"}
-    row = ("ch", spellings("ch", ("zzz", "abc")), m.msisdn.encode(), "D", "DELIVRD", "000")
+    row = ("ch", spellings("ch", ("zzz", "abc")), m.msisdn.encode(), "D", "DELIVRD", "000", False)
     assert await store.apply_receipts([row]) == [("f", 1)]
     record = await store.get(m.id)
     assert record is not None
@@ -71,7 +72,7 @@ async def test_a_claim_takes_each_message_once_and_repeats_by_token(store: Store
 
 async def test_an_early_receipt_is_parked_and_handed_back(store: Store) -> None:
     m = message(store)
-    early = ParkedReceipt(("ch", spellings("ch", ("x1", "X1")), m.msisdn.encode(), "D", "", ""), b"early")
+    early = ParkedReceipt(("ch", spellings("ch", ("x1", "X1")), m.msisdn.encode(), "D", "", "", False), b"early")
     assert await store.park([early]) == ["P"]
     await accept(store, m)
     (c,) = await claim(store)
@@ -84,7 +85,7 @@ async def test_an_early_receipt_is_parked_and_handed_back(store: Store) -> None:
 
 async def test_a_receipt_without_an_address_is_found_on_every_shard(store: Store) -> None:
     m = message(store)
-    early = ParkedReceipt(("ch", "ch:x", b"", "D", "", ""), b"early")
+    early = ParkedReceipt(("ch", "ch:x", b"", "D", "", "", False), b"early")
     assert await store.apply_receipts([early.row]) == [("n", -1)]
     assert await store.park([early]) == ["P"]
     await accept(store, m)
@@ -119,6 +120,79 @@ async def test_a_long_message_is_final_when_all_parts_are_with_the_worst_state(s
     record = await store.get(c.id)
     assert record is not None
     assert (record.state, record.parts_delivered) == ("U", 2)
+
+
+async def sent_whole(store: Store, log: bool = True) -> tuple[Any, str]:
+    """Submit a message of three parts as one; returns it and its one SMSC id."""
+    m = message(store, parts=3)
+    await accept(store, m)
+    (c,) = await claim(store, token=m.msisdn)
+    name = f"w{m.msisdn}"
+    item = settlement(c, accepted_mask=7, log=f"1\x1fch\x1f0\x1f\x1f16={name.upper()}" if log else "")
+    assert await store.settle_rows(m.shard, [item.row()], [(f"ch:{name}", named(c.id, ALL_PARTS))]) == ("1", [])
+    return c, name
+
+
+def whole_receipt(c: Any, name: str, state: str = "D", address: str | None = None) -> Any:
+    values = list(receipt_row(c, state, address=address))
+    values[1] = spellings("ch", [name])
+    return tuple(values)
+
+
+async def test_one_receipt_ends_a_message_that_went_as_one(store: Store) -> None:
+    for state in "DUEK":
+        c, name = await sent_whole(store)
+        assert await apply(store, whole_receipt(c, name, state)) == "f"
+        record = await store.get(c.id)
+        assert record is not None
+        assert (record.state, record.parts_delivered, record.done) == (state, 3 if state == "D" else 0, 7)
+        assert [(r.part, r.state) for r in record.receipts] == [(ALL_PARTS, state)]
+        assert record.attempts[0].smsc_ids == {ALL_PARTS: name.upper()}
+        # Again: by its id, or, once that is forgotten, by its number and the log.
+        assert await apply(store, whole_receipt(c, name, state)) == "d"
+        assert await apply(store, whole_receipt(c, name, "D")) == {"D": "d", "U": "d"}.get(state, "c")
+        record = await store.get(c.id)
+        assert record is not None
+        assert (record.state, record.parts_delivered) == (state if state == "U" else "D", 3)
+    assert await store.waiting() == 0
+
+
+async def test_what_went_as_one_is_found_by_its_number_and_by_no_other(store: Store) -> None:
+    c, name = await sent_whole(store)
+    p = f"gw:{{s{shard_of_id(c.id):02d}}}:corr:"
+    for key in await store.client.execute("KEYS", f"{p}*"):
+        await store.client.execute("DEL", key)  # its time is over
+    assert await apply(store, whole_receipt(c, name, address="8613999999999")) == "n"
+    assert await apply(store, whole_receipt(c, name)) == "f"
+    record = await store.get(c.id)
+    assert record is not None
+    assert (record.state, record.parts_delivered) == ("D", 3)
+
+
+async def test_a_receipt_for_all_parts_that_came_early_waits_and_ends_it(store: Store) -> None:
+    m = message(store, parts=2)
+    early = ParkedReceipt((*whole_receipt(m, "x"),), b"early")
+    assert await store.park([early]) == ["P"]
+    await accept(store, m)
+    (c,) = await claim(store)
+    ids = [("ch:x", named(c.id, ALL_PARTS))]
+    assert await store.settle_rows(m.shard, [settlement(c, accepted_mask=3).row()], ids) == ("1", [b"early"])
+    assert await apply(store, early.row) == "f"
+    await store.unpark([early])
+    record = await store.get(c.id)
+    assert record is not None
+    assert (record.state, record.parts_delivered, await store.waiting()) == ("D", 2, 0)
+
+
+async def test_after_parts_a_receipt_for_all_of_them_counts_for_the_rest(store: Store) -> None:
+    """An uncertain attempt in parts, then a copy that went as one."""
+    c, name = await sent_whole(store)
+    await store.settle_rows(shard_of_id(c.id), [settlement(c).row()], [("ch:part", named(c.id, 0))])
+    assert await apply(store, whole_receipt(c, "part")) == "p"
+    assert await apply(store, whole_receipt(c, name)) == "f"
+    record = await store.get(c.id)
+    assert record is not None
+    assert (record.state, record.parts_delivered, record.done) == ("D", 3, 7)
 
 
 async def test_a_receipt_of_another_number_changes_nothing(store: Store) -> None:
@@ -182,6 +256,20 @@ async def test_partly_accepted_waits_for_its_own_channel(store: Store) -> None:
     assert await claim(store, token="b", channel="other") == []
     (again,) = await claim(store, token="c", channel="ch")
     assert (again.id, again.accepted) == (c.id, 1)
+
+
+async def test_a_message_says_what_its_channel_would_not_have(store: Store) -> None:
+    m = message(store)
+    await accept(store, m)
+    (c,) = await claim(store)
+    assert not c.logged
+    log = f"1\x1fch\x1f{0x62}\x1fwithout_validity\x1f"
+    assert await settle(store, c, "N", delay_ms=0, target="ch", log=log) == "1"
+    assert await claim(store, token="b", channel="other") == [], "no other channel takes it"
+    (again,) = await claim(store, token="c")
+    assert (again.attempt, again.logged) == (1, True)
+    assert (again.without("ch"), again.without("other")) == (WITHOUT_VALIDITY, 0)
+    assert again.refusals == {}, "it was not the message that was refused"
 
 
 async def test_release_gives_back_to_the_head_in_order(store: Store) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from gateway.errors import StoreUnavailable
 from gateway.model import Accepted, shard_of_id
 from gateway.settings import Settings
-from gateway.store.moves import ParkedReceipt, Settlement, named
+from gateway.store.moves import Feedback, ParkedReceipt, Settlement, named
 from gateway.store.store import Store
 from tests.conftest import with_shards
 from tests.support.messages import accept, apply, claim, ids_of, message, receipt_row, record_ids
@@ -87,7 +88,7 @@ async def test_what_is_there_can_be_finished(store: Store, valkey: ValkeyServer,
     ms = [message(store, category=1) for _ in range(8)]
     short = message(store, ttl_ms=1)
     await accept(store, *ms, short)
-    early = ParkedReceipt(("ch", "ch:early", b"", "D", "", ""), b"receipt")
+    early = ParkedReceipt(("ch", "ch:early", b"", "D", "", "", False), b"receipt")
     assert await store.park([early]) == ["P"]
     full()
 
@@ -129,6 +130,22 @@ async def test_what_is_there_can_be_finished(store: Store, valkey: ValkeyServer,
     states = {sid: r.state for sid, r in check_consistent(look(valkey)).items()}
     assert [states[c.id] for c in taken[:2]] == ["D", "U"]
     assert states[taken[5].id] == "F"
+
+
+async def test_feedback_is_refused_and_leaves_nothing(store: Store, valkey: ValkeyServer, full: Any) -> None:
+    await accept(store, message(store))
+    (c,) = await claim(store)
+    item = Settlement(c.claim, c.attempt, "s", "ch", 60_000, 1, log="1\x1fch\x1f0\x1f\x1f0=a")
+    assert await store.settle(shard_of_id(c.id), [item]) == "1"
+    before = look(valkey)
+    full()
+    with pytest.raises(StoreUnavailable) as refused:
+        await store.feedback(c.id, "shop", Feedback("clicked", "e"))
+    assert refused.value.outcome == "not_stored"
+    assert look(valkey) == before
+    with valkey.sync() as client:
+        client.config_set("maxmemory", "2gb")
+    assert await store.feedback(c.id, "shop", Feedback("clicked", "e")) == "done"
 
 
 async def test_a_timer_ends_what_is_over(store: Store, valkey: ValkeyServer, full: Any) -> None:

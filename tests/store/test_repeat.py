@@ -21,7 +21,7 @@ from gateway.errors import StoreUnavailable
 from gateway.settings import AccountSettings, Settings
 from gateway.store import scripts
 from gateway.store.limits import AccountLimiter
-from gateway.store.moves import ParkedReceipt, Settlement, named
+from gateway.store.moves import Feedback, ParkedReceipt, Redelivery, Settlement, named
 from gateway.store.records import claim_of
 from gateway.store.store import Store
 from tests.support.messages import accept, apply, claim, ids_of, message, receipt_row, record_ids, request
@@ -184,11 +184,11 @@ async def settle(store: Store, *items: Settlement, ids: Any = ()) -> str:
 
 
 def parked_receipt(smsc_id: str, payload: bytes) -> ParkedReceipt:
-    return ParkedReceipt(("ch", f"ch:{smsc_id}", b"", "D", "", ""), payload)
+    return ParkedReceipt(("ch", f"ch:{smsc_id}", b"", "D", "", "", False), payload)
 
 
 def bring_forward(server: ValkeyServer, family: str) -> None:
-    """Make the only bucket of `family` (exp, wait, gone) the next one that is looked at."""
+    """Make the only bucket of `family` (exp, wait, gone, late) the next one that is looked at."""
     with server.sync() as client:
         (bucket,) = [k for k in client.keys(f"gw:{{s00}}:{family}:*") if not k.endswith(b":cursor")]
         client.rename(bucket, b"gw:{s00}:%s:%s" % (family.encode(), client.get(f"gw:{{s00}}:{family}:cursor")))
@@ -287,6 +287,24 @@ async def gate(t: Twice) -> None:
     assert number_of_states(t) == {"q": 5, "C": 1}
 
 
+@case("feedback")
+async def feedback(t: Twice) -> None:
+    await accept(t.store, message(t.store), message(t.store))
+    taken = await claim(t.store)
+    sent, again = taken
+    items = [settlement(sent, log="1\x1fch\x1f0\x1f\x1f0=a"), settlement(again, "U", log="1\x1fch\x1f\x1funcertain\x1f")]
+    await settle(t.store, *items)
+    (copy,) = await claim(t.store, token="b")
+    told = Feedback("converted", "e1", "19.90", "CNY", "new")
+    for sid in (sent.id, again.id):
+        assert await t.store.feedback(sid, "shop", told) == "repeated"
+    assert [r.feedback[0].outcome for r in check_consistent(t.look()).values()] == ["converted"] * 2
+    assert await settle(t.store, settlement(copy)) == "1", "a claim holds over feedback"
+    hour = int(time.time()) // 3600
+    counted = [n for f, n in (await t.store.statistics(hour)).items() if f[8] == "v"]
+    assert sum(counted) == 2
+
+
 # --- claim and what follows
 
 
@@ -321,7 +339,7 @@ async def claim_with_a_receipt_in_between(t: Twice) -> None:
     assert await apply(t.store, receipt_row(c)) == "f"
     t.script = script
     # Under this token stands a message that its receipt ended: it is not handed out again.
-    args = ["worker01", "t9", "1", "3", "6", "5", "60", "60", "60", 1, "ch", 5, 5, 1, "r", 0, 0, 0, 0]
+    args = ["worker01", "t9", "1", "3", "6", "5", "60", "60", "60", 1, "ch", 5, 5, 1, "r", 0, 0, 0, 0, ""]
     assert len(await t._call("claim", ["gw:{s00}:"], args)) == 1
 
 
@@ -388,7 +406,7 @@ async def settle_with_ids_and_what_is_finished(t: Twice) -> None:
     answer = await t.store.settle_rows(0, [settlement(c).row()], ids, [field])
     assert answer == ("0", [b"early"])
     assert await t.store.claim_fields(0) == []
-    row = ("ch", "ch:y", m.msisdn.encode(), "D", "", "")
+    row = ("ch", "ch:y", m.msisdn.encode(), "D", "", "", False)
     assert await apply(t.store, row) == "p"
 
 
@@ -493,6 +511,24 @@ async def ported_read(t: Twice) -> None:
     with t.server.sync() as client:
         client.zadd(f"gw:{{s00}}:ported:{week - 1}", {"861\x1fold\x1f": (now_ms - 604_800_000)})
     assert (await t.store.ported_since(0, now_ms - 2 * 604_800_000, most=1))[1][0][:2] == ("861", "old")
+
+
+@case("ported_forget")
+async def ported_forget(t: Twice) -> None:
+    mine, other = "8613800138000", "8613800138001"
+    await t.store.learn_ported([(mine, "a", ""), (mine, "", "b"), (other, "a", "")], 100.0)
+    with t.server.sync() as client:
+        (key,) = client.keys("gw:{s00}:ported:*")
+        earlier = f"{key.decode().rpartition(':')[0]}:{int(key.rpartition(b':')[2]) - 1}"
+        client.zadd(earlier, {f"{mine}\x1fa\x1f": 1, f"{other}\x1fc\x1f": 1})
+    assert await t.store.forget_ported(mine, 100.0) == 0  # the first of the two calls forgot three
+    assert t.answers[-1] == (None if t.proxy else 3, 0)
+    assert [fact[:3] for fact in (await t.store.ported_since(0, 1))[1]] == [
+        (other, "c", ""), (other, "a", ""), (mine, "", ""),
+    ]  # fmt: skip
+    assert await t.store.forget_ported("", 100.0) == 0
+    assert [fact[:3] for fact in (await t.store.ported_since(0, 1))[1]] == [("*", "", "")]
+    assert await t.store.forget_ported("", 100.0) == 0
 
 
 # --- timers
@@ -676,3 +712,39 @@ async def test_cut_twice_the_outcome_is_unknown_and_a_replay_finds_it(
         assert await store.waiting() == 1
     finally:
         await store.close()
+
+
+@case("overdue")
+async def overdue(t: Twice) -> None:
+    await accept(t.store, message(t.store), message(t.store))
+    a, b = await claim(t.store)
+    await settle(t.store, settlement(a, redeliver_ms=20_000), settlement(b, redeliver_ms=20_000), ids=ids_of(a))
+    assert await apply(t.store, receipt_row(a)) == "f"
+    bring_forward(t.server, "late")
+    assert await t.store.overdue(0) in (0, 2)  # the first call saw them
+    assert [sid for sid, _ in await t.store.redo(0)] == [b.id]
+
+
+@case("redo")
+async def redo(t: Twice) -> None:
+    await accept(t.store, message(t.store))
+    (c,) = await claim(t.store)
+    await settle(t.store, settlement(c, redeliver_ms=20_000))
+    bring_forward(t.server, "late")
+    await t.store.overdue(0)
+    (found,) = await t.store.redo(0)
+    assert found[0] == c.id
+    assert found[1] is not None
+
+
+@case("redeliver")
+async def redeliver(t: Twice) -> None:
+    await accept(t.store, message(t.store), message(t.store))
+    claimed = await claim(t.store)
+    await settle(t.store, *(settlement(c, redeliver_ms=20_000) for c in claimed))
+    bring_forward(t.server, "late")
+    await t.store.overdue(0)
+    go, stay = claimed
+    assert await t.store.redeliver(0, [Redelivery(go.id, "g", 0, "other"), Redelivery(stay.id, "n")]) == "00"
+    assert number_of_states(t) == {"q": 1, "s": 1}
+    assert await t.store.redo(0) == []

@@ -492,7 +492,7 @@ async def test_a_cap_is_given_back_only_while_nothing_was_sent(store: Store) -> 
 
 
 def parked_receipt(smsc_id: str, payload: bytes = b"r") -> ParkedReceipt:
-    return ParkedReceipt(("ch", f"ch:{smsc_id}", b"", "D", "", ""), payload)
+    return ParkedReceipt(("ch", f"ch:{smsc_id}", b"", "D", "", "", False), payload)
 
 
 async def test_parked_receipts_behind_many_strangers_have_their_turn(store: Store) -> None:

@@ -8,7 +8,7 @@
 --
 -- The trailer is the last T bytes, so that one SETRANGE at (length - T) appends to the log and changes the state:
 --   1 state (`q` while a worker holds it too: see claim.lua)  2 rank  3 attempts used  4 flags (1 possible duplicate, 2 late correction, 4 caps given back,
---   8 bytes may have left, 16 pinned)  5-6 parts with a final receipt  7-8 parts delivered  9-10 parts accepted by
+--   8 bytes may have left, 16 pinned, 32 to be redelivered, 64 redelivered)  5-6 parts with a final receipt  7-8 parts delivered  9-10 parts accepted by
 --   the SMSC  11 worst final state so far or '-'  12 retries without an attempt  13-18 state_at  19-26 incarnation
 local P -- prefix of the shard, set by `begin`
 local US, RS = '\31', '\30'
@@ -130,21 +130,24 @@ local function claim_of(id, raw)
   return id .. sub(raw, t + 13, t + 18)
 end
 
+-- The field of the claim call that holds a message: token US channel; nil when nobody does.
 local everybodys_claims
-local function held(r)
+local function holder(r)
   if not everybodys_claims then
     everybodys_claims = {}
     for _, inc in ipairs(call('SMEMBERS', P .. 'holders')) do
-      for _, entries in ipairs(call('HVALS', P .. 'claims:' .. inc)) do
-        everybodys_claims[#everybodys_claims + 1] = entries
-      end
+      local fields = call('HGETALL', P .. 'claims:' .. inc)
+      for i = 1, #fields do everybodys_claims[#everybodys_claims + 1] = fields[i] end
     end
   end
   local entry = sub(claim_of(r.id, r.raw), 9) -- without the id's time, which many ids share: found faster
-  for _, entries in ipairs(everybodys_claims) do
-    if find(entries, entry, 1, true) then return true end
+  for i = 2, #everybodys_claims, 2 do
+    if find(everybodys_claims[i], entry, 1, true) then return everybodys_claims[i - 1] end
   end
-  return false
+end
+
+local function held(r)
+  return holder(r) ~= nil
 end
 
 -- Queues. A pinned message waits for its channel alone; all others for route, rank, category, account.
@@ -181,6 +184,31 @@ local function count(r, channel, outcome, reason)
   if not r.test then count_as(r.dims, r.cat .. US .. channel .. US .. outcome .. US .. reason, 1) end
 end
 
+-- How channels do, by five minutes of submission, channel, carrier and category: `s` submitted, `D` delivered, `f` not
+-- delivered, `o` not delivered for the message's own reason, `t<n>` receipts that took up to 2^n s, `k` `c` `x` feedback
+-- (clicked, converted, complained). Kept for two hours. Nothing is counted where no route asks for it.
+local quality
+local function rate(at_ms, dims, cat, channel, what)
+  local slot = floor(at_ms / 300000) * 300
+  local by = quality[slot]
+  if not by then
+    by = {}
+    quality[slot] = by
+  end
+  local a = find(dims, US, 1, true)
+  local field = channel .. US .. sub(dims, a + 1, find(dims, US, a + 1, true) - 1) .. US .. cat .. US .. what
+  by[field] = (by[field] or 0) + 1
+end
+
+local function rate_receipt(at_ms, dims, cat, channel, what, now)
+  rate(at_ms, dims, cat, channel, what)
+  local seconds, n = (now - at_ms) / 1000, 0
+  while seconds > 1 and n < 18 do
+    seconds, n = seconds / 2, n + 1
+  end
+  rate(at_ms, dims, cat, channel, 't' .. n)
+end
+
 -- Final records are removed by buckets of five minutes (see purge.lua): one push a batch instead of a TTL a key.
 local gone
 local function keep_until_purged(id, cat, now)
@@ -207,6 +235,11 @@ local function finish(now)
     for i = 1, #list, 5000 do
       call('RPUSH', P .. 'gone:' .. bucket, unpack(list, i, math.min(i + 4999, #list)))
     end
+  end
+  for slot, by in pairs(quality) do
+    local slot_key = P .. 'quality:' .. slot
+    for field, n in pairs(by) do call('HINCRBY', slot_key, field, n) end
+    call('EXPIRE', slot_key, 7200)
   end
   if waiting_delta ~= 0 then call('INCRBY', P .. 'waiting', waiting_delta) end
   if woke then call('PUBLISH', 'gw:wake', P) end
@@ -325,8 +358,8 @@ local function give_back(r, now)
   end
 end
 
--- Visit the attempts in the log: the channel of each, and its SMSC ids as `part=id` with commas between.
-local function each_attempt(raw, visit)
+-- Visit the items of the log: kind and payload.
+local function each_item(raw, visit)
   local el1, el2, b1, b2, b3 = byte(raw, 28, 32)
   local ml, dl1, dl2 = byte(raw, 25, 27)
   local at = 33 + ml + dl1 * 256 + dl2 + el1 * 256 + el2 + (b1 * 256 + b2) * 256 + b3
@@ -334,13 +367,67 @@ local function each_attempt(raw, visit)
   while at < stop do
     local h, l = byte(raw, at + 1, at + 2)
     local size = h * 256 + l
-    if sub(raw, at, at) == 'A' then
-      local channel, ids = string.match(sub(raw, at + 3, at + 2 + size),
-        '^[^\31]*\31[^\31]*\31([^\31]*)\31?[^\31]*\31?[^\31]*\31?([^\31]*)')
-      if channel then visit(channel, ids) end
-    end
+    visit(sub(raw, at, at), sub(raw, at + 3, at + 2 + size))
     at = at + 3 + size
   end
+end
+
+-- Visit the attempts in the log: the channel of each, its SMSC ids as `part=id` with commas between, its number and outcome.
+local function each_attempt(raw, visit)
+  each_item(raw, function(kind, payload)
+    if kind == 'A' then
+      local number, channel, outcome, ids = string.match(payload,
+        '^[^\31]*\31([^\31]*)\31([^\31]*)\31?[^\31]*\31?([^\31]*)\31?([^\31]*)')
+      if channel then visit(channel, ids, number, outcome) end
+    end
+  end)
+end
+
+-- Note that a channel has attempts of which nobody knows what became: its parked receipts may be theirs.
+local LOST_S = 900
+local function lost_on(channel)
+  call('SET', P .. 'lost:' .. channel, '', 'EX', LOST_S)
+end
+
+-- The first attempt on a channel of which nobody knows what became, and how many there are.
+local function uncertain_attempt(raw, channel)
+  local open, first, n = {}, nil, 0
+  each_attempt(raw, function(by, _, number, outcome)
+    open[number] = by == channel and outcome == 'uncertain' or nil -- what is said later of an attempt counts
+  end)
+  for number in pairs(open) do
+    n = n + 1
+    if not first or tonumber(number) < tonumber(first) then first = number end
+  end
+  return first, n
+end
+
+-- The last receipt in the log that says a part was not delivered: channel, state, reason, code; nil when there is none.
+local function last_failure(raw)
+  local channel, state, reason, code
+  each_item(raw, function(kind, payload)
+    if kind == 'R' then
+      local by, what, why, number = string.match(payload, '^[^\31]*\31[^\31]*\31([^\31]*)\31([^\31]*)\31([^\31]*)\31([^\31]*)')
+      if what ~= 'D' then channel, state, reason, code = by, what, why, number end
+    end
+  end)
+  return channel, state, reason, code
+end
+
+-- Whether another channel than `but` took the message, or may have, and no receipt of a failure came from there.
+local function elsewhere(raw, but)
+  local open, some = {}, false
+  each_item(raw, function(kind, payload)
+    if kind == 'A' then
+      local channel, outcome = string.match(payload, '^[^\31]*\31[^\31]*\31([^\31]*)\31?[^\31]*\31?([^\31]*)')
+      if outcome == '' or outcome == 'uncertain' then open[channel] = true end
+    elseif kind == 'R' then
+      local channel, what = string.match(payload, '^[^\31]*\31[^\31]*\31([^\31]*)\31([^\31]*)')
+      if what ~= 'D' then open[channel] = nil end
+    end
+  end)
+  for channel in pairs(open) do some = some or channel ~= but end
+  return some
 end
 
 -- The channel of the last attempt in the log ('' when there was none).
@@ -368,8 +455,28 @@ local function assign(r, now, channel)
   woke = true
 end
 
+-- Look at a submitted message again in `seconds`, whether its receipt has come (see wait.lua).
+local function look_again(r, now, seconds)
+  call('RPUSH', P .. 'wait:' .. math.ceil((now / 1000 + seconds) / 300) * 300, r.id)
+end
+
+-- A copy on another channel that came to nothing: the first attempt stands. What its receipt said is the end of the
+-- message; without one it waits on.
+local finalise
+local function drop_copy(r, now, item)
+  local channel, state, reason, code = last_failure(r.raw)
+  r.state = 's'
+  if state and not elsewhere(r.raw, channel) then
+    finalise(r, state, reason, code, channel, now, item)
+  else
+    write_record(r, now, item)
+    look_again(r, now, 3600)
+  end
+end
+
 -- The final state: record, statistics, caps, retention. `unsent` states give the caps back.
-local function finalise(r, state, reason, code, channel, now, item)
+function finalise(r, state, reason, code, channel, now, item)
+  if has(r.flags, 64) and r.state ~= 's' then return drop_copy(r, now, item) end
   r.state = state
   if state ~= 'D' then give_back(r, now) end
   local why = log_item('X', log_time(now) .. US .. state .. US .. reason .. US .. code)
@@ -377,6 +484,10 @@ local function finalise(r, state, reason, code, channel, now, item)
   keep_until_purged(r.id, r.cat, now)
   count(r, channel, state, reason)
 end
+
+-- How channels of one rank share (see claim.lua), kept in the server's memory from call to call: losing it costs nothing.
+local share_specs, share_specs_n = {}, 0
+local credits, credits_n = {}, 0
 
 -- Every move that shares this begins here: what the last call left behind is forgotten.
 local function begin(prefix)
@@ -386,5 +497,5 @@ local function begin(prefix)
     call = redis.call
   end
   RETENTION[1], RETENTION[2], RETENTION[3] = nil, nil, nil
-  stats, gone, waiting_delta, woke, everybodys_claims = {}, {}, 0, false, nil
+  stats, quality, gone, waiting_delta, woke, everybodys_claims = {}, {}, {}, 0, false, nil
 end

@@ -11,7 +11,10 @@
 -- KEYS 1 prefix
 -- ARGV 1 incarnation  2 token  3 repeat ('1')  4-6 max_attempts of the categories  7-9 retention_s
 --   10 number of channels, then for each: id, parts for verification, parts for the others, number of sources,
---   then for each source: route, rank, min_wait_ms of the categories (3 values; -1: category not served)
+--   then for each source: route, rank, min_wait_ms of the categories (3 values; -1: category not served), how it shares
+--   this source with the other channels of the call (or ''): tier, weights of the categories (3 values), and for each
+--   carrier with other weights `carrier=w,w,w`, a space between; the lowest tier that has room takes it all, and its
+--   channels by weight
 -- Returns  now (and the final states made, see `finish`), then for each message: channel number (from 1), id, record; or now and `more` when everything that was
 --   found left its queue without being claimed, so that there may be work behind it
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[7], ARGV[8], ARGV[9]
@@ -20,6 +23,23 @@ local claims_key = P .. 'claims:' .. inc
 local now = time_ms()
 local result = { ms_text(now) }
 
+-- What the specifications of shares say, kept from call to call: there are few.
+local function share_of(text)
+  local known = share_specs[text]
+  if known then return known end
+  local tier, a, b, c = string.match(text, '^(%d+) (%d+) (%d+) (%d+)')
+  known = { tier = tonumber(tier), [0] = tonumber(a), tonumber(b), tonumber(c) }
+  for carrier, x, y, z in string.gmatch(text, ' ([^ =]+)=(%d+),(%d+),(%d+)') do
+    known.by_carrier = known.by_carrier or {}
+    known.by_carrier[carrier] = { [0] = tonumber(x), tonumber(y), tonumber(z) }
+  end
+  share_specs_n = share_specs_n + 1
+  if share_specs_n > 1000 then share_specs, share_specs_n = {}, 1 end
+  share_specs[text] = known
+  return known
+end
+
+local groups = {} -- route:rank → channels of this call that share it
 local channels, at = {}, 11
 for i = 1, tonumber(ARGV[10]) do
   local c = { id = ARGV[at], code = tonumber(ARGV[at + 1]), rest = tonumber(ARGV[at + 2]), sources = {} }
@@ -28,7 +48,15 @@ for i = 1, tonumber(ARGV[10]) do
   for k = 1, nsrc do
     c.sources[k] = { route = ARGV[at], rank = ARGV[at + 1],
       wait = { [0] = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]) } }
-    at = at + 5
+    if ARGV[at + 5] ~= '' then
+      local source, name = c.sources[k], ARGV[at] .. ':' .. ARGV[at + 1]
+      source.group = groups[name] or { members = {}, name = name, served = {} }
+      groups[name] = source.group
+      local share = share_of(ARGV[at + 5])
+      source.group.members[#source.group.members + 1] = { c = i, share = share }
+      if share.by_carrier then source.group.by_carrier = true end
+    end
+    at = at + 6
   end
   channels[i] = c
 end
@@ -50,13 +78,61 @@ if ARGV[3] == '1' then
 end
 
 local ids, channel_of = {}, {}
+local raw_of = {} -- records that had to be read early, by id
 local channel_text = {}
 for c = 1, #channels do channel_text[c] = tostring(c) end
 
--- Pop up to `budget` parts from one queue; what does not fit goes back to its head.
-local function pop(key, budget, c, most)
+local function room(channel, cat)
+  return cat == 0 and channel.code or math.min(channel.rest, channel.code)
+end
+
+local function spend(channel, parts)
+  channel.code, channel.rest = channel.code - parts, channel.rest - parts
+end
+
+-- The channel of a group that takes the next message: of the lowest tier with room the one that is owed most. What is owed
+-- is remembered from call to call, so that shares hold for single messages and over several workers.
+local function deal(group, cat, carrier)
+  local tier = nil
+  for m = 1, #group.members do
+    local member = group.members[m]
+    if room(channels[member.c], cat) > 0 and (not tier or member.share.tier < tier) then tier = member.share.tier end
+  end
+  if not tier then return group.members[1].c end -- the last message of a pop may be longer than the room
+  local key = group.name .. ':' .. cat .. ':' .. carrier
+  local credit = credits[key]
+  if not credit then
+    credits_n = credits_n + 1
+    if credits_n > 5000 then credits, credits_n = {}, 1 end
+    credit = {}
+    credits[key] = credit
+  end
+  local best, most, sum = nil, nil, 0
+  for m = 1, #group.members do
+    local member = group.members[m]
+    local channel = channels[member.c]
+    if member.share.tier == tier and room(channel, cat) > 0 then
+      local own = member.share.by_carrier and member.share.by_carrier[carrier] or member.share
+      local weight = own[cat]
+      local owed = (credit[channel.id] or 0) + weight
+      credit[channel.id], sum = owed, sum + weight
+      if not most or owed > most then best, most = member.c, owed end
+    end
+  end
+  credit[channels[best].id] = most - sum
+  return best
+end
+
+-- Pop up to `budget` parts from one queue, for a channel or a group of them; what does not fit goes back to its head.
+local function pop(key, budget, taker, cat, most)
   local entries = call('LPOP', key, most)
   if not entries then return 0, true end
+  if taker.by_carrier then
+    local record_keys = {}
+    for k = 1, #entries do record_keys[k] = P .. 'msg:' .. sub(entries[k], 1, ID) end
+    local records = call('MGET', unpack(record_keys))
+    for k = 1, #entries do raw_of[sub(entries[k], 1, ID)] = records[k] end
+  end
   local used = 0
   for k = 1, #entries do
     local parts = byte(entries[k], 23)
@@ -67,18 +143,30 @@ local function pop(key, budget, c, most)
       return used, false, true
     end
     used = used + parts
-    ids[#ids + 1] = sub(entries[k], 1, ID)
+    local id = sub(entries[k], 1, ID)
+    local c = taker.c
+    if not c then
+      local carrier = ''
+      if taker.by_carrier and raw_of[id] then
+        local raw = raw_of[id]
+        local from = find(raw, US, 33 + byte(raw, 25), true) + 1
+        carrier = sub(raw, from, find(raw, US, from, true) - 1)
+      end
+      c = deal(taker, cat, carrier)
+    end
+    spend(channels[c], parts)
+    ids[#ids + 1] = id
     channel_of[#ids] = c
   end
   return used, #entries < most
 end
 
--- Serve one ring (a route, rank and category) for channel number c; accounts take turns.
-local function serve(c, source, cat, budget)
+-- Serve one ring (a route, rank and category) for a channel or a group; accounts take turns.
+local function serve(taker, source, cat, budget)
   local name = source.route .. ':' .. source.rank .. ':' .. cat
   local ring = P .. 'ring:' .. name
   local left = call('LLEN', ring)
-  if left == 0 then return budget end
+  if left == 0 then return end
   local quiet, turns, share = 0, 0, 0
   while budget > 0 and left > 0 and quiet < left do
     local account = call('LMOVE', ring, ring, 'LEFT', 'RIGHT')
@@ -93,7 +181,7 @@ local function serve(c, source, cat, budget)
     else
       quiet = 0
       if turns == 0 then turns, share = left, math.ceil(budget / left) end -- one round: the same for each account
-      local used, empty, full = pop(key, math.min(budget, 1000), c, math.min(share, 1000))
+      local used, empty, full = pop(key, math.min(budget, 1000), taker, cat, math.min(share, 1000))
       budget = budget - used
       turns = turns - 1
       if empty or call('EXISTS', key) == 0 then
@@ -103,23 +191,34 @@ local function serve(c, source, cat, budget)
       if full then break end
     end
   end
-  return budget
 end
 
-for c = 1, #channels do
-  local channel = channels[c]
-  for cat = 0, 2 do
-    local budget = cat == 0 and channel.code or math.min(channel.rest, channel.code)
+-- Verification on all channels before notification on any: what a group shares is taken for all its channels at once.
+for cat = 0, 2 do
+  for c = 1, #channels do
+    local channel = channels[c]
+    channel.c = c
+    local budget = room(channel, cat)
     if budget > 0 then
-      local before = budget
       local key = P .. 'pin:' .. channel.id .. ':' .. cat
-      if call('EXISTS', key) == 1 then budget = budget - pop(key, budget, c, budget) end
-      for k = 1, #channel.sources do
-        if budget <= 0 then break end
-        if channel.sources[k].wait[cat] >= 0 then budget = serve(c, channel.sources[k], cat, budget) end
+      if call('EXISTS', key) == 1 then pop(key, budget, channel, cat, budget) end
+    end
+  end
+  for c = 1, #channels do
+    local channel = channels[c]
+    for k = 1, #channel.sources do
+      local source = channel.sources[k]
+      local group = source.group
+      if source.wait[cat] >= 0 and room(channel, cat) > 0 then
+        if not group or #group.members == 1 then
+          serve(channel, source, cat, room(channel, cat))
+        elseif not group.served[cat] then
+          group.served[cat] = true
+          local budget = 0
+          for m = 1, #group.members do budget = budget + math.max(0, room(channels[group.members[m].c], cat)) end
+          serve(group, source, cat, budget)
+        end
       end
-      channel.code = channel.code - (before - budget)
-      channel.rest = channel.rest - (before - budget)
     end
   end
 end

@@ -5,22 +5,32 @@
 -- Promise: the first final receipt of a part counts; the message is final when all its parts are, with the worst state.
 --   Only `unknown` and `expired` are corrected, to `delivered`. A receipt whose address is not the message's changes
 --   nothing. The SMSC id of a delivered part is forgotten: a receipt that comes again finds it in its message's log.
+--   An id that nobody knows is that of the one attempt on its channel to its address of which nobody knows what became,
+--   when there is exactly one and nothing is under way there that it could belong to.
+--   Where a route has redelivery, a failure that is not the message's own asks for a copy on another channel (`redo`)
+--   instead of ending it; a message that has its copy ends with the first delivery, or when both have failed.
 -- Repeat: a part that is done answers `d`.
 -- KEYS 1 prefix
--- ARGV 1-3 retention_s  4 days an SMSC id may be old  5 number of classes, then for each class 4 values: channel, state
---   letter, reason, carrier code; then for each item 3 values: class number, address digits (or ''), spellings of its
---   SMSC id, likeliest first (channel:smsc_id, US between them)
--- Returns  one letter an item in one string: f final | p part noted | d duplicate | c corrected | q known, but as another
---   number's | n not known | m its record is gone; the place of the spelling that matched, one digit an item; the final
---   states made (see `finish`)
+-- ARGV 1-3 retention_s  4 days an SMSC id may be old  5 '1' to count how channels do  6 routes with redelivery: for each
+--   RS route US a digit a category, '1' where it is on  7 number of classes, then for each class 5 values: channel, state
+--   letter, reason, carrier code, '1' when another channel may do better; then for each item 3 values: class number,
+--   address digits (or ''), spellings of its SMSC id, likeliest first (channel:smsc_id, US between them)
+-- Returns  one letter an item in one string: f final | p part noted | r redelivery asked for | d duplicate | c corrected |
+--   q known, but as another number's | n not known | m its record is gone; the place of the spelling that matched, one
+--   digit an item (0 none, 9 found by its address); the final states made (see `finish`)
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[1], ARGV[2], ARGV[3]
 local now = time_ms()
 local now_text, now6 = log_time(now), be6(now)
-local classes, first = {}, 6
-for i = 1, tonumber(ARGV[5]) do
-  local channel, state, reason, code = unpack(ARGV, first, first + 3)
-  classes[tostring(i)] = { channel = channel, state = state, reason = reason, code = code, items = {} }
-  first = first + 4
+local rated, redelivery = ARGV[5] == '1', nil
+if ARGV[6] ~= '' then
+  redelivery = {}
+  for route, on in string.gmatch(ARGV[6], '\30([^\31]*)\31([^\30]*)') do redelivery[route] = on end
+end
+local classes, first = {}, 8
+for i = 1, tonumber(ARGV[7]) do
+  local channel, state, reason, code, again = unpack(ARGV, first, first + 4)
+  classes[tostring(i)] = { channel = channel, state = state, reason = reason, code = code, again = again == '1', items = {} }
+  first = first + 5
 end
 local function item_of(cls, part)
   local item = cls.items[part]
@@ -88,13 +98,38 @@ local function loosely(smsc_id)
   return (string.gsub(string.lower(smsc_id), '^0+', ''))
 end
 
--- The same by the recipient's number: the SMSC id stands in the log of one of its latest messages.
-local function match_by_number(i, address, channel)
+-- The part of a message that an unknown id can only name: the one the carrier has not accepted yet.
+local function open_part(raw)
+  local parts, t = byte(raw, 23), #raw - T
+  if parts == 1 then return 0 end
+  local a1, a2 = byte(raw, t + 9, t + 10)
+  local part = nil
+  for k = 0, parts - 1 do
+    if not has(a1 * 256 + a2, 2 ^ k) then
+      if part then return nil end
+      part = k
+    end
+  end
+  return part
+end
+
+-- The same by the recipient's number: the SMSC id stands in the log of one of its latest messages, or the receipt is that
+-- of the one attempt nobody knows the outcome of (then the number of that attempt as well).
+local function match_by_number(i, address, channel, state)
   local value = call('HGET', num_key(now, 0), address) or call('HGET', num_key(now, 1), address)
   if not value then return nil end
   local wanted = {}
   for f = field_at[i], field_at[i + 1] - 1 do wanted[loosely(sub(fields[f], #channel + 2))] = true end
   local latest = ids_of_number(value)
+  local under_way, lost = {}, {}
+  local function known(id, raw)
+    local at = place[id]
+    if not at then
+      at = #ids + 1
+      ids[at], keys[at], place[id], raws[at] = id, P .. 'msg:' .. id, at, raw
+    end
+    return at
+  end
   for k = #latest, 1, -1 do
     local id = latest[k]
     local at = place[id]
@@ -107,30 +142,73 @@ local function match_by_number(i, address, channel)
         end
       end)
     end
-    if part then
-      if not at then
-        at = #ids + 1
-        ids[at], keys[at], place[id], raws[at] = id, P .. 'msg:' .. id, at, raw
+    if part then return known(id, raw), part end
+    if raw then
+      local was = char(byte(raw, #raw - T + 1))
+      if was == 'q' then under_way[#under_way + 1] = { id, raw } end
+      local number, attempts = uncertain_attempt(raw, channel)
+      if number and find('qrwusKE', was, 1, true) then
+        lost[#lost + 1] = { id = id, raw = raw, number = number, attempts = attempts }
       end
-      return at, part
     end
   end
+  local one = lost[1]
+  if #lost ~= 1 or (one.attempts > 1 and state ~= 'D') then return nil end
+  for _, q in ipairs(under_way) do
+    local field = holder(read_record(q[1], q[2]))
+    if field and sub(field, find(field, US, 1, true) + 1) == channel then return nil end
+  end
+  local part = open_part(one.raw)
+  if part then return known(one.id, one.raw), part, one.number end
 end
 
+local ALL_PARTS = 16 -- named by the id of a message that went as one submit_sm (see store/moves.py)
 local worse = { D = 1, K = 2, E = 3, U = 4, R = 5 }
 
+-- Whether a failure asks for a copy on another channel.
+local function may_redeliver(r, again)
+  if not (again and redelivery) or r.state ~= 's' or r.flags >= 32 or r.expires_at <= now then return false end
+  local on = redelivery[string.match(route_of(r.dims), '^[^~]*')]
+  return on and sub(on, r.cat + 1, r.cat + 1) == '1'
+end
+
 -- Every case but the plain one.
-local function apply(r, part, channel, state, reason, item)
-  local mask = 2 ^ part
+local function apply(r, part, channel, state, reason, item, again, number)
+  local mask = part == ALL_PARTS and 2 ^ r.parts - 1 or 2 ^ part -- `has` says of all parts whether all of them are
   local closed = find('DUREKCFB', r.state, 1, true)
   if find('CFB', r.state, 1, true) then return 'd' end
+  if state ~= 'D' and r.state == 's' and not has(r.done, mask) then
+    if may_redeliver(r, again) then
+      r.flags = r.flags + 32
+      write_record(r, r.state_at, item) -- the time of the submission stands
+      call('RPUSH', P .. 'redo', r.id)
+      return 'r'
+    elseif has(r.flags, 32) and not has(r.flags, 64) then
+      return 'd' -- asked for already
+    end
+  end
+  if number and state ~= 'D' and not closed and r.attempt > tonumber(number)
+    and (r.state == 's' or r.state == 'q' and held(r)) then
+    write_record(r, r.state_at, item) -- its copy is out: that one's receipt decides
+    return 'p'
+  end
+  if has(r.flags, 64) and not closed then
+    if state ~= 'D' and (r.state ~= 's' or elsewhere(r.raw, channel)) then
+      -- One of two failed; the other may still be delivered.
+      write_record(r, r.state_at, item)
+      if r.state == 's' then look_again(r, now, 300) end
+      return 'p'
+    end
+    if state == 'D' and has(r.done, mask) and not has(r.delivered, mask) then r.done = r.done - mask end
+  end
   if has(r.done, mask) and not (state == 'D' and not has(r.delivered, mask) and closed) then return 'd' end
   if not has(r.done, mask) then
-    r.done = r.done + mask
+    r.done = bit.bor(r.done, mask)
     if r.worst == '-' or worse[state] > worse[r.worst] then r.worst = state end
   end
   if state == 'D' then r.delivered = bit.bor(r.delivered, mask) end
   local all = 2 ^ r.parts - 1
+  if has(r.flags, 64) and r.delivered == all then r.worst = 'D' end
   if closed then
     -- Closed before this receipt: only unknown and expired are corrected, when every part is delivered.
     local answer = 'd'
@@ -161,6 +239,20 @@ local function apply(r, part, channel, state, reason, item)
   return 'p'
 end
 
+-- What a receipt says of its channel: delivered, failed, or failed for the message's own reason.
+local function judged(cls)
+  return cls.state == 'D' and 'D' or cls.again and 'f' or 'o'
+end
+
+-- An attempt of which nobody knew what became was accepted after all: its log, and the flag of a copy that never went.
+local function settled_by_receipt(r, number, channel, smsc_id, part, item)
+  r.accepted = bit.bor(r.accepted, 2 ^ part)
+  if r.attempt == 1 and find('uqr', r.state, 1, true) and not (r.state == 'q' and held(r)) then
+    r.flags = bit.band(r.flags, 254)
+  end
+  return log_item('A', now_text .. US .. number .. US .. channel .. US .. '0' .. US .. US .. part .. '=' .. smsc_id) .. item
+end
+
 local final = {} -- category → channel → state → reason → what statistics call it
 local function final_as(cat, channel, state, reason)
   local key = state .. reason
@@ -183,16 +275,17 @@ for i = 1, n do
   local cls, address = classes[ARGV[b]], ARGV[b + 1]
   local channel, state, reason = cls.channel, cls.state, cls.reason
   local at, part, f = match(i, address)
-  local answer = part
+  local answer, number = part, nil
   if not at and part == 'n' and address ~= '' then
-    local found, of = match_by_number(i, address, channel)
-    if found then at, part = found, of end
+    local found, of, attempt = match_by_number(i, address, channel, state)
+    if found then at, part, number = found, of, attempt end
   end
   if at then
     local raw = raws[at]
     local t = #raw - T
     local was, rank, attempt, flags, d1, d2, _, _, a1, a2, _, slow = byte(raw, t + 1, t + 12)
-    if was == 115 and byte(raw, 23) == 1 and not touched[at] and d1 == 0 and d2 == 0 then
+    if was == 115 and byte(raw, 23) == 1 and not touched[at] and d1 == 0 and d2 == 0 and not number
+      and (state == 'D' or flags < 32 and not (cls.again and redelivery)) then
       -- The plain case: one part, submitted, its first receipt.
       touched[at] = true
       call('SETRANGE', keys[at], t, item_of(cls, part) .. state .. char(rank, attempt, bit.bor(flags, 8), 0, 1, 0,
@@ -201,7 +294,9 @@ for i = 1, n do
       keep_until_purged(ids[at], cat, now)
       if byte(raw, 24) % 2 == 0 then
         local ml, dl1, dl2 = byte(raw, 25, 27)
-        count_as(sub(raw, 33 + ml, 32 + ml + dl1 * 256 + dl2), final_as(cat, channel, state, reason), 1)
+        local dims = sub(raw, 33 + ml, 32 + ml + dl1 * 256 + dl2)
+        count_as(dims, final_as(cat, channel, state, reason), 1)
+        if rated then rate_receipt(de6(raw, t + 13), dims, cat, channel, judged(cls), now) end
       end
       answer = 'f'
     else
@@ -211,7 +306,13 @@ for i = 1, n do
         records[at] = read_record(ids[at], raw)
       end
       touched[at] = 'long'
-      answer = apply(records[at], part, channel, state, reason, item_of(cls, part))
+      local r, item = records[at], item_of(cls, part)
+      if number then item = settled_by_receipt(r, number, channel, sub(fields[field_at[i]], #channel + 2), part, item) end
+      local since, was_submitted = r.state_at, r.state == 's'
+      answer = apply(r, part, channel, state, reason, item, cls.again, number)
+      if rated and was_submitted and not r.test and find('fpr', answer, 1, true) then
+        rate_receipt(since, r.dims, r.cat, channel, judged(cls), now)
+      end
     end
     if state == 'D' and f then
       local list = delivered[places[f]]
@@ -219,7 +320,7 @@ for i = 1, n do
     end
   end
   answers[i] = answer
-  matched[i] = f and f - field_at[i] + 1 or 0
+  matched[i] = number and 9 or f and f - field_at[i] + 1 or 0
 end
 for key, list in pairs(delivered) do call('HDEL', key, unpack(list)) end
 return { table.concat(answers), table.concat(matched), finish(now) }

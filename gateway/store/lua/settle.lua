@@ -9,9 +9,9 @@
 -- Repeat: an applied item no longer finds its claim; it answers `0` and changes nothing.
 -- KEYS 1 prefix
 -- ARGV 1 incarnation  2-4 retention_s  5 TTL of SMSC ids, s  6 number of classes  7 number of items  8 number of claim
---   fields of which everything is settled already; then for each class 9 values:
+--   fields of which everything is settled already  9 '1' to count how channels do; then for each class 10 values:
 --   attempt, verb, channel, delay_ms, mask of accepted parts, new rank, reason, carrier code, channel that alone is to take
---   it (or ''); then for each item 3 values: class number, claim (id .. time), log (or ''); then those fields; then to the end for each
+--   it (or ''), ms after which it is redelivered without a receipt (0 never); then for each item 3 values: class number, claim (id .. time), log (or ''); then those fields; then to the end for each
 --   part that has an SMSC id 2 values: channel:smsc_id (canonical), id .. part
 --   verbs: s submitted (delay: how long to wait for the receipt)  r again on this rank after delay  n on the new rank
 --          N as n, attempt given back (it was the channel's fault)
@@ -23,13 +23,15 @@ local inc = ARGV[1]
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[2], ARGV[3], ARGV[4]
 local now = time_ms()
 local now_text, now6 = log_time(now), be6(now)
-local classes, at = {}, 9
+local classes, at = {}, 10
+local rated = ARGV[9] == '1'
 for i = 1, tonumber(ARGV[6]) do
   classes[tostring(i)] = {
     attempt = tonumber(ARGV[at]), verb = ARGV[at + 1], channel = ARGV[at + 2],
     delay = ARGV[at + 3], mask = tonumber(ARGV[at + 4]), rank = ARGV[at + 5], reason = ARGV[at + 6], code = ARGV[at + 7], target = ARGV[at + 8],
+    again = tonumber(ARGV[at + 9]),
   }
-  at = at + 9
+  at = at + 10
 end
 local first = at
 local n, finished = tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -54,10 +56,21 @@ local function wait_for_receipt(id, delay)
   list[#list + 1] = id
 end
 
+-- To be looked at when its receipt ought to have come (see overdue.lua), by 15 s.
+local overdue = {}
+local function redeliver_after(id, delay)
+  local bucket = math.ceil((now + delay) / 15000) * 15
+  local list = overdue[bucket] or {}
+  overdue[bucket] = list
+  list[#list + 1] = id
+end
+
 local function later(r, delay)
   due[#due + 1] = now + delay
   due[#due + 1] = r.id
 end
+
+local lost = {} -- channels with attempts of which nobody knows what became
 
 -- Everything but the plain success of the claim's owner.
 local function settle_rest(r, cls, item)
@@ -68,7 +81,14 @@ local function settle_rest(r, cls, item)
   end
   if verb == 'F' then
     finalise(r, has(r.flags, 1) and 'K' or 'F', cls.reason, cls.code, channel, now, item)
+  elseif (verb == 'u' or verb == 'U') and has(r.flags, 64) then -- a copy: not sent a third time
+    lost[channel] = true
+    r.state = 's'
+    write_record(r, now, item)
+    look_again(r, now, 600)
+    count(r, channel, 'u', '')
   elseif verb == 'u' or verb == 'U' then
+    lost[channel] = true
     r.flags = bit.bor(r.flags, verb == 'U' and 9 or 8)
     if r.accepted > 0 then r.flags = bit.bor(r.flags, 16) end -- the missing parts must follow the others
     if verb == 'U' then
@@ -146,10 +166,13 @@ for i = 1, n do
       call('SETRANGE', keys[i], t, (item or '') .. 's' .. char(rank, cls.attempt, bit.bor(flags, 8), d1, d2, v1,
         v2, floor(mask / 256), mask % 256, worst, 0) .. now6 .. inc)
       wait_for_receipt(id, cls.delay)
+      if cls.again > 0 and flags < 64 then redeliver_after(id, cls.again) end
       if byte(raw, 24) % 2 == 0 then
         local ml, dl1, dl2 = byte(raw, 25, 27)
         local dims = sub(raw, 33 + ml, 32 + ml + dl1 * 256 + dl2)
-        count_as(dims, submitted_as(byte(raw, 22) - 48, cls.channel), 1)
+        local cat = byte(raw, 22) - 48
+        count_as(dims, submitted_as(cat, cls.channel), 1)
+        if rated then rate(now, dims, cat, cls.channel, 's') end
       end
     else
       local r = read_record(id, raw)
@@ -208,5 +231,7 @@ if pairs_at <= #ARGV then
 end
 if #due > 0 then call('ZADD', P .. 'due', unpack(due)) end
 for bucket, list in pairs(waits) do call('RPUSH', P .. 'wait:' .. bucket, unpack(list)) end
+for channel in pairs(lost) do lost_on(channel) end
+for bucket, list in pairs(overdue) do call('RPUSH', P .. 'late:' .. bucket, unpack(list)) end
 finish(now)
 return result

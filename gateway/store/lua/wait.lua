@@ -13,7 +13,11 @@ local looked = visit_buckets('wait', 300, tonumber(ARGV[1]), now, function(ids)
   for i = 1, #ids do
     local r = records[i]
     if r and r.state == 's' then
-      if r.worst == '-' then
+      local channel, state, reason, code = nil, nil, nil, nil
+      if has(r.flags, 64) then channel, state, reason, code = last_failure(r.raw) end
+      if state then
+        finalise(r, state, reason, code, channel, now)
+      elseif r.worst == '-' then
         finalise(r, 'K', 'no_receipt', '', last_channel(r), now)
       else
         finalise(r, r.worst, 'parts_missing', '', last_channel(r), now)
