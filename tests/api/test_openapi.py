@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.api import problem, schema
 from gateway.api.openapi_get import document
-from gateway.api.server import ITEM, PLACES
+from gateway.api.server import FEEDBACK, ITEM, PLACES
 from tests.api.conftest import Api
 
 
@@ -24,6 +24,7 @@ def test_every_endpoint_is_described() -> None:
     paths = document()["paths"]
     served = {path: set(place.methods) for path, place in PLACES.items() if not place.public}
     served["/v1/messages/{id}"] = set(ITEM.methods)
+    served["/v1/messages/{id}/feedback"] = set(FEEDBACK.methods)
     assert {path: {method.upper() for method in methods} for path, methods in paths.items()} == served
 
 
@@ -37,6 +38,13 @@ def test_the_message_is_the_table() -> None:
     described = document()["components"]["schemas"]["Message"]
     assert list(described["properties"]) == [f.name for f in schema.FIELDS]
     assert described["required"] == ["to", "category", "text"]
+    assert described["additionalProperties"] is False
+
+
+def test_feedback_is_its_table() -> None:
+    described = document()["components"]["schemas"]["Feedback"]
+    assert list(described["properties"]) == [f.name for f in schema.FEEDBACK_FIELDS]
+    assert described["required"] == ["outcome", "event_id"]
     assert described["additionalProperties"] is False
 
 

@@ -250,3 +250,19 @@ def test_only_request_errors_come_out(value: Any) -> None:
     for name in [*_NAMES, "meta", "send_at", "not_after", "zone"]:
         accepted({**PLAIN, name: value})
     accepted(value)
+
+
+# Which of two fields needs the other, and times against the clock, are more than `conforms` reads.
+_FEEDBACK_NAMES = [f.name for f in schema.FEEDBACK_FIELDS if f.name != "at"] + ["txt"]
+_told = _anything | st.from_regex("[0-9.]{1,20}", fullmatch=True) | st.text("!~ AZ09", max_size=66)
+
+
+@given(st.sampled_from(_FEEDBACK_NAMES), _told)
+def test_checks_and_document_agree_on_feedback(name: str, value: Any) -> None:
+    told = {"outcome": "clicked", "event_id": "e", "amount": "1", "currency": "CNY", name: value}
+    if conforms(told, schema.feedback_schema()):
+        assert getattr(schema.validate_feedback(told, NOW_MS), name) == value
+        return
+    with pytest.raises(RequestError) as refused:
+        schema.validate_feedback(told, NOW_MS)
+    assert refused.value.field == name

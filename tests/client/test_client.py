@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.client import Accepted, ApiError, Client, Message, Refused, Retry, Unreachable
+from gateway.client import Accepted, ApiError, Client, Feedback, Message, Refused, Retry, Unreachable
 from tests.support.api_peer import ApiPeer
 
 QUICK = Retry(deadline_s=2.0, attempt_timeout_s=2.0, first_wait_s=0.01, longest_wait_s=0.05)
@@ -69,6 +69,17 @@ async def test_a_refusal_is_not_repeated(status: int) -> None:
         assert caught.value.status == status
         assert caught.value.refused.code == "made_up"
         assert len(peer.keys) == 1
+
+
+@pytest.mark.parametrize("fault", [503, "cut", "lost"])
+async def test_feedback_told_again_counts_once(fault: int | str) -> None:
+    async with ApiPeer() as peer, Client(peer.url, "k", retry=QUICK) as client:
+        peer.faults = [fault]
+        told = Feedback("converted", "e-1", amount="19.90", currency="CNY")
+        assert await client.feedback("id-0", told) == (fault != "lost")
+        assert peer.told == {
+            ("id-0", "e-1"): {"outcome": "converted", "event_id": "e-1", "amount": "19.90", "currency": "CNY"}
+        }
 
 
 async def test_nobody_there_is_unreachable() -> None:

@@ -290,10 +290,12 @@ async def gate(t: Twice) -> None:
 @case("feedback")
 async def feedback(t: Twice) -> None:
     await accept(t.store, message(t.store), message(t.store))
-    taken = await claim(t.store)
-    sent, again = taken
-    items = [settlement(sent, log="1\x1fch\x1f0\x1f\x1f0=a"), settlement(again, "U", log="1\x1fch\x1f\x1funcertain\x1f")]
-    await settle(t.store, *items)
+    sent, again = await claim(t.store)
+    await settle(
+        t.store,
+        settlement(sent, log="1\x1fch\x1f0\x1f\x1f0=a"),
+        settlement(again, "U", log="1\x1fch\x1f\x1funcertain\x1f"),
+    )
     (copy,) = await claim(t.store, token="b")
     told = Feedback("converted", "e1", "19.90", "CNY", "new")
     for sid in (sent.id, again.id):

@@ -29,6 +29,7 @@ class ApiPeer:
         self.stored: dict[tuple[str, str], dict[str, Any]] = {}  # (ref, to) → message
         self.posts: Counter[tuple[str, str]] = Counter()
         self.keys: list[str] = []
+        self.told: dict[tuple[str, str], dict[str, Any]] = {}  # (message id, event_id) → feedback
         self.refuse: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda message: None
         self.hold: asyncio.Event | None = None  # set: requests wait for it
         self.url = ""
@@ -38,6 +39,7 @@ class ApiPeer:
         app.router.add_post("/v1/messages", self._one)
         app.router.add_post("/v1/messages/batch", self._batch)
         app.router.add_get("/v1/messages/{id}", self._get)
+        app.router.add_post("/v1/messages/{id}/feedback", self._feedback)
         self._runner = web.AppRunner(app)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -67,8 +69,17 @@ class ApiPeer:
                 return web.json_response({"id": message["id"], "state": "delivered", "reason": {"code": "ok"}})
         return _problem(404, "not_found")
 
+    async def _feedback(self, request: web.Request) -> web.StreamResponse:
+        def accept(body: dict[str, Any]) -> dict[str, Any]:
+            event = (request.match_info["id"], body["event_id"])
+            repeated = event in self.told
+            self.told.setdefault(event, body)
+            return {"id": event[0], "event_id": event[1], "outcome": body["outcome"], "repeated": repeated}
+
+        return await self._serve(request, accept, status=200)
+
     async def _serve(
-        self, request: web.Request, accept: Callable[[dict[str, Any]], dict[str, Any]]
+        self, request: web.Request, accept: Callable[[dict[str, Any]], dict[str, Any]], *, status: int = 202
     ) -> web.StreamResponse:
         body = await request.json()
         self.keys.append(request.headers.get("Idempotency-Key", ""))
@@ -90,7 +101,7 @@ class ApiPeer:
             return web.Response()
         if "error" in answer:
             return web.json_response(answer["error"], status=422)
-        return web.json_response(answer, status=202)
+        return web.json_response(answer, status=status)
 
     def _accept(self, message: dict[str, Any], headers: Any, number: int = 0) -> dict[str, Any]:
         error = self.refuse(message)
