@@ -51,7 +51,9 @@ class Claimer:
         *,
         health: HealthKeeper,
         available: Callable[[], frozenset[str]],
+        unsteady: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
+        self._unsteady = unsteady
         self._store = store
         self._health = health
         self._channels = channels
@@ -150,7 +152,7 @@ class Claimer:
 
     async def _requests(self) -> list[ClaimRequest]:
         """Work out what each channel could send now, drawing from its rate where it has one."""
-        available = self._available()
+        available, unsteady = self._available(), self._unsteady()
         now = time.monotonic()
         open_channels = []
         for channel in self._channels.values():
@@ -175,12 +177,12 @@ class Claimer:
             reserved = max(1, math.ceil(window * self._reserve)) if self._reserve and window > 1 else 0
             rest = min(parts, free - reserved)
             if parts > 0:
-                sources = self._sources.of(channel.id, available)
+                sources = self._sources.of(channel.id, available, unsteady)
                 if not self._health.open_for_all(channel.id):
                     sources = self._probe_sources(channel.id, sources, now)
                     rest = parts = 1
-                if sources:
-                    turn = self._turn % len(sources)
+                if sources or channel.id in unsteady:  # the rest of a long message waits for its channel alone
+                    turn = self._turn % max(1, len(sources))
                     requests.append(ClaimRequest(channel.id, parts, max(0, rest), sources[turn:] + sources[:turn]))
         return requests
 

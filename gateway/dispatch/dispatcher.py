@@ -22,6 +22,7 @@ from gateway.dispatch.redelivery import Redeliverer
 from gateway.dispatch.rerouter import Rerouter
 from gateway.dispatch.settler import Settler, SubmitKey
 from gateway.dispatch.sources import SourceTable
+from gateway.dispatch.steadiness import Steadiness
 from gateway.dispatch.timers import Timers
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Cell, Metrics
@@ -123,6 +124,7 @@ class Dispatcher:
             )
             for c in settings.channels
         }
+        self._steadiness = Steadiness(settings.dispatch.return_after_s)
         self._sources = SourceTable(table, settings.categories, settings.channels)
         self._claimer = Claimer(
             settings,
@@ -134,6 +136,7 @@ class Dispatcher:
             self._lease,
             health=self._health,
             available=self._available,
+            unsteady=self._unsteady,
         )
         rerouter = Rerouter(store, table, router) if router is not None else None
         self._timers = Timers(settings, store, metrics, rerouter, on_parked=on_parked)
@@ -273,13 +276,22 @@ class Dispatcher:
         self._metrics.counter("dispatch_errors_total", where="reaped").n += 1
         self._claimer.wake()
 
-    def _available(self) -> frozenset[str]:
-        """Channels that can submit, here or in another worker; one that is just starting counts."""
-        up = {c.id for c in self.channels.values() if c.up or (c.starting and c.slots)}
+    def _bound(self) -> set[str]:
+        """Channels with a session, here or in another worker."""
+        up = {c.id for c in self.channels.values() if c.up}
         for name, lease in self._lease.leases.items():
             if name != self._store.incarnation:
                 up |= lease.channels
+        return up
+
+    def _available(self) -> frozenset[str]:
+        """Channels that can submit, here or in another worker; one that is just starting counts."""
+        up = self._bound() | {c.id for c in self.channels.values() if c.starting and c.slots}
         return frozenset(c for c in up if self._health.open_for_all(c))
+
+    def _unsteady(self) -> frozenset[str]:
+        """Those of them that have only just come back."""
+        return self._steadiness.unsteady(frozenset(self._bound()), time.monotonic())
 
     # --- periodic work
 
@@ -306,6 +318,8 @@ class Dispatcher:
                 self._close_slot(channel, slot)
             # A slot stays ours until its session has ended, which may take as long as the answers do.
             held = await self._store.bind_slots(channel.id, binds, wanted, [*channel.slots, *channel.closing])
+            if time.monotonic() < self._closed_until.get(channel.id, 0.0):
+                continue  # closed while the store was asked
             for slot in channel.slots:
                 if slot not in held:  # our hold on it lapsed: somebody else may be bound there
                     self._close_slot(channel, slot, abort=True)

@@ -35,20 +35,23 @@ class SourceTable:
         self._shares: Mapping[Key, Shared] = {}
         overflow = [categories[c].overflow_after_ms for c in Category]
         self._overflow = (overflow[0] or -1, overflow[1] or -1, overflow[2] or -1)
-        self._available: frozenset[str] | None = None
+        self._available: tuple[frozenset[str], frozenset[str]] | None = None
         self._known: dict[str, list[ClaimSource]] = {}
 
-    def of(self, channel: str, available: frozenset[str]) -> list[ClaimSource]:
-        """Return where `channel` may take from while `available` channels can submit (itself among them)."""
-        if available != self._available:
-            self._available = available
+    def of(self, channel: str, available: frozenset[str], unsteady: frozenset[str] = frozenset()) -> list[ClaimSource]:
+        """Return where `channel` may take from while `available` channels can submit (itself among them).
+
+        Of these the `unsteady` ones have only just come back: on a route that has a steady one they count as away.
+        """
+        if (available, unsteady) != self._available:
+            self._available = (available, unsteady)
             self._known = {}
         sources = self._known.get(channel)
         if sources is None:
             sources = self._known[channel] = [
                 source
                 for serves in self._table.serving(channel)
-                for source in self._of_route(channel, self._table.lanes[serves.route], serves.rank, available)
+                for source in self._of_route(channel, self._table.lanes[serves.route], serves.rank, available, unsteady)
             ]
         return sources
 
@@ -57,7 +60,13 @@ class SourceTable:
         self._shares = shares
         self._known = {}
 
-    def _of_route(self, channel: str, route: Route, own: int, available: frozenset[str]) -> list[ClaimSource]:
+    def _of_route(
+        self, channel: str, route: Route, own: int, available: frozenset[str], unsteady: frozenset[str]
+    ) -> list[ClaimSource]:
+        if unsteady and any(ranked.id in available and ranked.id not in unsteady for ranked in route.channels):
+            if channel in unsteady:
+                return []
+            available = available - unsteady
         ranks_up = {ranked.rank for ranked in route.channels if ranked.id in available}
         share = self._share(channel, route, own, available)
         found = []

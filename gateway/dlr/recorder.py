@@ -53,7 +53,9 @@ class _Item:
     receipt: Receipt
     keys: tuple[str, ...] = ()
     forged: bool = False
-    """Its id is known, as that of a message to another number."""
+    """Its id is known, as that of a message to another number or through another channel."""
+    elsewhere: bool = False
+    """Through another channel: it is kept, since two carriers may give the same id to messages of one number."""
     ported: PortedCode | None = None
     """What it says about portability, once it has been applied."""
 
@@ -197,8 +199,9 @@ class Recorder:
         rest = []
         for item, (answer, which) in zip(items, answers, strict=True):
             channel = item.inbound.channel
-            if answer in "nq":
-                item.forged = answer == "q"
+            if answer in "nqx":
+                item.forged = answer != "n"
+                item.elsewhere = answer == "x"
                 rest.append(item)
                 continue
             self._account(channel, item.receipt.state, answer)
@@ -236,7 +239,7 @@ class Recorder:
                 missing += self._note(several, await self._store.apply_receipts([self._row(item) for item in several]))
             waiting = []
             for item in missing:
-                if item.forged and len(item.keys) == 1:
+                if item.forged and len(item.keys) == 1 and not item.elsewhere:
                     self._count(item.inbound.channel, "quarantined")
                 else:
                     waiting.append(item)
@@ -291,7 +294,7 @@ class Recorder:
         for item, (answer, which) in zip(items, answers, strict=True):
             if which == BY_ADDRESS:
                 self._metrics.counter("late_results_total", channel=item.row[0]).n += 1
-            if answer not in "nq":  # else parked under this spelling by another message's receipt: it stays
+            if answer not in "nqx":  # else parked under this spelling by another message's receipt: it stays
                 self._account(item.row[0], item.row[3], answer)
                 done.append(item)
                 if self._teacher is not None and item.row[3] != State.DELIVERED:

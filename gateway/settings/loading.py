@@ -119,7 +119,7 @@ class _Loader:
                 store=self._store(gateway.store),
                 api=_api(gateway.api),
                 admin=self._admin(gateway.admin),
-                dispatch=DispatchSettings(workers=gateway.dispatch.workers),
+                dispatch=DispatchSettings(**gateway.dispatch.model_dump()),
                 ported=PortedSettings(**gateway.ported.model_dump()),
                 quality=QualitySettings(**gateway.quality.model_dump()),
                 categories=_categories(gateway.categories),

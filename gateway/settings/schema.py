@@ -356,6 +356,7 @@ class AdminSection(Section):
 
 class DispatchSection(Section):
     workers: Workers = 1
+    return_after_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
 
 
 class PortedSection(Section):

@@ -56,6 +56,7 @@ class AdminSettings:
 @dataclass(frozen=True, slots=True)
 class DispatchSettings:
     workers: int = 1
+    return_after_s: float = 30.0  # a channel that lost all sessions must be up so long before it gets its traffic back
 
 
 @dataclass(frozen=True, slots=True)

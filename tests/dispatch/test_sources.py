@@ -42,6 +42,18 @@ def test_the_backup_takes_all_while_the_primary_is_away() -> None:
     assert served(sources, "b", "b") == {("r", 0): AT_ONCE, ("r", 1): AT_ONCE}
 
 
+def test_a_channel_that_has_only_just_come_back_leaves_it_to_the_steady_ones() -> None:
+    sources = table(r={"a": 0, "b": 1}, alone={"a": 0})
+    up, back = frozenset("ab"), frozenset("a")
+    assert {(s.route, s.rank) for s in sources.of("a", up, back)} == {("alone", 0)}
+    assert {(s.route, s.rank): s.min_wait_ms for s in sources.of("b", up, back)} == {
+        ("r", 0): AT_ONCE,
+        ("r", 1): AT_ONCE,
+    }
+    assert {(s.route, s.rank) for s in sources.of("a", frozenset("a"), back)} == {("alone", 0), ("r", 0), ("r", 1)}
+    assert {(s.route, s.rank) for s in sources.of("a", up)} == {("alone", 0), ("r", 0)}
+
+
 def test_an_earlier_rank_serves_a_later_one_that_nobody_else_can() -> None:
     sources = table(r={"a": 0, "b": 1, "c": 2})
     assert served(sources, "a", "a") == {("r", rank): AT_ONCE for rank in (0, 1, 2)}

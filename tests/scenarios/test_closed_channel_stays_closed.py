@@ -19,9 +19,6 @@ from tests.support.valkey import ValkeyServer
 WINDOW = 5
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_share_slots asks whether the channel is closed before it waits for the store, not afterwards"
-)
 async def test_a_fault_while_slots_are_shared(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong password (0x0E) closes it for a minute; bound again at once, it would be asked all that time."""
     monkeypatch.setattr(dispatcher, "_AUTH_FIRST_S", 30.0)

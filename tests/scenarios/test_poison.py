@@ -59,7 +59,7 @@ async def test_a_fault_in_our_encoder_ends_one_message(valkey: ValkeyServer, mon
 async def test_a_fault_in_settling_one_message_does_not_stop_the_rest(
     valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It stays claimed, hence uncertain when the worker ends: nothing is lost, nothing is sent twice unmarked."""
+    """It stays claimed, hence uncertain when the worker ends, and its parked receipt tells: nothing is lost."""
     async with carrier() as smsc:
         settings = line_settings([channel_to(smsc, "a")])
         async with worker(settings, valkey, drain_s=0.0) as w:
@@ -80,7 +80,9 @@ async def test_a_fault_in_settling_one_message_does_not_stop_the_rest(
             assert w.dispatcher.claims == 1
             assert len(smsc.ledger.to(bad.msisdn)) == 1
         async with worker(settings, valkey, "worker02") as w:
-            await end_as(w.store, [bad.id], u=1)
+            await end_as(w.store, [bad.id], D=1)
+            assert [a.outcome for a in (await record(w.store, bad.id)).attempts] == ["uncertain", "sent"]
+            assert len(smsc.ledger.to(bad.msisdn)) == 1
 
 
 async def test_a_fault_in_a_periodic_task_does_not_end_it(

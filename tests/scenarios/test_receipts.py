@@ -162,7 +162,7 @@ async def test_only_the_channel_that_took_the_message_may_report_it(valkey: Valk
             smsc_id = ours.ledger.submits[0].smsc_id
             other.send_raw(receipt_pdu(smsc_id, m.msisdn, 1, "UNDELIV"))
             await until(lambda: acks(other) == 1)
-            assert counted(w, "parked", "b") == 1
+            assert counted(w, "quarantined", "b") == 1
             ours.send_raw(receipt_pdu(smsc_id, m.msisdn, 1))
             await end_as(w.store, [m.id], D=1)
 

@@ -72,7 +72,8 @@ class GatewayProcess:
             f'[store]\ndata_dir = "{self.data_dir}"\n{store}\n'
             f'[api]\nlisten = "127.0.0.1:{self.api_port}"\nworkers = {api_workers}\n'
             f'[admin]\nlisten = "127.0.0.1:{self.admin_port}"\ntoken = "${{env:SMSGW_ADMIN_TOKEN}}"\n'
-            f"[dispatch]\nworkers = {dispatch_workers}\n"
+            # A channel that was lost gets its traffic back at once: no test waits half a minute for that.
+            f"[dispatch]\nworkers = {dispatch_workers}\nreturn_after_s = 0.0\n"
             f"[categories.notification]\nper_number = []\n{categories}\n"
         )
         (self.config_dir / "channels.toml").write_text(

@@ -53,7 +53,10 @@ def line_settings(
     categories: dict[Category, dict[str, Any]] | None = None,
     ranks: tuple[int, ...] = (),
 ) -> Settings:
-    """One route `r` over the channels, the first of rank 0, the next of rank 1 and so on, unless `ranks` says else."""
+    """One route `r` over the channels, the first of rank 0, the next of rank 1 and so on, unless `ranks` says else.
+
+    A channel that was lost gets its traffic back as soon as it is bound again: no test waits half a minute for that.
+    """
     base = Settings(config_dir=Path("config"))
     rules = {c: replace(s, **(categories or {}).get(c, {})) for c, s in base.categories.items()}
     route = RouteSettings(
@@ -64,6 +67,7 @@ def line_settings(
     return replace(
         base,
         store=replace(base.store, shards=shards),
+        dispatch=replace(base.dispatch, return_after_s=0.0),
         channels=tuple(channels),
         routes=(route,),
         categories=rules,

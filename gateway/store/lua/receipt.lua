@@ -16,7 +16,8 @@
 --   letter, reason, carrier code, '1' when another channel may do better; then for each item 3 values: class number,
 --   address digits (or ''), spellings of its SMSC id, likeliest first (channel:smsc_id, US between them)
 -- Returns  one letter an item in one string: f final | p part noted | r redelivery asked for | d duplicate | c corrected |
---   q known, but as another number's | n not known | m its record is gone; the place of the spelling that matched, one
+--   q known, but as another number's | x known, but as another channel's |
+--   n not known | m its record is gone; the place of the spelling that matched, one
 --   digit an item (0 none, 9 found by its address); the final states made (see `finish`)
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[1], ARGV[2], ARGV[3]
 local now = time_ms()
@@ -121,7 +122,7 @@ local function match_by_number(i, address, channel, state)
   local wanted = {}
   for f = field_at[i], field_at[i + 1] - 1 do wanted[loosely(sub(fields[f], #channel + 2))] = true end
   local latest = ids_of_number(value)
-  local under_way, lost = {}, {}
+  local under_way, lost, others = {}, {}, false
   local function known(id, raw)
     local at = place[id]
     if not at then
@@ -138,7 +139,9 @@ local function match_by_number(i, address, channel, state)
     if raw then
       each_attempt(raw, function(by, smsc_ids)
         for number, smsc_id in string.gmatch(smsc_ids, '(%d+)=([^,]*)') do
-          if by == channel and wanted[loosely(smsc_id)] then part = tonumber(number) end
+          if wanted[loosely(smsc_id)] then
+            if by == channel then part = tonumber(number) else others = true end
+          end
         end
       end)
     end
@@ -152,6 +155,7 @@ local function match_by_number(i, address, channel, state)
       end
     end
   end
+  if others then return nil, 'x' end
   local one = lost[1]
   if #lost ~= 1 or (one.attempts > 1 and state ~= 'D') then return nil end
   for _, q in ipairs(under_way) do
@@ -278,7 +282,11 @@ for i = 1, n do
   local answer, number = part, nil
   if not at and part == 'n' and address ~= '' then
     local found, of, attempt = match_by_number(i, address, channel, state)
-    if found then at, part, number = found, of, attempt end
+    if found then
+      at, part, number = found, of, attempt
+    elseif of then
+      answer = of
+    end
   end
   if at then
     local raw = raws[at]
