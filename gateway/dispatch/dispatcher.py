@@ -160,7 +160,7 @@ class Dispatcher:
         self._tasks = [
             asyncio.create_task(self._lease.run(), name="lease"),
             asyncio.create_task(self._timers.run(), name="timers"),
-            asyncio.create_task(self._store.listen(self._claimer.wake), name="wake"),
+            asyncio.create_task(self._store.listen(self._claimer.wake, self._lease.beat_soon), name="wake"),
             asyncio.create_task(self._gauges(), name="gauges"),
             asyncio.create_task(self._health.run(), name="health"),
         ]

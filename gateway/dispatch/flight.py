@@ -49,6 +49,7 @@ class Flight:
     late: bool = False  # answered after it had been settled as uncertain
     done: bool = False  # waits to be settled
     cause: str = ""
+    one_queue: bool = False  # the full queue that refused it is its recipient's
     without: int = 0  # fields (WITHOUT_*) that this attempt went without
 
     def note(self, outcome: Outcome, status: int | None) -> None:

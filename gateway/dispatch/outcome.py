@@ -112,6 +112,8 @@ TABLE: dict[int, Row] = {
     0x101: _PERMANENT,  # 5.0: the message's validity has lapsed at the SMSC
     0x102: _NEXT_ONCE,
 }
+INVALID_DESTINATION, QUEUE_FULL = 0x0B, 0x14
+"""Statuses that may be about a whole prefix, or about one recipient's queue (see `destinations`)."""
 _VENDOR = Row(Outcome.NEXT, once=True, alarm=True)
 _UNKNOWN = _NEXT_ONCE
 
@@ -129,6 +131,8 @@ SAME_DELAYS_MS = (5_000, 30_000)
 SLOW_FIRST_MS, SLOW_MOST_MS = 500, 30_000
 SLOW_PATIENCE_MS = {0x58: 3_000, 0x14: 5_000}
 """How long a code waits for a carrier that says it is slow, before it asks another channel."""
+ONE_QUEUE_MS = (30_000, 180_000)
+"""How long a notification or marketing waits whose recipient's queue at the carrier is full, while others pass."""
 CHANNEL_WAIT_MS = 5_000
 """How long a message waits that nobody else can take while its channel is closed."""
 AROUND_MS = (
@@ -190,6 +194,7 @@ class Situation:
     choices: tuple[Choice, ...] = ()  # by rank, without the channel of this attempt
     waited_ms: float = 0.0  # since the message was due
     channel: str = ""  # of this attempt
+    one_queue: bool = False  # the full queue is that of its recipient alone
 
 
 def decide(outcome: Outcome, rules: CategorySettings, at: Situation) -> Decision:
@@ -222,8 +227,10 @@ def _slow(at: Situation) -> Decision:
         other = _fewest(at)
         if other is not None and not other.refusals:
             return _to(other, "N")
-    delay = min(SLOW_FIRST_MS * 2 ** min(at.slow, 6), SLOW_MOST_MS)
-    return Decision("P" if at.accepted else "l", _spread(delay, at.jitter), at.rank)
+    delay = _spread(min(SLOW_FIRST_MS * 2 ** min(at.slow, 6), SLOW_MOST_MS), at.jitter)
+    if at.one_queue and at.category:
+        delay = int(ONE_QUEUE_MS[0] + (ONE_QUEUE_MS[1] - ONE_QUEUE_MS[0]) * at.jitter)
+    return Decision("P" if at.accepted else "l", delay, at.rank)
 
 
 def _channel(at: Situation) -> Decision:

@@ -8,14 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from gateway.dispatch.destinations import FullQueues, UnreachedPrefixes
 from gateway.dispatch.flight import Flight, Taken
-from gateway.dispatch.outcome import OVERRIDES, Choice, Decision, Outcome, Row, Situation, classify, decide
+from gateway.dispatch.outcome import (
+    INVALID_DESTINATION,
+    OVERRIDES,
+    QUEUE_FULL,
+    TABLE,
+    Choice,
+    Decision,
+    Outcome,
+    Row,
+    Situation,
+    classify,
+    decide,
+)
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Cell, Hist, Metrics
 from gateway.model import CATEGORY_LABELS, Category, message_id, route_name
@@ -76,11 +90,14 @@ class Settler:
         self._available = available
         self._on_fault = on_fault
         self._leave_out = leave_out
-        self._spared: dict[tuple[str, int], int] = {}  # answers after which a field was left out, by channel and status
+        self._spared: dict[tuple[str, int], int] = {}  # answers not held against a channel, by status
         self._overrides = {
             c.id: {code: OVERRIDES[word] for code, word in c.outcomes} for c in settings.channels if c.outcomes
         }
         self._throttled: dict[str, int] = {c.id: 0 for c in settings.channels}
+        self._unreached = UnreachedPrefixes()
+        self._full = FullQueues()
+        self._accepted_before: dict[str, tuple[int, float]] = {}  # at the last full queue: how many, and since when
         self.connection_faults: dict[str, int] = {c.id: 0 for c in settings.channels}
         """Answers that did not come, by channel: time-outs and lost sessions so far."""
         self._formats = {c.id: c.id_format for c in settings.channels}
@@ -181,15 +198,14 @@ class Settler:
         the one receipt that comes for it stand for them all.
         """
         if part < 0:
-            if kind == ANSWERED and status == 0 and smsc_id:
-                flight.smsc_ids.append((ALL_PARTS, smsc_id))
-            for number in range(-part):
-                self.answered(flight, number, kind, status, "", seconds, late)
+            self._answered_as_one(flight, -part, kind, status, smsc_id, seconds, late)
             return
         if kind == ANSWERED:
             self._count(flight.channel, status)
             self._response[flight.channel].observe(seconds)
             if status == 0:
+                if self._unreached.watching:
+                    self._unreached.note(flight.channel, flight.message.msisdn, False, time.monotonic())
                 flight.accepted |= 1 << part
                 if smsc_id:
                     flight.smsc_ids.append((part, smsc_id))
@@ -213,17 +229,51 @@ class Settler:
         if flight.pending <= 0:
             self._finish(flight)
 
+    def _answered_as_one(
+        self, flight: Flight, parts: int, kind: str, status: int, smsc_id: str, seconds: float, late: bool
+    ) -> None:
+        if kind == ANSWERED and status == 0 and smsc_id:
+            flight.smsc_ids.append((ALL_PARTS, smsc_id))
+        for number in range(parts):
+            self.answered(flight, number, kind, status, "", seconds, late)
+
     def _refused(self, flight: Flight, status: int) -> Outcome:
         channel = flight.channel
         row = self.row_of(channel, status)
         if row.without and not flight.without & row.without and self._leave_out(channel, row.without):
-            self._spared[channel, status] = self._spared.get((channel, status), 0) + 1
+            self._spare(channel, status)
             return Outcome.WITHOUT
         if row.alarm:
             self._on_fault(channel, row, status)
+        if status == INVALID_DESTINATION and row is TABLE[status]:
+            return self._unreachable(flight, row)
+        if status == QUEUE_FULL and row.outcome is Outcome.SLOW and self._one_queue(flight):
+            return row.outcome  # the carrier has room for others: its rate stays
         if row.outcome is Outcome.SLOW:
             self._throttled[channel] += 1
         return row.outcome
+
+    def _unreachable(self, flight: Flight, row: Row) -> Outcome:
+        """Return what an invalid destination means: the number's fault, unless the whole prefix is refused."""
+        channel, msisdn = flight.channel, flight.message.msisdn
+        if not self._unreached.note(channel, msisdn, True, time.monotonic()):
+            return row.outcome
+        self._spare(channel, INVALID_DESTINATION)
+        self._on_fault(channel, Row(Outcome.NEXT, alarm=True), INVALID_DESTINATION)
+        return Outcome.CHANNEL
+
+    def _spare(self, channel: str, status: int) -> None:
+        self._spared[channel, status] = self._spared.get((channel, status), 0) + 1
+
+    def _one_queue(self, flight: Flight) -> bool:
+        """Return whether a full queue is that of this recipient alone."""
+        now, channel = time.monotonic(), flight.channel
+        accepted = self.tally(channel)[0]
+        before, at = self._accepted_before.get(channel, (0, -math.inf))
+        at = now if accepted > before else at
+        self._accepted_before[channel] = (accepted, at)
+        flight.one_queue = self._full.of_one(channel, flight.message.msisdn, at, now)
+        return flight.one_queue
 
     def row_of(self, channel: str, status: int) -> Row:
         """Return what a status means on a channel."""
@@ -428,6 +478,7 @@ class Settler:
                 choices,
                 time.time() * 1000 - m.due_at_ms,
                 f.channel,
+                f.one_queue,
             ),
         )
 

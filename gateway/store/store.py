@@ -653,9 +653,10 @@ class Store:
         self._parked_at[shard, channel] = start + most if start + most < int(raw[0]) else 0
         return int(raw[0]), raw[1:]
 
-    async def listen(self, wake: Callable[[], None]) -> None:
-        """Call `wake` whenever an empty queue got work, until cancelled; a lost connection is opened again.
+    async def listen(self, wake: Callable[[], None], slots: Callable[[], None]) -> None:
+        """Call `wake` whenever an empty queue got work, `slots` when bind slots were given back, until cancelled.
 
+        A lost connection is opened again.
         Wake-ups can be lost with it: callers poll as well.
         """
         while True:
@@ -663,8 +664,8 @@ class Store:
             pubsub = client.pubsub(ignore_subscribe_messages=True)
             try:
                 await pubsub.subscribe(keys.WAKE_CHANNEL)
-                async for _ in pubsub.listen():
-                    wake()
+                async for note in pubsub.listen():
+                    (slots if note["data"] == b"slots" else wake)()
             except (RedisError, OSError):
                 await asyncio.sleep(1.0)
             finally:

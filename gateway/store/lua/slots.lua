@@ -9,7 +9,7 @@ local call = redis.call
 local t = call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local inc, binds, wanted = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local held, in_use, kept = {}, {}, 0
+local held, in_use, kept, freed = {}, {}, 0, false
 for slot in string.gmatch(ARGV[6] or '', '%d+') do in_use[tonumber(slot)] = true end
 local until_ms = string.format('%.0f', now + tonumber(ARGV[4]))
 local free = {}
@@ -24,6 +24,7 @@ for slot = 1, binds do
   if holder == inc then
     if ARGV[5] == '1' or (not in_use[slot] and kept >= wanted) then
       call('HDEL', KEYS[1], slot)
+      freed = true
     else
       if not in_use[slot] then kept = kept + 1 end
       call('HSET', KEYS[1], slot, inc .. ':' .. until_ms)
@@ -33,6 +34,7 @@ for slot = 1, binds do
     free[#free + 1] = slot
   end
 end
+if freed then call('PUBLISH', 'gw:wake', 'slots') end -- somebody else may bind there now
 if ARGV[5] ~= '1' then
   for _, slot in ipairs(free) do
     if kept >= wanted then break end
