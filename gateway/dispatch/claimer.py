@@ -24,7 +24,7 @@ from gateway.model import CATEGORY_LABELS, Category, message_id
 from gateway.settings import Settings
 from gateway.smpp.channel import Channel, Outbound
 from gateway.store.moves import ClaimRequest, ClaimSource
-from gateway.store.records import FLAG_REDELIVERED, Claimed
+from gateway.store.records import FLAG_REDELIVERED, Claimed, moment_of
 from gateway.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ class Claimer:
             return bool(lost)
         arrived = time.monotonic()
         drift_ms = (arrived - started) * 1000 / 2
-        latest_ms = now_ms + (arrived - started) * 1000  # the store's time by now, at most
+        latest = moment_of(now_ms + (arrived - started) * 1000)  # the store's time by now, at most
         taken = [0] * len(requests)
         unsent: list[Flight] = []
         for place, message in claimed:
@@ -232,7 +232,7 @@ class Claimer:
             call.left += 1
             flight = Flight(message, shard, channel_id, call)
             self._settler.begin(flight)
-            expired = message.expires_at_ms <= latest_ms  # while the answer was on its way: the next claim ends it
+            expired = message.expires_by(latest)  # while the answer was on its way: the next claim ends it
             if expired or not self._lease.valid() or not self._submit(flight, now_ms + drift_ms):
                 unsent.append(flight)
         for place, parts in enumerate(taken):
@@ -279,7 +279,8 @@ class Claimer:
         if not mask:
             return False
         flight.pending += mask.bit_count()
-        flight.without = out.without
+        if out.without:
+            flight.without = out.without
         if message.attempt == 1:
             self._wait[message.category].observe(max(0.0, (now_ms - message.due_at_ms) / 1000))
         if message.flags & 1:
@@ -290,7 +291,7 @@ class Claimer:
 
 def outbound(message: Claimed, now_ms: float) -> Outbound:
     """Return a claimed message as a channel sends it."""
-    return Outbound(
+    out = Outbound(
         message.destination,
         message.sender,
         message.text,
@@ -299,5 +300,7 @@ def outbound(message: Claimed, now_ms: float) -> Outbound:
         (message.expires_at_ms - now_ms) / 1000,
         message.accepted,
         message.category,
-        ext=message.ext,
     )
+    if message.carried:
+        out.ext = message.ext
+    return out

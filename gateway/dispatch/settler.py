@@ -408,6 +408,7 @@ class Settler:
         """Return by shard what the store is told of these flights, and the claims of those that never left."""
         groups: dict[int, _Batch] = {}
         released: dict[int, list[bytes]] = {}
+        after, again = self.redeliver_after_ms, 0
         for f in batch:
             if f.unsent and not f.accepted and f.outcome is Outcome.SLOW and f.status is None:
                 released.setdefault(f.shard, []).append(f.message.claim)
@@ -418,8 +419,8 @@ class Settler:
                 f.outcome, f.status = Outcome.SENT, 0
                 decision = self._sent[m.category]
                 log = attempt_log(m.attempt, f.channel, 0, "sent", f.smsc_ids)
-                after = self.redeliver_after_ms
-                again = after(m.route, m.category, f.channel) if after is not None else 0
+                if after is not None:
+                    again = after(m.route, m.category, f.channel)
                 row = (m.claim, m.attempt, "s", f.channel, decision.delay_ms, f.accepted, 0, "", "", "", again, log)
             else:
                 decision = self._decide(f)

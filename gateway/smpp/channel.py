@@ -552,7 +552,8 @@ class Channel:
         """
         s = self.settings
         sender = self._signed_source(out) if self._signed else out.sender
-        out.without |= self._left_out
+        if self._left_out:
+            out.without |= self._left_out
         parts = encode_parts(
             out.text,
             out.encoding,
@@ -569,7 +570,8 @@ class Channel:
         connection = self._pick(wanted)
         if connection is None:
             return 0
-        key = (sender, out.encoding, len(parts) > 1, self._validity_of(out), out.category, out.without & WITHOUT_TLVS)
+        validity = self._validity_of(out) if out.without else self._validity(out.validity_s)
+        key = (sender, out.encoding, len(parts) > 1, validity, out.category, out.without & WITHOUT_TLVS)
         template = self._templates.get(key) or self._make_template(key)
         sent = 0
         for part, octets in enumerate(parts):

@@ -323,7 +323,11 @@ _PLAIN = "sent"
 
 def attempt_log(number: int, channel: str, status: int | None, outcome: str, smsc_ids: list[tuple[int, str]]) -> str:
     """Return the payload of a log item for one attempt; the script puts the time before it."""
-    ids = ",".join([f"{part}={i if i.isalnum() else _clean(i)}" for part, i in smsc_ids])
+    if len(smsc_ids) == 1:
+        part, smsc_id = smsc_ids[0]
+        ids = f"{part}={smsc_id if smsc_id.isalnum() else _clean(smsc_id)}"
+    else:
+        ids = ",".join([f"{part}={i if i.isalnum() else _clean(i)}" for part, i in smsc_ids])
     shown = "" if outcome == _PLAIN else outcome
     return f"{number}{US}{channel}{US}{'' if status is None else status}{US}{shown}{US}{ids}"
 
@@ -352,12 +356,12 @@ class Claimed:
     """A record that a worker has claimed: what every message needs is read at once, the rest when it is asked for."""
 
     __slots__ = (
-        "_carried",
         "_dims_at",
         "_raw",
         "_tail_at",
         "accepted",
         "attempt",
+        "carried",
         "category",
         "destination",
         "encoding",
@@ -381,7 +385,7 @@ class Claimed:
         self.accepted = raw[t + 8] << 8 | raw[t + 9]
         """Mask of the parts the SMSC has accepted before."""
         end = c + (raw[29] << 16 | raw[30] << 8 | raw[31])
-        self.encoding, self.text, _, self._carried = unpack_body(raw[c:end])
+        self.encoding, self.text, _, self.carried = unpack_body(raw[c:end])
         self.logged = end < t
         """Whether its log has something: an attempt before this one, mostly."""
         self._raw = raw
@@ -402,11 +406,16 @@ class Claimed:
     def due_at_ms(self) -> int:
         """When it was accepted, or its `send_at` when that is later: waiting is counted from here."""
         raw = self._raw
-        return max(int.from_bytes(raw[0:6], "big"), int.from_bytes(raw[12:18], "big"))
+        accepted, due = raw[0:6], raw[12:18]  # of equal length, so they compare as the numbers do
+        return int.from_bytes(due if due > accepted else accepted, "big")
 
     @property
     def expires_at_ms(self) -> int:
         return int.from_bytes(self._raw[6:12], "big")
+
+    def expires_by(self, moment: bytes) -> bool:
+        """Whether its time is over at a moment, which is given as `moment_of` makes it: asked of every message."""
+        return self._raw[6:12] <= moment
 
     @property
     def reference(self) -> int:
@@ -432,7 +441,7 @@ class Claimed:
     @property
     def ext(self) -> str:
         """The sub-number digits the application asked for, '' without."""
-        return str(orjson.loads(self._carried).get("x", "")) if self._carried else ""
+        return str(orjson.loads(self.carried).get("x", "")) if self.carried else ""
 
     @property
     def refusals(self) -> dict[str, int]:
@@ -468,6 +477,11 @@ class Claimed:
     def slow(self) -> int:
         """Retries so far that used no attempt."""
         return self._raw[self._tail_at + 11]
+
+
+def moment_of(at_ms: float) -> bytes:
+    """Return a time as records hold it, for `Claimed.expires_by`."""
+    return int(at_ms).to_bytes(6, "big")
 
 
 def claim_of(sid: bytes, raw: bytes) -> tuple[bytes, int]:

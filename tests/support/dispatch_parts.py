@@ -38,13 +38,14 @@ def claimed(**changes: Any) -> Any:
         "slow": 0,
         "refusals": {},
         "logged": False,
-        "ext": "",
+        "carried": b"",
         "accepted": 0,
         "sender": "1069",
         "text": "hello",
         "encoding": "gsm7",
     }
     values.update(changes)
+    values["expires_by"] = lambda moment: values["expires_at_ms"] <= int.from_bytes(moment, "big")
     return SimpleNamespace(**values)
 
 
