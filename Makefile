@@ -67,7 +67,7 @@ wheel: $(VENV)/dev
 	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 LOCK := --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
-lock: $(VENV)/dev
+lock: $(VENV)/dev   # by the oldest Python there is (3.11.0 to 3.11.2 need a package more)
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile $(LOCK) --upgrade --output-file requirements.txt pyproject.toml
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile $(LOCK) --upgrade --extra dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml
 
