@@ -233,7 +233,9 @@ class Claimer:
             flight = Flight(message, shard, channel_id, call)
             self._settler.begin(flight)
             expired = message.expires_by(latest)  # while the answer was on its way: the next claim ends it
-            if expired or not self._lease.valid() or not self._submit(flight, now_ms + drift_ms):
+            if message.logged and message.flags & FLAG_REDELIVERED and channel_id in message.took:
+                self._settler.refuse(flight)  # a copy that came back to where the message was already
+            elif expired or not self._lease.valid() or not self._submit(flight, now_ms + drift_ms):
                 unsent.append(flight)
         for place, parts in enumerate(taken):
             self._allowances[requests[place].channel].spend(parts)

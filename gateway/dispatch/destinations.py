@@ -75,13 +75,15 @@ class FullQueues:
     def __init__(self) -> None:
         self._seen: dict[str, deque[tuple[float, str]]] = {}
 
-    def of_one(self, channel: str, msisdn: str, accepted_at: float, now: float) -> bool:
+    def of_one(self, channel: str, msisdn: str, accepted_at: float, now: float) -> int:
         """Take a "queue full" for a number; `accepted_at` is when the channel last accepted any message.
 
-        True when others pass: the channel accepted something lately, and said this of no other number.
+        Returns how often it was said of this number lately when others pass (the channel accepted something, and said
+        it of no other number), else 0.
         """
         seen = self._seen.setdefault(channel, deque(maxlen=50))
         seen.append((now, msisdn))
         while seen and now - seen[0][0] > QUEUE_S:
             seen.popleft()
-        return now - accepted_at <= QUEUE_S and len({number for _, number in seen}) == 1
+        alone = now - accepted_at <= QUEUE_S and len({number for _, number in seen}) == 1
+        return len(seen) if alone else 0

@@ -50,6 +50,7 @@ class Flight:
     done: bool = False  # waits to be settled
     cause: str = ""
     one_queue: bool = False  # the full queue that refused it is its recipient's
+    unreached: bool = False  # its channel refuses the recipient's whole network
     without: int = 0  # fields (WITHOUT_*) that this attempt went without
 
     def note(self, outcome: Outcome, status: int | None) -> None:

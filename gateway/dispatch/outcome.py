@@ -195,6 +195,7 @@ class Situation:
     waited_ms: float = 0.0  # since the message was due
     channel: str = ""  # of this attempt
     one_queue: bool = False  # the full queue is that of its recipient alone
+    unreached: bool = False  # the channel refuses the recipient's whole network
 
 
 def decide(outcome: Outcome, rules: CategorySettings, at: Situation) -> Decision:
@@ -258,9 +259,11 @@ def _refused(outcome: Outcome, rules: CategorySettings, at: Situation) -> Decisi
 
 def _elsewhere(at: Situation) -> Decision:
     """Ask another channel: one that has not refused it at once, else whoever refused least, later and later."""
+    other = _fewest(at)
+    if at.unreached and other is not None and not other.refusals:
+        return _to(other, "N")  # the channel's fault, not the number's
     if at.row.once and at.refusals:
         return Decision("F", reason="refused")  # two channels say so
-    other = _fewest(at)
     if other is not None and not other.refusals:
         return _to(other, "n")
     if at.row.once:

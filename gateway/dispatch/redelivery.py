@@ -48,9 +48,13 @@ def decide(record: Record, at: Circumstances) -> Redelivery:
     """Decide about a message whose redelivery was asked for."""
     stays = Redelivery(record.id, "n")
     failed = any(r.state != State.DELIVERED for r in record.receipts)
-    if not at.after_s or at.route is None or record.attempt >= at.max_attempts:
-        return stays
-    if record.expires_at_ms - at.now_ms < _LEAST_LIFE_MS:
+    if (
+        not at.after_s
+        or at.route is None
+        or record.attempt >= at.max_attempts
+        or record.expires_at_ms - at.now_ms < _LEAST_LIFE_MS
+        or any(attempt.outcome == "uncertain" for attempt in record.attempts)  # it may have had its copy already
+    ):
         return stays
     if not failed and record.attempts:
         channel = record.attempts[-1].channel

@@ -37,7 +37,7 @@ from gateway.routing.table import RouteTable
 from gateway.settings import Settings
 from gateway.smpp.channel import ANSWERED, UNSENT
 from gateway.store.moves import ALL_PARTS, Settlement, SettleRow, SmscId, named
-from gateway.store.records import WITHOUT_WORDS, attempt_log
+from gateway.store.records import FLAG_REDELIVERED, WITHOUT_WORDS, attempt_log
 from gateway.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class Settler:
         self._finish(flight)
 
     def refuse(self, flight: Flight) -> None:
-        """Its channel may not carry a message that was queued for it by name: the others are asked, as after `next`."""
+        """Its channel may not carry a message that came to it all the same: the others are asked, as after `next`."""
         flight.note(Outcome.NEXT, None)
         self._finish(flight)
 
@@ -256,11 +256,11 @@ class Settler:
     def _unreachable(self, flight: Flight, row: Row) -> Outcome:
         """Return what an invalid destination means: the number's fault, unless the whole prefix is refused."""
         channel, msisdn = flight.channel, flight.message.msisdn
-        if not self._unreached.note(channel, msisdn, True, time.monotonic()):
-            return row.outcome
-        self._spare(channel, INVALID_DESTINATION)
-        self._on_fault(channel, Row(Outcome.NEXT, alarm=True), INVALID_DESTINATION)
-        return Outcome.CHANNEL
+        if self._unreached.note(channel, msisdn, True, time.monotonic()):
+            flight.unreached = True
+            self._spare(channel, INVALID_DESTINATION)
+            self._on_fault(channel, Row(Outcome.NEXT, alarm=True), INVALID_DESTINATION)
+        return row.outcome
 
     def _spare(self, channel: str, status: int) -> None:
         self._spared[channel, status] = self._spared.get((channel, status), 0) + 1
@@ -272,8 +272,9 @@ class Settler:
         before, at = self._accepted_before.get(channel, (0, -math.inf))
         at = now if accepted > before else at
         self._accepted_before[channel] = (accepted, at)
-        flight.one_queue = self._full.of_one(channel, flight.message.msisdn, at, now)
-        return flight.one_queue
+        times = self._full.of_one(channel, flight.message.msisdn, at, now)
+        flight.one_queue = times > 1  # once may be chance
+        return times > 0
 
     def row_of(self, channel: str, status: int) -> Row:
         """Return what a status means on a channel."""
@@ -457,11 +458,16 @@ class Settler:
         if route is not None and f.outcome not in (Outcome.SENT, Outcome.UNCERTAIN, Outcome.PERMANENT):
             refusals = m.refusals
             available = self._available()
+            if m.flags & FLAG_REDELIVERED:
+                # A copy never goes where the message was already: which of the two a receipt means would be lost.
+                available -= m.took
             choices = tuple(
                 Choice(c.id, c.rank, refusals.get(c.id, 0), len(route.at_rank(c.rank)) > 1)
                 for c in route.channels
                 if c.id != f.channel and c.id in available
             )
+        if m.flags & FLAG_REDELIVERED and f.outcome is Outcome.NEXT and not choices:
+            return Decision("F", reason="refused")
         return decide(
             f.outcome,
             self._rules[m.category],
@@ -480,6 +486,7 @@ class Settler:
                 time.time() * 1000 - m.due_at_ms,
                 f.channel,
                 f.one_queue,
+                f.unreached,
             ),
         )
 

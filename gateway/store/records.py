@@ -452,6 +452,11 @@ class Claimed:
                 counted[attempt.channel] = counted.get(attempt.channel, 0) + 1
         return counted
 
+    @property
+    def took(self) -> frozenset[str]:
+        """The channels that took this message, or may have."""
+        return frozenset(a.channel for a in self._attempts() if a.outcome in (_PLAIN, "uncertain"))
+
     def without(self, channel: str) -> int:
         """Return the fields (WITHOUT_*) that it goes to a channel without, because that one refused it for them."""
         fields = 0

@@ -95,6 +95,7 @@ class Store:
         self._settings = settings
         categories = [settings.categories[c] for c in Category]
         self._retention = [str(c.retention_s) for c in categories]
+        self._dlr_waits = [str(c.dlr_wait_s * 1000) for c in categories]
         self._policies = [_POLICY[c.on_uncertain] for c in categories]
         self._max_attempts = [str(c.max_attempts) for c in categories]
         self._rules = [";".join(f"{n},{w}" for n, w in c.per_number) for c in categories]
@@ -699,7 +700,9 @@ class Store:
 
     async def close_waiting(self, shard: int, most: int = 500) -> tuple[int, int]:
         """Close submitted messages whose receipt is overdue; returns (looked at, closed)."""
-        looked, closed, finals = await self.client.call("wait", [self._prefixes[shard]], [most, *self._retention])
+        looked, closed, finals = await self.client.call(
+            "wait", [self._prefixes[shard]], [most, *self._retention, *self._dlr_waits]
+        )
         self._tell_finals(finals)
         return looked, closed
 
@@ -738,9 +741,18 @@ class Store:
         return int(await self.client.call("overdue", [self._prefixes[shard]], [most]))
 
     async def redo(self, shard: int, most: int = 100) -> list[tuple[bytes, Record | None]]:
-        """Return the messages whose redelivery was asked for, the oldest first; None for one that is gone."""
+        """Return the messages whose redelivery was asked for, the oldest first.
+
+        None for one that is gone or cannot be read.
+        """
         raw = await self.client.call("redo", [self._prefixes[shard]], [most])
-        return [(raw[i], records.parse(raw[i], raw[i + 1]) if raw[i + 1] else None) for i in range(0, len(raw), 2)]
+        found: list[tuple[bytes, Record | None]] = []
+        for i in range(0, len(raw), 2):
+            try:
+                found.append((raw[i], records.parse(raw[i], raw[i + 1]) if raw[i + 1] else None))
+            except (ValueError, IndexError):
+                found.append((raw[i], None))
+        return found
 
     async def redeliver(self, shard: int, decisions: Sequence[Redelivery]) -> str:
         """Carry out what was decided about them; a letter each, see `lua/redeliver.lua`."""
@@ -759,7 +771,7 @@ class Store:
         latest = int(now_s) // RATING_S * RATING_S
         found: list[tuple[int, str, str, int, str, int]] = []
         for p in self._prefixes:
-            for slot in range(latest - window_s, latest + 1, RATING_S):
+            for slot in range(latest - window_s // RATING_S * RATING_S, latest + 1, RATING_S):
                 for field, n in _pairs(await self.client.execute("HGETALL", f"{p}quality:{slot}")).items():
                     channel, carrier, category, what = field.split("\x1f")
                     found.append((slot, channel, carrier, int(category), what, int(n)))

@@ -56,6 +56,7 @@ class FakeSettler:
         self.failing = False
         self.begun: list[Any] = []
         self.failed: list[tuple[Any, str]] = []
+        self.refused: list[Any] = []
         self.unreadable: list[tuple[str, bytes, int]] = []
         self.taken: list[Taken] = []
         self.released: list[Any] = []
@@ -65,6 +66,9 @@ class FakeSettler:
 
     def fail(self, flight: Any, reason: str) -> None:
         self.failed.append((flight, reason))
+
+    def refuse(self, flight: Any) -> None:
+        self.refused.append(flight)
 
     def tally(self, channel: str) -> tuple[int, int]:
         return 0, 0
@@ -319,3 +323,13 @@ async def test_a_half_open_channel_gets_one_message_and_no_code() -> None:
     (request,) = await p.round()
     assert {s.min_wait_ms for s in request.sources} == {(0, 0, 0)}
     assert p.health.probes == ["a"], "nothing came, nothing was spent"
+
+
+async def test_a_copy_is_not_submitted_where_the_message_was_already() -> None:
+    p = Parts(("a", 50, 50), ("b", 50, 50))
+    copy = {"flags": 64 | 8 | 1, "logged": True, "took": frozenset({"a"}), "without": lambda channel: 0}
+    p.store.claims = [(1000, [(0, claimed(**copy)), (1, claimed(**copy))], [])]
+    await p.round()
+    assert not p.channels["a"].given
+    assert len(p.channels["b"].given) == 1
+    assert len(p.settler.refused) == 1

@@ -46,8 +46,8 @@ def test_it_is_forgotten_after_a_minute_without() -> None:
 
 def test_a_queue_is_one_recipients_while_others_pass() -> None:
     q = FullQueues()
-    assert q.of_one("a", MOBILE, accepted_at=99.0, now=100.0)
-    assert q.of_one("a", MOBILE, accepted_at=101.0, now=102.0)
+    assert q.of_one("a", MOBILE, accepted_at=99.0, now=100.0) == 1
+    assert q.of_one("a", MOBILE, accepted_at=101.0, now=102.0) == 2
     assert not q.of_one("a", OTHER, accepted_at=102.0, now=103.0), "two recipients: the SMSC's"
     assert q.of_one("b", OTHER, accepted_at=102.0, now=103.0)
     assert q.of_one("a", OTHER, accepted_at=120.0, now=103.0 + 2 * QUEUE_S)

@@ -417,3 +417,10 @@ async def test_a_claim_whose_answer_was_lost_does_not_keep_its_call(p: Parts) ->
     await until(lambda: not p.settler.failing)
     await p.settler.forget_finished(0)
     assert p.store.finished == ["t/a"]
+
+
+@pytest.mark.parametrize(("took", "verb"), [({"a", "b"}, "F"), ({"b"}, "n")])
+async def test_a_copy_is_not_sent_where_the_message_was_already(p: Parts, took: set[str], verb: str) -> None:
+    copy = p.sent(channel="b", rank=1, attempt=2, flags=64 | 32 | 8 | 1, took=frozenset(took))
+    p.answer(copy, 0x45)
+    assert (await p.row())["verb"] == verb

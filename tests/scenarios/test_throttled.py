@@ -24,6 +24,7 @@ async def test_a_throttled_message_uses_no_attempt(
 ) -> None:
     monkeypatch.setattr(outcome, "SLOW_FIRST_MS", 20)
     monkeypatch.setattr(outcome, "SLOW_MOST_MS", 100)
+    monkeypatch.setattr(outcome, "ONE_QUEUE_MS", (20, 100))
     async with carrier(error_rate=rate, error_codes=(status,)) as smsc, carrier() as backup:
         settings = line_settings([channel_to(smsc, "a"), channel_to(backup, "b")])
         async with worker(settings, valkey) as w:

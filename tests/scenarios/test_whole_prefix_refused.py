@@ -35,12 +35,24 @@ async def test_a_network_the_account_may_not_reach_goes_by_the_other_channel(val
             await end_as(w.store, [*later, *others], D=40)
             for sid in later:
                 attempts = (await record(w.store, sid)).attempts
-                assert [(a.number, a.channel, a.outcome) for a in attempts] == [(1, "a", "channel"), (1, "b", "sent")]
+                assert [(a.number, a.channel, a.outcome) for a in attempts] == [(1, "a", "next"), (1, "b", "sent")]
             for sid in others:
                 assert [a.channel for a in (await record(w.store, sid)).attempts] == ["a"]
             assert w.dispatcher._health.of("a").state == "closed", "its other networks are none the worse"
             assert w.dispatcher.channels["a"].up
             assert w.metrics.counter("channel_alarms_total", channel="a", outcome="next").n >= 20
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+async def test_a_network_that_nobody_reaches_is_refused_for_good(valkey: ValkeyServer, channels: int) -> None:
+    async with carrier() as primary, carrier() as backup:
+        for one in (primary, backup):
+            one.on_submit = refusing(0x0B, "86138")
+        settings = line_settings([channel_to(primary, "a"), channel_to(backup, "b")][:channels])
+        async with worker(settings, valkey) as w:
+            sids = await accepted(w.store, [message(w.store) for _ in range(2 * MIN_ANSWERS + 20)])
+            await end_as(w.store, sids, F=len(sids))
+            assert {len((await record(w.store, sid)).attempts) for sid in sids} == {channels}
 
 
 async def test_a_wrong_number_here_and_there_is_a_wrong_number(valkey: ValkeyServer) -> None:

@@ -38,6 +38,7 @@ def claimed(**changes: Any) -> Any:
         "slow": 0,
         "refusals": {},
         "logged": False,
+        "took": frozenset(),
         "carried": b"",
         "accepted": 0,
         "sender": "1069",

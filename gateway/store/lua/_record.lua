@@ -455,6 +455,55 @@ local function assign(r, now, channel)
   woke = true
 end
 
+-- When the receipts of a message that was redelivered have had their time: nil when nothing is waited for any more.
+--   What was accepted last has `wait` ms from then. Where that failed, an attempt before it has five minutes more.
+local function receipts_end(raw, wait)
+  local order, at_of, failed_at = {}, {}, {}
+  each_item(raw, function(kind, payload)
+    if kind == 'A' then
+      local at, channel, outcome = string.match(payload, '^([^\31]*)\31[^\31]*\31([^\31]*)\31?[^\31]*\31?([^\31]*)')
+      if outcome == '' or outcome == 'uncertain' then
+        order[#order + 1] = channel
+        at_of[channel], failed_at[channel] = tonumber(at, 36), nil
+      end
+    elseif kind == 'R' then
+      local at, channel, what = string.match(payload, '^([^\31]*)\31[^\31]*\31([^\31]*)\31([^\31]*)')
+      if what ~= 'D' then failed_at[channel] = tonumber(at, 36) end
+    end
+  end)
+  local last = order[#order]
+  if not last then return nil end
+  if not failed_at[last] then return at_of[last] + wait end
+  for _, channel in ipairs(order) do
+    if not failed_at[channel] then return failed_at[last] + 300000 end
+  end
+  return nil
+end
+
+-- When a channel took a message (ms), by its log.
+local function taken_at(raw, channel)
+  local found = nil
+  each_item(raw, function(kind, payload)
+    if kind == 'A' then
+      local at, by, outcome = string.match(payload, '^([^\31]*)\31[^\31]*\31([^\31]*)\31?[^\31]*\31?([^\31]*)')
+      if by == channel and outcome == '' then found = tonumber(at, 36) end
+    end
+  end)
+  return found
+end
+
+-- Whether a receipt of a part from a channel that says `state` is in the log.
+local function told(raw, channel, part, state)
+  local known = false
+  each_item(raw, function(kind, payload)
+    if kind == 'R' then
+      local number, by, what = string.match(payload, '^[^\31]*\31([^\31]*)\31([^\31]*)\31([^\31]*)')
+      known = known or (tonumber(number) == part and by == channel and what == state)
+    end
+  end)
+  return known
+end
+
 -- Look at a submitted message again in `seconds`, whether its receipt has come (see wait.lua).
 local function look_again(r, now, seconds)
   call('RPUSH', P .. 'wait:' .. math.ceil((now / 1000 + seconds) / 300) * 300, r.id)
@@ -470,7 +519,7 @@ local function drop_copy(r, now, item)
     finalise(r, state, reason, code, channel, now, item)
   else
     write_record(r, now, item)
-    look_again(r, now, 3600)
+    look_again(r, now, 300) -- see wait.lua
   end
 end
 

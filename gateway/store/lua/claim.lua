@@ -92,11 +92,16 @@ end
 
 -- The channel of a group that takes the next message: of the lowest tier with room the one that is owed most. What is owed
 -- is remembered from call to call, so that shares hold for single messages and over several workers.
-local function deal(group, cat, carrier)
+local function deal(group, cat, carrier, parts)
+  local least = 1 -- who has room for all of it, else for some of it
+  for m = 1, #group.members do
+    if room(channels[group.members[m].c], cat) >= parts then least = parts end
+  end
   local tier = nil
   for m = 1, #group.members do
     local member = group.members[m]
-    if room(channels[member.c], cat) > 0 and (not tier or member.share.tier < tier) then tier = member.share.tier end
+    local fits = room(channels[member.c], cat) >= least
+    if fits and (not tier or member.share.tier < tier) then tier = member.share.tier end
   end
   if not tier then return group.members[1].c end -- the last message of a pop may be longer than the room
   local key = group.name .. ':' .. cat .. ':' .. carrier
@@ -111,7 +116,7 @@ local function deal(group, cat, carrier)
   for m = 1, #group.members do
     local member = group.members[m]
     local channel = channels[member.c]
-    if member.share.tier == tier and room(channel, cat) > 0 then
+    if member.share.tier == tier and room(channel, cat) >= least then
       local own = member.share.by_carrier and member.share.by_carrier[carrier] or member.share
       local weight = own[cat]
       local owed = (credit[channel.id] or 0) + weight
@@ -152,7 +157,7 @@ local function pop(key, budget, taker, cat, most)
         local from = find(raw, US, 33 + byte(raw, 25), true) + 1
         carrier = sub(raw, from, find(raw, US, from, true) - 1)
       end
-      c = deal(taker, cat, carrier)
+      c = deal(taker, cat, carrier, parts)
     end
     spend(channels[c], parts)
     ids[#ids + 1] = id

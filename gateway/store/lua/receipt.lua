@@ -170,8 +170,9 @@ local ALL_PARTS = 16 -- named by the id of a message that went as one submit_sm 
 local worse = { D = 1, K = 2, E = 3, U = 4, R = 5 }
 
 -- Whether a failure asks for a copy on another channel.
-local function may_redeliver(r, again)
+local function may_redeliver(r, channel, again)
   if not (again and redelivery) or r.state ~= 's' or r.flags >= 32 or r.expires_at <= now then return false end
+  if elsewhere(r.raw, channel) then return false end -- it was sent twice already
   local on = redelivery[string.match(route_of(r.dims), '^[^~]*')]
   return on and sub(on, r.cat + 1, r.cat + 1) == '1'
 end
@@ -181,24 +182,30 @@ local function apply(r, part, channel, state, reason, item, again, number)
   local mask = part == ALL_PARTS and 2 ^ r.parts - 1 or 2 ^ part -- `has` says of all parts whether all of them are
   local closed = find('DUREKCFB', r.state, 1, true)
   if find('CFB', r.state, 1, true) then return 'd' end
-  if state ~= 'D' and r.state == 's' and not has(r.done, mask) then
-    if may_redeliver(r, again) then
-      r.flags = r.flags + 32
-      write_record(r, r.state_at, item) -- the time of the submission stands
-      call('RPUSH', P .. 'redo', r.id)
-      return 'r'
-    elseif has(r.flags, 32) and not has(r.flags, 64) then
-      return 'd' -- asked for already
-    end
-  end
   if number and state ~= 'D' and not closed and r.attempt > tonumber(number)
     and (r.state == 's' or r.state == 'q' and held(r)) then
     write_record(r, r.state_at, item) -- its copy is out: that one's receipt decides
     return 'p'
   end
+  if state ~= 'D' and r.state == 's' and not has(r.done, mask) then
+    if may_redeliver(r, channel, again) then
+      r.flags = r.flags + 32
+      write_record(r, r.state_at, item) -- the time of the submission stands
+      call('RPUSH', P .. 'redo', r.id)
+      return 'r'
+    elseif has(r.flags, 32) and not has(r.flags, 64) then
+      if last_failure(r.raw) then return 'd' end -- asked for by a failure already
+      if again then
+        write_record(r, r.state_at, item) -- asked for by the clock: what is decided knows of the failure now
+        return 'p'
+      end
+      r.flags = r.flags - 32 -- of no use any more
+    end
+  end
   if has(r.flags, 64) and not closed then
     if state ~= 'D' and (r.state ~= 's' or elsewhere(r.raw, channel)) then
       -- One of two failed; the other may still be delivered.
+      if told(r.raw, channel, part, state) then return 'd' end
       write_record(r, r.state_at, item)
       if r.state == 's' then look_again(r, now, 300) end
       return 'p'
@@ -318,9 +325,11 @@ for i = 1, n do
       if number then item = settled_by_receipt(r, number, channel, sub(fields[field_at[i]], #channel + 2), part, item) end
       local since, was_submitted = r.state_at, r.state == 's'
       answer = apply(r, part, channel, state, reason, item, cls.again, number)
-      if rated and was_submitted and not r.test and find('fpr', answer, 1, true) then
-        rate_receipt(since, r.dims, r.cat, channel, judged(cls), now)
+      if rated and was_submitted and not r.test and (answer == 'f' or answer == 'r') then -- once a message
+        if has(r.flags, 64) or r.parts > 1 then since = taken_at(r.raw, channel) or since end
+        rate_receipt(since, r.dims, r.cat, channel, r.state == 'D' and 'D' or judged(cls), now)
       end
+      if r.flags >= 32 then touched[at] = true end -- its log has grown, and counts: read anew for the next item
     end
     if state == 'D' and f then
       local list = delivered[places[f]]

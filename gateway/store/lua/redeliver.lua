@@ -17,6 +17,10 @@ for i = 4, #ARGV, 5 do
   if call('LREM', P .. 'redo', 1, id) > 0 then
     local r = fetch({ id })[1]
     if r and r.state == 's' and has(r.flags, 32) and not has(r.flags, 64) then
+      -- What was uncertain once may have had its copy, and its entry of then may still stand in a queue.
+      each_attempt(r.raw, function(_, _, _, outcome)
+        if outcome == 'uncertain' then verb = 'n' end
+      end)
       answer = verb
       if verb == 'g' then
         -- Parts that were delivered stay so; all are sent again, since a handset puts one channel's parts together.
