@@ -6,15 +6,14 @@ channels and what is done with the answer. Asked once a failed receipt, with the
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.errors import ConfigError, ConfigProblem
 from gateway.model import State
 from gateway.routing.ported_codes import spelt
+from gateway.settings.table_file import read_table
 
 REASONS: Final = (
     "invalid-number",
@@ -99,43 +98,19 @@ def load_reasons(path: Path | None) -> FailureReasons:
     """
     if path is None:
         return FailureReasons()
-    problems: list[ConfigProblem] = []
     codes: dict[str, Failure] = {}
-    header_seen = False
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        cells = [cell.strip() for cell in next(csv.reader([line]))]
-        try:
-            if not header_seen:
-                header_seen = True
-                if cells != _COLUMNS:
-                    raise ValueError(f"the first line must be {','.join(_COLUMNS)}")
-                continue
-            code, meaning = _row(cells)
-            if code in codes:
-                raise ValueError(f"the code {code} stands twice")
-            codes[code] = meaning
-        except ValueError as exc:
-            problems.append(ConfigProblem(path.name, f"line {number}", str(exc)))
-    if problems:
-        raise ConfigError(problems)
+
+    def take(cells: list[str]) -> None:
+        code, meaning = _row(cells)
+        if code in codes:
+            raise ValueError(f"the code {code} stands twice")
+        codes[code] = meaning
+
+    read_table(path, _COLUMNS, take)
     return FailureReasons(codes)
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text("utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise ConfigError([ConfigProblem(path.name, "", "not UTF-8")]) from None
-    except OSError as exc:
-        reason = f"cannot be read: {exc.strerror or type(exc).__name__}"
-        raise ConfigError([ConfigProblem(path.name, "", reason)]) from exc
-
-
 def _row(cells: list[str]) -> tuple[str, Failure]:
-    if len(cells) != len(_COLUMNS):
-        raise ValueError(f"{len(_COLUMNS)} columns are wanted")
     code, _, reason, temporary, _, _ = cells
     if not _CODE(code):
         raise ValueError("code: 2 to 32 printable ASCII characters without comma are wanted")

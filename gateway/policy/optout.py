@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from unicodedata import category, east_asian_width, normalize
 
-from gateway.policy.table_file import read_table
+from gateway.settings.table_file import read_table
 
 STOP, START, REVIEW, OTHER = "stop", "start", "review", "other"
 MAX_CHARS: Final = 2048

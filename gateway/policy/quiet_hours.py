@@ -18,7 +18,6 @@ from zoneinfo import ZoneInfo
 
 from gateway.errors import ConfigError, ConfigProblem, RequestError
 from gateway.model import CATEGORY_BY_LABEL, Category
-from gateway.policy.table_file import read_table
 from gateway.policy.time_zones import ANYWHERE, TimeZones, asked_zone, is_place, load_time_zones, zone_named
 from gateway.policy.windows import (
     HOUR_MS,
@@ -31,6 +30,7 @@ from gateway.policy.windows import (
     parse_window,
     weekly,
 )
+from gateway.settings.table_file import read_table
 
 RECIPIENT: Final = "recipient"
 _COLUMNS: Final = ("place", "categories", "allowed_from", "allowed_to", "days", "time_zone", "source")

@@ -16,7 +16,7 @@ from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
 from gateway.errors import ConfigError, ConfigProblem, RequestError
-from gateway.policy.table_file import read_table
+from gateway.settings.table_file import read_table
 
 ANYWHERE: Final = "*"
 """The place of every number whose country is not listed."""

@@ -6,13 +6,12 @@ to know receipts and numbers; asked once a failed receipt, with the answer for e
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.errors import ConfigError, ConfigProblem
+from gateway.settings.table_file import read_table
 
 ANY = "any"
 _COLUMNS = ["code", "carrier", "new_carrier", "source"]
@@ -66,43 +65,19 @@ def load_codes(path: Path | None, carriers: Collection[str]) -> PortedCodes:
     """
     if path is None:
         return PortedCodes()
-    problems: list[ConfigProblem] = []
     codes: dict[str, PortedCode] = {}
-    header_seen = False
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        cells = [cell.strip() for cell in next(csv.reader([line]))]
-        try:
-            if not header_seen:
-                header_seen = True
-                if cells != _COLUMNS:
-                    raise ValueError(f"the first line must be {','.join(_COLUMNS)}")
-                continue
-            code, meaning = _code(cells, carriers)
-            if spelt(code) in codes:
-                raise ValueError(f"the code {spelt(code)} stands twice")
-            codes[spelt(code)] = meaning
-        except ValueError as exc:
-            problems.append(ConfigProblem(path.name, f"line {number}", str(exc)))
-    if problems:
-        raise ConfigError(problems)
+
+    def take(cells: list[str]) -> None:
+        code, meaning = _code(cells, carriers)
+        if spelt(code) in codes:
+            raise ValueError(f"the code {spelt(code)} stands twice")
+        codes[spelt(code)] = meaning
+
+    read_table(path, _COLUMNS, take)
     return PortedCodes(codes)
 
 
-def _lines(path: Path) -> Iterable[str]:
-    try:
-        return path.read_text("utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise ConfigError([ConfigProblem(path.name, "", "not UTF-8")]) from None
-    except OSError as exc:
-        reason = f"cannot be read: {exc.strerror or type(exc).__name__}"
-        raise ConfigError([ConfigProblem(path.name, "", reason)]) from exc
-
-
 def _code(cells: list[str], known: Collection[str]) -> tuple[str, PortedCode]:
-    if len(cells) != len(_COLUMNS):
-        raise ValueError(f"{len(_COLUMNS)} columns are wanted")
     code, scope, new_carrier, source = cells
     if not _CODE(code):
         raise ValueError("code: 2 to 32 printable ASCII characters without space and comma are wanted")

@@ -1,4 +1,4 @@
-"""The form that the tables of this package share: CSV with a head, comments from #, every wrong line named.
+"""The form that most data tables of `config/` share: CSV with a head, comments from #, every wrong line named.
 
 Owns the reading and the collecting of problems. Refuses to know what a line means: that is the caller's `take`.
 """
