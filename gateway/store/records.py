@@ -27,7 +27,6 @@ FLAG_LATE_CORRECTION = 2
 FLAG_CAPS_RETURNED = 4
 FLAG_LEFT = 8
 FLAG_PINNED = 16
-FLAG_REDELIVERY_ASKED = 32
 FLAG_REDELIVERED = 64
 
 _LEAD = Struct(">2sBBBHHBH")  # "1" category | parts | flags | lengths of msisdn, dims, extras, body (24 bits)
