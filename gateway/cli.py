@@ -17,14 +17,13 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from gateway import __version__
+from gateway.commands.common import DEFAULT_CONFIG, EXIT_CONFIG, EXIT_NOT_WELL, AsJson, ConfigDir, ask_admin, stop
 from gateway.errors import ConfigError, ConfigProblem, GatewayError
-
-EXIT_NOT_WELL, EXIT_CONFIG, EXIT_STOPPED = 1, 3, 4
 
 app = typer.Typer(
     name="smsgw",
@@ -42,9 +41,6 @@ app.add_typer(ported_app, name="ported")
 channels_app = typer.Typer(help="Channels: how they are; pause, drain, resume.", no_args_is_help=True)
 app.add_typer(channels_app, name="channels")
 
-ConfigDir = Annotated[Path, typer.Option("--config", "-c", metavar="DIR", help="Folder of the TOML files.")]
-DEFAULT_CONFIG = Path("config")
-
 
 def main() -> None:
     """Run the command line; a wrong configuration lists all its problems and exits 3."""
@@ -54,7 +50,7 @@ def main() -> None:
         _print_problems(exc.problems)
         raise SystemExit(EXIT_CONFIG) from None
     except GatewayError as exc:
-        _stop(str(exc))
+        stop(str(exc))
 
 
 def _version(wanted: bool) -> None:
@@ -147,7 +143,7 @@ def config_init(
     from gateway.settings import packaged_config_dir
 
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        _stop(f"{directory} exists and is not an empty folder", code=2)
+        stop(f"{directory} exists and is not an empty folder", code=2)
     shutil.copytree(packaged_config_dir(), directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     typer.echo(f"Written to {directory}. Next: put your channels and accounts in, then `smsgw check -c {directory}`.")
 
@@ -163,8 +159,6 @@ def key_new() -> None:
 
 
 # --- Ported numbers
-
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 
 
 @ported_app.command("import")
@@ -196,7 +190,7 @@ def ported_import(
     try:
         report, plain = import_table(settings, file, country, progress)
     except OSError as exc:
-        _stop(f"the import could not go on: {exc.strerror or type(exc).__name__}; the table is as it was")
+        stop(f"the import could not go on: {exc.strerror or type(exc).__name__}; the table is as it was")
     if as_json:
         typer.echo(json.dumps(plain))
     else:
@@ -251,7 +245,7 @@ def ported_lookup(
     try:
         found = asyncio.run(lookup(load_without_secrets(config, store=True), number, country.upper()))
     except RequestError as exc:
-        _stop(exc.detail, code=2)
+        stop(exc.detail, code=2)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -277,9 +271,9 @@ def ported_forget(
 ) -> None:
     """Forget what receipts taught about a number; running workers follow within seconds. Imported tables stay."""
     if bool(number) == all_learned:
-        _stop("a number is wanted, or --all-learned", code=2)
+        stop("a number is wanted, or --all-learned", code=2)
     body = {"all_learned": True} if all_learned else {"number": number, "country": country}
-    found = _ask_admin(config, "POST", "/admin/v1/ported/forget", body=body)
+    found = ask_admin(config, "POST", "/admin/v1/ported/forget", body=body)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -293,17 +287,6 @@ def ported_forget(
 
 
 # --- The operator's questions and orders, over the admin API
-
-
-def _ask_admin(config: Path, method: str, path: str, **what: Any) -> Any:
-    from gateway.client.admin import ask
-    from gateway.settings import load_admin
-
-    admin = load_admin(config)
-    if admin.token is None:
-        _stop("no admin token is configured (admin.token in gateway.toml, SMSGW_ADMIN_TOKEN)", code=EXIT_CONFIG)
-    host = f"[{admin.host}]" if ":" in admin.host else admin.host
-    return asyncio.run(ask(f"http://{host}:{admin.port}", admin.token.reveal(), method, path, **what))
 
 
 @app.command()
@@ -322,7 +305,7 @@ def explain(
     """Say what would become of a message now: number, carrier, route, channels, and what would refuse or hold it."""
     optional = {"sender": sender, "signature": signature, "text": text}
     query = {"to": to, "category": category, "account": account, **{k: v for k, v in optional.items() if v}}
-    found = _ask_admin(config, "GET", "/admin/v1/explain", query=query)
+    found = ask_admin(config, "GET", "/admin/v1/explain", query=query)
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
         return
@@ -351,7 +334,7 @@ def explain(
 @channels_app.command("list")
 def channels_list(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Show every channel: bound or not, its breaker, and what an operator said."""
-    found = _ask_admin(config, "GET", "/admin/v1/channels")
+    found = ask_admin(config, "GET", "/admin/v1/channels")
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
         return
@@ -363,7 +346,7 @@ def channels_list(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -
 
 
 def _channel_action(channel: str, action: str, config: Path, as_json: bool) -> None:
-    found = _ask_admin(config, "PUT", "/admin/v1/channels", body={"id": channel, "action": action})
+    found = ask_admin(config, "PUT", "/admin/v1/channels", body={"id": channel, "action": action})
     typer.echo(json.dumps(found, ensure_ascii=False) if as_json else f"{found['id']}: {found['operator']}")
 
 
@@ -432,9 +415,9 @@ def send(
     try:
         report = asyncio.run(send_file(file, result, options))
     except SendStopped as exc:
-        _stop(f"{exc}\nwhat was settled stands in {result}")
+        stop(f"{exc}\nwhat was settled stands in {result}")
     except KeyboardInterrupt:
-        _stop(f"stopped; run the same command to go on. What was settled stands in {result}")
+        stop(f"stopped; run the same command to go on. What was settled stands in {result}")
     typer.echo(
         f"{report.rows} rows: {report.accepted} accepted, {report.replayed} were known already, "
         f"{report.earlier} settled earlier, {report.refused} refused, {report.bad_rows} not readable; "
@@ -449,9 +432,9 @@ def _api_key(key_file: Path | None) -> str:
     try:
         key = key_file.read_text().strip() if key_file else os.environ.get("SMSGW_API_KEY", "")
     except OSError as exc:
-        _stop(f"{key_file}: {exc.strerror}", code=2)
+        stop(f"{key_file}: {exc.strerror}", code=2)
     if not key.isascii() or not key.isprintable() or not key:
-        _stop("an API key is wanted: --key-file, or the environment variable SMSGW_API_KEY", code=2)
+        stop("an API key is wanted: --key-file, or the environment variable SMSGW_API_KEY", code=2)
     return key
 
 
@@ -486,15 +469,10 @@ def bench(context: typer.Context) -> None:
     """Run the load test of a checkout (loadtests/bench.py); all options are passed on."""
     script = Path(__file__).resolve().parent.parent / "loadtests" / "bench.py"
     if not script.is_file():
-        _stop("loadtests/bench.py is not here: the load test runs from a checkout", code=2)
+        stop("loadtests/bench.py is not here: the load test runs from a checkout", code=2)
     raise typer.Exit(subprocess.call([sys.executable, str(script), *context.args]))
 
 
 def _print_problems(problems: Iterable[ConfigProblem]) -> None:
     for problem in problems:
         typer.echo(str(problem), err=True)
-
-
-def _stop(reason: str, code: int = EXIT_STOPPED) -> NoReturn:
-    typer.echo(f"smsgw: {reason}", err=True)
-    raise SystemExit(code)

@@ -65,7 +65,7 @@ class Store:
         self.client = Client(url)
         self._fast = [Batcher(s, self._commit) for s in range(self.shards)]
         self._bulk = [Batcher(s, self._commit) for s in range(self.shards)]
-        self._prefixes = [keys.prefix(s) for s in range(self.shards)]
+        self.prefixes = [keys.prefix(s) for s in range(self.shards)]
         self._problems: list[str] = ["not opened yet"]
         self._parked_at: dict[tuple[int, str], int] = {}
         self.on_finals: Callable[[int, str, str, str, int], None] | None = None
@@ -147,7 +147,7 @@ class Store:
                 raise ConfigError([ConfigProblem("gateway.toml", "store.shards", reason)])
             await self.client.execute("HSET", keys.META, "shards", self.shards)
         now_s = int(time.time())
-        for p in self._prefixes:
+        for p in self.prefixes:
             await self.client.execute("SET", f"{p}exp:cursor", now_s // 15 * 15, "NX")
             await self.client.execute("SET", f"{p}late:cursor", now_s // 15 * 15, "NX")
             await self.client.execute("SET", f"{p}wait:cursor", now_s // 300 * 300, "NX")
@@ -249,7 +249,7 @@ class Store:
         """
         started = time.monotonic()
         try:
-            return await self.client.call(script, [self._prefixes[shard]], args)
+            return await self.client.call(script, [self.prefixes[shard]], args)
         except StoreUnavailable as exc:
             spent = time.monotonic() - started
             if exc.outcome != "unknown" or spent > self.client.timeout_s * 0.5:
@@ -257,7 +257,7 @@ class Store:
             args[repeat_at] = "1"
             try:
                 return await self.client.call(
-                    script, [self._prefixes[shard]], args, timeout_s=self.client.timeout_s - spent
+                    script, [self.prefixes[shard]], args, timeout_s=self.client.timeout_s - spent
                 )
             except StoreUnavailable as again:
                 raise StoreUnavailable(str(again), outcome="unknown") from again
@@ -277,19 +277,19 @@ class Store:
         shard = shard_of_id(sid)
         if shard >= self.shards:
             return None
-        raw = await self.client.execute("GET", f"{self._prefixes[shard]}msg:".encode() + sid)
+        raw = await self.client.execute("GET", f"{self.prefixes[shard]}msg:".encode() + sid)
         return records.parse(sid, raw) if raw else None
 
     async def find(self, msisdn: str, account: str) -> list[Record]:
         """Return the account's latest messages to a number, newest first (the last 16 to it are remembered)."""
         shard = keys.shard_of(msisdn, self.shards)
-        flat = await self.client.call("number", [self._prefixes[shard]], [msisdn, account])
+        flat = await self.client.call("number", [self.prefixes[shard]], [msisdn, account])
         return [records.parse(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
 
     async def find_ref(self, msisdn: str, idem: bytes) -> Record | None:
         """Return the message that an idempotency mark stands for, if its record is kept."""
         shard = keys.shard_of(msisdn, self.shards)
-        found = await self.client.call("idem_find", [self._prefixes[shard]], [idem])
+        found = await self.client.call("idem_find", [self.prefixes[shard]], [idem])
         return records.parse(found[0], found[1]) if found and found[1] else None
 
     async def cancel(self, sid: bytes, account: str) -> str:
@@ -297,7 +297,7 @@ class Store:
         shard = shard_of_id(sid)
         if shard >= self.shards:
             return "not_found"
-        answer: bytes = await self.client.call("cancel", [self._prefixes[shard]], [sid, account, *self._retention])
+        answer: bytes = await self.client.call("cancel", [self.prefixes[shard]], [sid, account, *self._retention])
         return answer.decode()
 
     async def feedback(self, sid: bytes, account: str, told: Feedback) -> str:
@@ -309,14 +309,14 @@ class Store:
         if shard >= self.shards:
             return "not_found"
         said = (told.outcome, told.event_id, told.amount, told.currency, told.customer, told.at_ms or "")
-        answer: bytes = await self.client.call("feedback", [self._prefixes[shard]], [sid, account, self._rated, *said])
+        answer: bytes = await self.client.call("feedback", [self.prefixes[shard]], [sid, account, self._rated, *said])
         return answer.decode()
 
     async def set_gate(self, kind: str, name: str, state: str) -> dict[str, int]:
         """Set a gate on every shard and move what it held; returns how many are still held and how many moved."""
         moved = held = 0
         label = f"{kind}:{_category_number(name)}" if kind == "category" else f"{kind}:{name}"
-        for p in self._prefixes:
+        for p in self.prefixes:
             while True:
                 left, now_moved = await self.client.call("gate", [p], [label, state, *self._retention, 200])
                 moved += now_moved
@@ -328,7 +328,7 @@ class Store:
     async def gates(self) -> dict[str, dict[str, Any]]:
         """Return the gates that are not open: name → state, messages held aside, messages closed so far."""
         result: dict[str, dict[str, Any]] = {}
-        for p in self._prefixes:
+        for p in self.prefixes:
             flat = await self.client.execute("HGETALL", f"{p}gates")
             counts = _pairs(await self.client.execute("HGETALL", f"{p}gatecount"))
             for name, state in _pairs(flat).items():
@@ -352,19 +352,19 @@ class Store:
             n += 1
         for shard, flat in by_shard.items():
             if scope != "*":
-                await self.client.execute("SADD", f"{self._prefixes[shard]}blacklists", scope)
+                await self.client.execute("SADD", f"{self.prefixes[shard]}blacklists", scope)
             for i in range(0, len(flat), 2000):
-                await self.client.execute("HSET", f"{self._prefixes[shard]}blacklist:{scope}", *flat[i : i + 2000])
+                await self.client.execute("HSET", f"{self.prefixes[shard]}blacklist:{scope}", *flat[i : i + 2000])
         return n
 
     async def blacklist_remove(self, scope: str, msisdn: str) -> bool:
         """Take a number off a blacklist; False when it was not on it."""
         shard = keys.shard_of(msisdn, self.shards)
-        return bool(await self.client.execute("HDEL", f"{self._prefixes[shard]}blacklist:{scope}", msisdn))
+        return bool(await self.client.execute("HDEL", f"{self.prefixes[shard]}blacklist:{scope}", msisdn))
 
     async def recipient(self, msisdn: str, account: str) -> Recipient:
         """Return what is known of a number, for whoever asks why it would be refused."""
-        p = self._prefixes[keys.shard_of(msisdn, self.shards)]
+        p = self.prefixes[keys.shard_of(msisdn, self.shards)]
         blacklists: dict[str, tuple[int, str]] = {}
         for scope in ("*", account):
             value = await self.client.execute("HGET", f"{p}blacklist:{scope}", msisdn)
@@ -451,7 +451,7 @@ class Store:
     async def release(self, shard: int, claims: Sequence[bytes], finished: Sequence[str] = ()) -> int:
         """Give claimed, unsent messages back to the head of their queues; forget finished claim fields."""
         args = [self.incarnation, len(finished), *finished, *claims]
-        return int(await self.client.call("release", [self._prefixes[shard]], args))
+        return int(await self.client.call("release", [self.prefixes[shard]], args))
 
     @staticmethod
     def claim_field(token: str, channel: str) -> str:
@@ -460,12 +460,12 @@ class Store:
 
     async def claim_fields(self, shard: int) -> list[str]:
         """Return the claim fields that the store notes for this incarnation."""
-        found = await self.client.execute("HKEYS", f"{self._prefixes[shard]}claims:{self.incarnation}")
+        found = await self.client.execute("HKEYS", f"{self.prefixes[shard]}claims:{self.incarnation}")
         return [field.decode() for field in found]
 
     async def give_back(self, shard: int, field: str) -> int:
         """Give back what this incarnation claimed without knowing it (an answer that was lost)."""
-        key = f"{self._prefixes[shard]}claims:{self.incarnation}"
+        key = f"{self.prefixes[shard]}claims:{self.incarnation}"
         entries = await self.client.execute("HGET", key, field) or b""
         claims = [entries[i : i + _CLAIM_BYTES] for i in range(0, len(entries), _CLAIM_BYTES)]
         return await self.release(shard, claims, [field])
@@ -473,7 +473,7 @@ class Store:
     async def reap(self, incarnation: str) -> dict[str, int]:
         """Take back everything a dead worker held: claims on all shards, its lease, its bind slots."""
         total = {"requeued": 0, "uncertain": 0, "ended": 0}
-        for p in self._prefixes:
+        for p in self.prefixes:
             left = 1
             while left:
                 left, requeued, uncertain, ended = await self.client.call(
@@ -497,7 +497,7 @@ class Store:
         """
         raw = await self.client.call(
             "lease",
-            [self._prefixes[shard]],
+            [self.prefixes[shard]],
             [self.incarnation, LEASE_MS, "1" if first else "0", ",".join(channels)],
         )
         leases = {}
@@ -640,7 +640,7 @@ class Store:
                 for name in item.row[1].split(ID_SEPARATOR):
                     groups.setdefault(shard, []).extend((channel, name[len(channel) + 1 :], item.payload))
         for shard, flat in groups.items():
-            await self.client.call("unpark", [self._prefixes[shard]], flat)
+            await self.client.call("unpark", [self.prefixes[shard]], flat)
 
     async def parked(self, shard: int, channel: str, most: int = 200) -> tuple[int, list[bytes]]:
         """Return how many receipts of a channel are parked on a shard, and those whose id is known by now.
@@ -649,7 +649,7 @@ class Store:
         """
         start = self._parked_at.get((shard, channel), 0)
         raw = await self.client.call(
-            "parked", [self._prefixes[shard]], [channel, PARKED_TTL_S, most, self._smsc_id_days, start]
+            "parked", [self.prefixes[shard]], [channel, PARKED_TTL_S, most, self._smsc_id_days, start]
         )
         self._parked_at[shard, channel] = start + most if start + most < int(raw[0]) else 0
         return int(raw[0]), raw[1:]
@@ -678,7 +678,7 @@ class Store:
 
     async def keep_inbound(self, family: str, rows: list[bytes], most: int = 100_000) -> None:
         """Append rows to a capped list: `mo` (messages from handsets) or `dead` (PDUs nobody can read)."""
-        key = f"{self._prefixes[0]}{family}"
+        key = f"{self.prefixes[0]}{family}"
         await self.client.execute("RPUSH", key, *rows)
         await self.client.execute("LTRIM", key, -most, -1)
 
@@ -687,32 +687,32 @@ class Store:
     async def due(self, shard: int, most: int = 200) -> tuple[int, int]:
         """Move due messages to their queues; returns (looked at, ms until the next or -1)."""
         looked, wait_ms, finals = await self.client.call(
-            "due", [self._prefixes[shard]], [most, *self._retention, *self._policies]
+            "due", [self.prefixes[shard]], [most, *self._retention, *self._policies]
         )
         self._tell_finals(finals)
         return looked, wait_ms
 
     async def expire(self, shard: int, most: int = 500) -> tuple[int, int]:
         """End messages whose time is over; returns (looked at, expired)."""
-        looked, expired, finals = await self.client.call("expire", [self._prefixes[shard]], [most, *self._retention])
+        looked, expired, finals = await self.client.call("expire", [self.prefixes[shard]], [most, *self._retention])
         self._tell_finals(finals)
         return looked, expired
 
     async def close_waiting(self, shard: int, most: int = 500) -> tuple[int, int]:
         """Close submitted messages whose receipt is overdue; returns (looked at, closed)."""
         looked, closed, finals = await self.client.call(
-            "wait", [self._prefixes[shard]], [most, *self._retention, *self._dlr_waits]
+            "wait", [self.prefixes[shard]], [most, *self._retention, *self._dlr_waits]
         )
         self._tell_finals(finals)
         return looked, closed
 
     async def rings(self, shard: int) -> list[str]:
         """Return the rings ("route:rank:category") in which messages wait or waited on a shard."""
-        return [x.decode() for x in await self.client.execute("SMEMBERS", f"{self._prefixes[shard]}rings")]
+        return [x.decode() for x in await self.client.execute("SMEMBERS", f"{self.prefixes[shard]}rings")]
 
     async def strays(self, shard: int, ring: str, most: int) -> tuple[str, list[tuple[bytes, Record | None]]]:
         """Return the first account of a ring and its first entries, (id, record), for `reroute`."""
-        raw = await self.client.call("strays", [self._prefixes[shard]], [ring, most])
+        raw = await self.client.call("strays", [self.prefixes[shard]], [ring, most])
         if not raw:
             return "", []
         pairs = [(raw[i], raw[i + 1]) for i in range(1, len(raw), 2)]
@@ -722,30 +722,30 @@ class Store:
         """Move the entries at the head of a queue to other routes ('': none, ends it); returns (moved, ended)."""
         flat = [x for pair in routes for x in pair]
         moved, ended = await self.client.call(
-            "reroute", [self._prefixes[shard]], [ring, account, *self._retention, *flat]
+            "reroute", [self.prefixes[shard]], [ring, account, *self._retention, *flat]
         )
         return moved, ended
 
     async def purge(self, shard: int, most: int = 1000) -> int:
         """Remove final records whose retention is over; returns how many."""
-        return int(await self.client.call("purge", [self._prefixes[shard]], [most]))
+        return int(await self.client.call("purge", [self.prefixes[shard]], [most]))
 
     async def sweep(self, shard: int, monotonic_ms: int) -> bool:
         """Take part in the sweeper's election and tell it our monotonic clock; returns whether we are elected."""
-        return bool(await self.client.call("sweep", [self._prefixes[shard]], [self.incarnation, monotonic_ms]))
+        return bool(await self.client.call("sweep", [self.prefixes[shard]], [self.incarnation, monotonic_ms]))
 
     # --- redelivery --------------------------------------------------------------------------------------------------
 
     async def overdue(self, shard: int, most: int = 500) -> int:
         """Ask for redelivery of messages whose receipt ought to have come; returns how many were looked at."""
-        return int(await self.client.call("overdue", [self._prefixes[shard]], [most]))
+        return int(await self.client.call("overdue", [self.prefixes[shard]], [most]))
 
     async def redo(self, shard: int, most: int = 100) -> list[tuple[bytes, Record | None]]:
         """Return the messages whose redelivery was asked for, the oldest first.
 
         None for one that is gone or cannot be read.
         """
-        raw = await self.client.call("redo", [self._prefixes[shard]], [most])
+        raw = await self.client.call("redo", [self.prefixes[shard]], [most])
         found: list[tuple[bytes, Record | None]] = []
         for i in range(0, len(raw), 2):
             try:
@@ -759,7 +759,7 @@ class Store:
         flat: list[Any] = []
         for d in decisions:
             flat += (d.id, d.verb, d.rank, d.target, d.delay_ms)
-        letters, finals = await self.client.call("redeliver", [self._prefixes[shard]], [*self._retention, *flat])
+        letters, finals = await self.client.call("redeliver", [self.prefixes[shard]], [*self._retention, *flat])
         self._tell_finals(finals)
         return str(letters.decode())
 
@@ -770,7 +770,7 @@ class Store:
         """
         latest = int(now_s) // RATING_S * RATING_S
         found: list[tuple[int, str, str, int, str, int]] = []
-        for p in self._prefixes:
+        for p in self.prefixes:
             for slot in range(latest - window_s // RATING_S * RATING_S, latest + 1, RATING_S):
                 for field, n in _pairs(await self.client.execute("HGETALL", f"{p}quality:{slot}")).items():
                     channel, carrier, category, what = field.split("\x1f")
@@ -811,7 +811,7 @@ class Store:
 
     async def unpin(self, shard: int, channel: str, most: int = 500) -> int:
         """Free messages that were meant for a channel alone which cannot take them now; returns how many."""
-        return int(await self.client.call("unpin", [self._prefixes[shard]], [channel, most]))
+        return int(await self.client.call("unpin", [self.prefixes[shard]], [channel, most]))
 
     async def health(self, events: Iterable[tuple[str, str, int]] = ()) -> dict[str, Health]:
         """Tell what happened to channels (channel, event, number; see `lua/health.lua`); returns what is agreed."""
@@ -843,7 +843,7 @@ class Store:
     async def channels_bound(self) -> set[str]:
         """Return the channels on which some worker can submit, by its lease."""
         found: set[str] = set()
-        for value in (await self.client.execute("HGETALL", f"{self._prefixes[0]}lease"))[1::2]:
+        for value in (await self.client.execute("HGETALL", f"{self.prefixes[0]}lease"))[1::2]:
             found.update(name for name in value.decode().split(":", 2)[2].split(",") if name)
         return found
 
@@ -859,7 +859,7 @@ class Store:
         """Return (route, rank, category, depth, age of the oldest entry in s) of every queue ring that has work."""
         found: dict[tuple[str, int, int], tuple[int, float]] = {}
         now_ms = time.time() * 1000
-        for p in self._prefixes:
+        for p in self.prefixes:
             for name in [x.decode() for x in await self.client.execute("SMEMBERS", f"{p}rings")]:
                 route, rank, category = name.rsplit(":", 2)
                 depth, age = found.get((route, int(rank), int(category)), (0, 0.0))
@@ -875,7 +875,7 @@ class Store:
     async def waiting(self) -> int:
         """Return the number of stored messages that wait to be sent."""
         total = 0
-        for p in self._prefixes:
+        for p in self.prefixes:
             total += int(await self.client.execute("GET", f"{p}waiting") or 0)
         return total
 
@@ -883,7 +883,7 @@ class Store:
         """Return the counters of one hour (epoch hours): (account, carrier, route, template, campaign, variant,
         category, channel, outcome, reason) → number."""
         result: dict[tuple[str, ...], int] = {}
-        for p in self._prefixes:
+        for p in self.prefixes:
             for name, value in _pairs(await self.client.execute("HGETALL", f"{p}stats:{hour}")).items():
                 account, carrier, route, *rest = name.split("\x1f")
                 fields = (account, carrier, route_name(route), *rest)
@@ -899,7 +899,7 @@ class Store:
     async def _timed(self, script: str, shard: int, args: list[Any], size: int) -> Any:
         started = time.perf_counter()
         try:
-            raw = await self.client.call(script, [self._prefixes[shard]], args)
+            raw = await self.client.call(script, [self.prefixes[shard]], args)
         except ResponseError as exc:
             raise StoreUnavailable(f"the store failed in {script}") from exc
         if self.commit_seconds is not None:
