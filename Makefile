@@ -6,14 +6,15 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test peers run bench lint format check wheel lock clean
+.PHONY: help demo test peers run bench bench-stats lint format check wheel lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    show the gateway at work: embedded store, simulated carriers, a mixed load, a carrier killed"
 	@echo "make test    all tests          make peers   a foreign SMSC (needs npm) for those of tests/interop"
 	@echo "make run     keep the gateway up with simulated carriers, for your own curl (data under var/)"
-	@echo "make bench   the load test (ARGS=\"--help\" lists its options)"
+	@echo "make bench   the load test (ARGS=\"--help\" lists its options)      make bench-webhooks  that of webhooks"
+	@echo "make bench-stats   how long a month's report of 100 accounts takes"
 	@echo "make lint    ruff and mypy        make format  ruff format"
 	@echo "make wheel   the wheel in dist/   make lock    newer versions into the lock files"
 
@@ -53,6 +54,12 @@ peers: .peers/installed
 
 bench: $(VENV)/dev
 	@$(BIN)/smsgw bench $(ARGS)
+
+bench-stats: $(VENV)/dev
+	@$(BIN)/python loadtests/stats_report.py $(ARGS)
+
+bench-webhooks: $(VENV)/dev
+	@$(BIN)/python loadtests/webhooks.py $(ARGS)
 
 lint: $(VENV)/dev
 	@$(BIN)/ruff check .

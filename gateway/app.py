@@ -36,7 +36,7 @@ from gateway.store.store import Store
 
 log = logging.getLogger(__name__)
 
-ROLES: Final = ("api", "dispatch", "admin")
+ROLES: Final = ("api", "dispatch", "events", "admin")
 
 # What a supervisor tells its workers by environment.
 ENV_INCARNATION: Final = "SMSGW_INCARNATION"
@@ -53,6 +53,8 @@ API_DRAIN_S: Final = 10.0
 DISPATCH_DRAIN_S: Final = 20.0
 """The longest wait for answers at the end, whatever the response timers: 35 s must hold all of it."""
 RECORD_LAST_S: Final = 3.0
+EVENTS_DRAIN_S: Final = 1.5
+"""How long running calls to webhooks may take at the end; what was cut off comes again under its id."""
 END_LIMIT_S: Final = 8.0
 ORPHAN_DRAIN_S: Final = 5.0
 ORPHAN_KILL_S: Final = 12.0
@@ -77,13 +79,13 @@ def run_worker(role: str, config_dir: Path) -> int:
     logs.configure(role, str(launch.number), on_record=_count_logs(metrics))
     logs.protect(secrets_of(settings))
     worker = _Worker(role, settings, launch, metrics)
-    run = {"api": run_api, "dispatch": run_dispatch, "admin": run_admin}[role]
+    run = {"api": run_api, "dispatch": run_dispatch, "events": run_events, "admin": run_admin}[role]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.suppress(_StoppedEarly):
         runner.run(run(worker))
     return worker.exit_code
 
 
-# --- the three roles, as prose
+# --- the four roles, as prose
 
 
 async def run_api(worker: _Worker) -> None:
@@ -91,15 +93,21 @@ async def run_api(worker: _Worker) -> None:
     from gateway.api.server import ApiServer
     from gateway.dlr.ported import Follower
     from gateway.intake import Intake
+    from gateway.policy.policy import load_policy
     from gateway.routing.loader import build_router
     from gateway.store.limits import AccountLimiter
+    from gateway.store.templates import TemplateStore
+    from gateway.templates.load import load_templates
+    from gateway.templates.registry import Templates
 
     settings = worker.settings
     async with worker.running():
-        # 1. Intake: routes, number segments, the store (which is not ready yet).
+        # 1. Intake: routes, number segments, rules, the store (which is not ready yet).
         store = await worker.store()
         router = build_router(settings)
-        intake = Intake(settings, router, store, AccountLimiter(store), worker.metrics)
+        templates = Templates(load_templates(settings), TemplateStore(store), worker.metrics)
+        limiter, policy = AccountLimiter(store), load_policy(settings)
+        intake = Intake(settings, router, store, limiter, worker.metrics, templates, policy)
         # 2. The listener before the store answers: until then a post gets its 503, not silence.
         server = ApiServer(settings, intake, store, worker.metrics)
         await server.start(worker.listener(settings.api.host, settings.api.port))
@@ -110,6 +118,8 @@ async def run_api(worker: _Worker) -> None:
             follower = Follower(settings, router, store, worker.metrics)
             await follower.refresh()
             worker.beside(follower.run(), name="ported numbers")
+            await templates.refresh()
+            worker.beside(templates.run(), name="templates")
             worker.ready()
             # 4. Until told to drain: new posts are refused, running ones end.
             await worker.told_to_stop()
@@ -126,7 +136,11 @@ async def run_dispatch(worker: _Worker) -> None:
     from gateway.dlr.reasons import load_reasons
     from gateway.dlr.receipt import submit_key
     from gateway.dlr.recorder import Recorder
+    from gateway.policy.policy import load_policy
     from gateway.routing.loader import build_codes, build_router
+    from gateway.store.templates import TemplateStore
+    from gateway.templates.load import load_templates
+    from gateway.templates.registry import Templates
 
     settings = worker.settings
     async with worker.running():
@@ -135,13 +149,19 @@ async def run_dispatch(worker: _Worker) -> None:
         await worker.connect(store)
         # 2. The recorder before the sessions: a receipt may be the first thing that comes.
         teacher = Teacher(settings, build_codes(settings), store, worker.metrics)
-        recorder = Recorder(settings, store, worker.metrics, teacher, load_reasons(settings.failure_codes_file))
+        reasons = load_reasons(settings.failure_codes_file, settings.channels)
+        recorder = Recorder(settings, store, worker.metrics, teacher, reasons)
+        store.on_outcome = recorder.notes.outcome
+        worker.beside(recorder.notes.run(), name="receipt notes")
         recording = asyncio.create_task(recorder.run(), name="receipts")
         # 3. Sessions and claims.
         router = build_router(settings)
         follower = Follower(settings, router, store, worker.metrics)
         await follower.refresh()
         worker.beside(follower.run(), name="ported numbers")
+        templates = Templates(load_templates(settings), TemplateStore(store))
+        await templates.refresh()
+        worker.beside(templates.run(), name="templates")
         dispatcher = Dispatcher(
             settings,
             store,
@@ -151,6 +171,8 @@ async def run_dispatch(worker: _Worker) -> None:
             submit_key=submit_key,
             on_lost=worker.lost,
             router=router,
+            registered=templates.tlvs,
+            windows=load_policy(settings).windows,
             debug=logging.getLogger("gateway.smpp").isEnabledFor(logging.DEBUG),
         )
         await dispatcher.start()
@@ -166,12 +188,43 @@ async def run_dispatch(worker: _Worker) -> None:
             await asyncio.wait_for(recording, RECORD_LAST_S)
 
 
+async def run_events(worker: _Worker) -> None:
+    """Tell applications: events from the outboxes to the accounts' webhooks."""
+    from gateway.dlr.webhook import Webhooks
+
+    settings = worker.settings
+    async with worker.running():
+        # 1. The store; from now on its scripts write down what accounts want to hear of.
+        store = await worker.store()
+        await worker.connect(store)
+        await store.set_consumers(settings.consumers)
+        # 2. Accounts are leased, their events taken and delivered.
+        webhooks = Webhooks(
+            settings, store, worker.metrics, incarnation=worker.launch.incarnation, number=worker.launch.number
+        )
+        worker.beside(webhooks.run(), name="webhooks")
+        worker.ready()
+        # 3. Until told to stop: nothing more is taken, running calls end, the rest goes back in line.
+        await worker.told_to_stop()
+        await webhooks.stop(worker.drain_limit_s(EVENTS_DRAIN_S))
+
+
 async def run_admin(worker: _Worker) -> None:
     """Observe and steer: health, metrics, gates."""
+    from gateway.admin.audit_v1 import AuditApi
+    from gateway.admin.blacklist_v1 import BlacklistApi
+    from gateway.admin.erase_v1 import ErasureApi
+    from gateway.admin.inbound_v1 import InboundApi
     from gateway.admin.readiness import Readiness
     from gateway.admin.server import AdminServer
     from gateway.admin.store_gauges import StoreGauges
+    from gateway.admin.templates_v1 import TemplatesApi
     from gateway.routing.loader import build_router
+    from gateway.store.audit import Audit
+    from gateway.store.statistics import Folder, Statistics
+    from gateway.store.templates import TemplateStore
+    from gateway.templates.load import load_templates
+    from gateway.templates.registry import Templates
 
     settings = worker.settings
     async with worker.running():
@@ -182,11 +235,18 @@ async def run_admin(worker: _Worker) -> None:
         worker.metrics.gauge("config_revision_info", revision=settings.revision).n = 1
         readiness = Readiness(store, hub, draining=lambda: worker.draining, supervised=worker.launch.supervised)
         gauges = StoreGauges(settings, store)
-        server = AdminServer(settings, hub, store, readiness.reasons, gauges.read, build_router(settings))
+        router = build_router(settings)
+        templates = Templates(load_templates(settings), TemplateStore(store), worker.metrics, hold_s=0.0)
+        audit = Audit(store)
+        more = TemplatesApi(settings, router, templates, TemplateStore(store), audit).routes()
+        more += ErasureApi(settings, store, audit).routes()
+        more += BlacklistApi(settings, store).routes() + InboundApi(settings, store).routes() + AuditApi(store).routes()
+        server = AdminServer(settings, hub, store, readiness.reasons, gauges.read, router, more)
         await server.start(worker.listener(settings.admin.host, settings.admin.port))
         try:
             # 2. The store.
             await worker.connect(store)
+            worker.beside(Folder(Statistics(store), worker.metrics).run(), name="statistics")
             worker.ready()
             # 3. Until told to stop; it is the last of the workers to go.
             await worker.told_to_stop()
@@ -366,6 +426,7 @@ class _Worker:
         while True:
             try:
                 await store.check_layout()
+                await store.set_consumers(self.settings.consumers)
                 break
             except StoreUnavailable as exc:
                 if not complained:
@@ -459,7 +520,7 @@ def secrets_of(settings: Settings) -> Iterator[str]:
         yield channel.password
     for account in settings.accounts:
         if account.webhook is not None:
-            yield account.webhook.secret
+            yield from account.webhook.secrets
     userinfo = settings.store.url.rpartition("@")[0]
     if password := userinfo.rpartition(":")[2]:
         yield password

@@ -15,9 +15,12 @@ from pathlib import Path
 
 from gateway.dlr.reasons import load_reasons
 from gateway.errors import ConfigError, ConfigProblem
-from gateway.routing.loader import build_codes, build_router
+from gateway.policy.optout import load_optout_words
+from gateway.policy.policy import load_policy
+from gateway.routing.loader import build_codes, build_router, load_all_segments
 from gateway.routing.ported_table import PortedTables, ported_folder
 from gateway.settings import Settings, load
+from gateway.templates.load import load_templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +69,34 @@ def _table_problems(settings: Settings) -> list[ConfigProblem]:
         return list(exc.problems)
     try:
         build_codes(settings)
-        load_reasons(settings.failure_codes_file)
+        load_reasons(settings.failure_codes_file, settings.channels)
+        problems += _channel_carriers(settings)
+    except ConfigError as exc:
+        problems += exc.problems
+    try:
+        load_optout_words(settings.optout_words_file)
+    except ConfigError as exc:
+        problems += exc.problems
+    try:
+        load_policy(settings)
+    except ConfigError as exc:
+        problems += exc.problems
+    try:
+        load_templates(settings)
     except ConfigError as exc:
         problems += exc.problems
     return problems + PortedTables(ported_folder(settings.store.data_dir)).problems()
+
+
+def _channel_carriers(settings: Settings) -> list[ConfigProblem]:
+    """Return the channels whose carrier no number segment belongs to: their codes would be read as nobody's."""
+    tables = load_all_segments(settings.number_segments_files)
+    known = {name for table in tables.values() for name in table.carriers}
+    return [
+        ConfigProblem("channels.toml", f"channel[{channel.id}].carrier", "no number segment belongs to it")
+        for channel in settings.channels
+        if channel.carrier and channel.carrier not in known
+    ]
 
 
 def _store_problems(settings: Settings) -> list[ConfigProblem]:

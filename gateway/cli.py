@@ -17,12 +17,20 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from gateway import __version__
+from gateway.commands.audit import audit
+from gateway.commands.blacklist import blacklist_app
+from gateway.commands.codes import app as codes_app
 from gateway.commands.common import DEFAULT_CONFIG, EXIT_CONFIG, EXIT_NOT_WELL, AsJson, ConfigDir, ask_admin, stop
+from gateway.commands.erase import erase
+from gateway.commands.inbound import inbound_app
+from gateway.commands.stats import stats
+from gateway.commands.templates import templates_app
+from gateway.commands.webhooks import webhooks_app
 from gateway.errors import ConfigError, ConfigProblem, GatewayError
 
 app = typer.Typer(
@@ -40,6 +48,7 @@ ported_app = typer.Typer(help="Ported numbers: whose they are now, whatever thei
 app.add_typer(ported_app, name="ported")
 channels_app = typer.Typer(help="Channels: how they are; pause, drain, resume.", no_args_is_help=True)
 app.add_typer(channels_app, name="channels")
+app.add_typer(codes_app, name="codes")
 
 
 def main() -> None:
@@ -96,6 +105,12 @@ def api(config: ConfigDir = DEFAULT_CONFIG) -> None:
 def dispatch(config: ConfigDir = DEFAULT_CONFIG) -> None:
     """Run one dispatch worker alone (sessions to the carriers)."""
     _run_worker("dispatch", config)
+
+
+@app.command()
+def events(config: ConfigDir = DEFAULT_CONFIG) -> None:
+    """Run one events worker alone (calls to the accounts' webhooks)."""
+    _run_worker("events", config)
 
 
 @app.command()
@@ -298,12 +313,16 @@ def explain(
     signature: Annotated[
         str, typer.Option(help="Its signature, as in 【Acme】; the account's first one if left out.")
     ] = "",
-    text: Annotated[str, typer.Option(help="Or its text, from which the signature is read.")] = "",
+    text: Annotated[str, typer.Option(help="Or its text: its signature is read, and the rules on texts asked.")] = "",
+    tag: Annotated[str, typer.Option(help="One of its tags, where limits go by tag.")] = "",
+    zone: Annotated[str, typer.Option(help="The recipient's time zone, where the application knows it.")] = "",
+    local_window: Annotated[str, typer.Option(help="The campaign's own hours, as 10:00-12:00.")] = "",
     config: ConfigDir = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Say what would become of a message now: number, carrier, route, channels, and what would refuse or hold it."""
     optional = {"sender": sender, "signature": signature, "text": text}
+    optional |= {"tag": tag, "zone": zone, "local_window": local_window}
     query = {"to": to, "category": category, "account": account, **{k: v for k, v in optional.items() if v}}
     found = ask_admin(config, "GET", "/admin/v1/explain", query=query)
     if as_json:
@@ -326,9 +345,30 @@ def explain(
         typer.echo(f"  rank {channel['rank']}  {channel['id']}: {mark}")
     if "quality" in found:
         typer.echo(f"shares    by quality: {found['quality']['why']}")
+    _tell_rules(found)
+
+
+def _tell_rules(found: dict[str, Any]) -> None:
+    if found.get("window"):
+        window = found["window"]
+        when = f"open until {window['closes_at']}" if window["open"] else f"opens {window['opens_at']}"
+        typer.echo(f"window    {when} (by {', '.join(window['clocks'])})")
+    for cap in found.get("caps", ()):
+        typer.echo(f"cap       {cap['key']}: {cap['sent']} of {cap['limit']} in {cap['window_s']} s")
+    if "scopes" in found:
+        typer.echo(f"lists     {', '.join(found['scopes'])}")
     for rule in found["rules"]:
         typer.echo(f"{rule['effect']:9} {rule['rule']}: {rule['why']}")
     typer.echo(f"verdict   {found['verdict']}")
+
+
+app.command("stats")(stats)
+app.command("erase")(erase)
+app.add_typer(templates_app, name="templates")
+app.add_typer(blacklist_app, name="blacklist")
+app.add_typer(inbound_app, name="inbound")
+app.command("audit")(audit)
+app.add_typer(webhooks_app, name="webhooks")
 
 
 @channels_app.command("list")

@@ -49,7 +49,14 @@ class RequestError(GatewayError):
     """The request is at fault: answered 4xx, nothing was stored."""
 
     def __init__(
-        self, code: str, detail: str, *, field: str | None = None, status: int = 422, retry_after_s: float | None = None
+        self,
+        code: str,
+        detail: str,
+        *,
+        field: str | None = None,
+        status: int = 422,
+        retry_after_s: float | None = None,
+        retry_at_ms: int = 0,  # epoch ms from which it would be taken; 0: not known
     ) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
@@ -57,6 +64,7 @@ class RequestError(GatewayError):
         self.field = field
         self.status = status
         self.retry_after_s = retry_after_s
+        self.retry_at_ms = retry_at_ms
 
 
 class Backpressure(GatewayError):

@@ -65,6 +65,8 @@ def configure(
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)  # a path holds ids, a query a number
     sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
+    sys.unraisablehook = _log_unraisable
 
 
 def protect(secrets: Iterable[str]) -> None:
@@ -95,6 +97,8 @@ _KEYS = re.compile(
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 # What a foreign exception quotes may be a text or a code: pydantic's input, "invalid literal ... '482913'".
 _PYDANTIC_INPUT = re.compile(r"input_value=.*?(?=, input_type=|\]|$)", re.DOTALL)
+# Or it stands there without quotes: digits as codes have them, and letters that no message of a library is made of.
+_UNQUOTED = re.compile(r"(?<![0-9A-Za-z_.])[0-9]{4,}(?![0-9A-Za-z_])|[^\x00-\x7f]+")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
@@ -126,6 +130,14 @@ def _escaped(match: re.Match[str]) -> str:
     return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(match[0], f"\\u{ord(match[0]):04x}")
 
 
+def redact_foreign(value: str) -> str:
+    """Return what a library says as a log may show it: besides `redact`, nothing of what it quotes.
+
+    asyncio names a task by its exception, and warnings by the line they stand on: both may hold a text or a code.
+    """
+    return redact(_QUOTED.sub(_mask_quoted, _PYDANTIC_INPUT.sub("input_value=****", value)))
+
+
 def redact_exception(
     kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
 ) -> list[str]:
@@ -137,6 +149,8 @@ def redact_exception(
         line = block
         if not block.startswith("  File "):
             line = _QUOTED.sub(_mask_quoted, _PYDANTIC_INPUT.sub("input_value=****", block))
+            if not isinstance(exc, OSError):  # theirs names ports
+                line = _UNQUOTED.sub("****", line)
         lines += [redact(part) for part in line.rstrip("\n").split("\n")]
     return lines
 
@@ -164,7 +178,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "process": self._process,
             "source": record.name.removeprefix("gateway."),
-            "event": redact(record.getMessage())[:MAX_LINE_CHARS],
+            "event": _event(record),
         }
         for name, value in _fields(record).items():
             line.setdefault(str(name), value)
@@ -183,11 +197,16 @@ class ConsoleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
         source = record.name.removeprefix("gateway.")
-        event = redact(record.getMessage())[:MAX_LINE_CHARS]
+        event = _event(record)
         line = f"{_time(record)} {record.levelname:<7} {self._process} {source}: {event}{fields}"
         if record.exc_info:
             line += "".join(f"\n    {part}" for part in redact_exception(*record.exc_info))
         return line
+
+
+def _event(record: logging.LogRecord) -> str:
+    ours = record.name.partition(".")[0] in ("gateway", "root")
+    return (redact if ours else redact_foreign)(record.getMessage())[:MAX_LINE_CHARS]
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
@@ -277,3 +296,16 @@ def _log_uncaught(kind: type[BaseException], exc: BaseException, trace: Tracebac
     if issubclass(kind, KeyboardInterrupt):
         return
     logging.getLogger("gateway").critical("uncaught %s", kind.__name__, exc_info=(kind, exc, trace))
+
+
+def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and not issubclass(args.exc_type, SystemExit):
+        what = (args.exc_type, args.exc_value, args.exc_traceback)
+        logging.getLogger("gateway").error("uncaught %s in a thread", args.exc_type.__name__, exc_info=what)
+
+
+def _log_unraisable(args: sys.UnraisableHookArgs) -> None:
+    # Python's own hook prints the object it happened in, and that may be a message.
+    if args.exc_value is not None:
+        what = (args.exc_type, args.exc_value, args.exc_traceback)
+        logging.getLogger("gateway").error("unraisable %s", args.exc_type.__name__, exc_info=what)

@@ -102,6 +102,9 @@ FAMILIES: Final[dict[str, Family]] = {
         "Messages by what became of them: the state at acceptance, each final state, and refused.",
         "category", "route", "state", "reason", max_series=1500,
     ),
+    "content_hits_total": _counter(
+        "Texts that held a word of content_words.csv, by the word's id.", "rule", "action", max_series=200
+    ),
     "accept_seconds": _histogram("From the whole request read to its answer.", LATENCY_S),
     "accept_to_submit_seconds": _histogram(
         "From the time a message was due to its first submit_sm.", LATENCY_S, "category"
@@ -118,6 +121,10 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
     "parked_receipts": _gauge("Receipts whose message is not known yet.", "channel", merge="max"),
     "webhook_backlog": _gauge("Events waiting for an account's webhook.", "account", merge="max"),
+    "webhook_deliveries_total": _counter(
+        "Events by what became of a call with them, and dead letters.", "account", "result", max_series=600
+    ),
+    "webhook_seconds": _histogram("Duration of one call to a webhook.", LATENCY_S, max_series=1),
     "waiting_messages": _gauge("Stored messages that wait to be sent.", merge="max"),
     "store_memory_bytes": _gauge("Memory of the store: used, and the limit.", "kind", merge="max", max_series=20),
     "store_ready": _gauge("1 while the store keeps its durability promise.", merge="min"),
@@ -129,6 +136,8 @@ FAMILIES: Final[dict[str, Family]] = {
     "store_batch_size": _histogram("Items in one call to the store.", BATCH, "move"),
     "store_commit_seconds": _histogram("Duration of one store call, fsync included.", COMMIT_S, "move"),
     "store_errors_total": _counter("Calls to the store that failed.", "move", "kind"),
+    "statistics_folds_total": _counter("Hours of statistics folded into tables, a shard each."),
+    "statistics_fold_failures_total": _counter("Rounds in which statistics could not be folded."),
     # --- channels
     "submits_total": _counter("submit_sm answered, by command_status.", "channel", "status", max_series=600),
     "submit_response_seconds": _histogram("From submit_sm to its response.", LATENCY_S, "channel"),
@@ -141,8 +150,15 @@ FAMILIES: Final[dict[str, Family]] = {
     "binds_total": _counter("Binds tried, by result.", "channel", "result"),
     "smpp_faults_total": _counter("Faults of the peer's protocol.", "channel", "kind"),
     "channel_left_out": _gauge("1 for a field the SMSC refused and gets no more.", "channel", "field", merge="max"),
+    "deferred_total": _counter("Messages that wait for a window, by where that was decided.", "where", max_series=8),
     "late_results_total": _counter("Responses after the timer or after the lease.", "channel"),
     "inbound_total": _counter("Messages from handsets (MO).", "channel"),
+    "inbound_read_total": _counter(
+        "Messages from handsets, and parts: stop, start, review, other, partial, repeated, part, repeated_part.",
+        "channel", "what", max_series=200,
+    ),
+    "inbound_ended_total": _counter("Waiting messages that an opt-out ended.", "channel", max_series=64),
+    "optout_alarms_total": _counter("Opt-outs beyond what is usual within an hour.", "channel", "cause", max_series=64),
     "failovers_total": _counter("Messages moved to another rank.", "route", "from", "to", "cause"),
     "dispatch_errors_total": _counter("Faults inside a dispatch worker.", "where", max_series=20),
     "channel_breaker": _gauge("Breaker: 0 closed, 1 half open, 2 open.", "channel", merge="max"),
@@ -156,6 +172,21 @@ FAMILIES: Final[dict[str, Family]] = {
         "Share of a route's traffic where quality decides.", "route", "category", "channel", merge="max", max_series=200
     ),
     "redeliveries_total": _counter("Decisions about copies on another channel.", "decision", max_series=4),
+    # --- what receipts look like as a whole (over receipts.signals_window_s)
+    "unknown_failure_codes_total": _counter(
+        "Failed receipts whose code no table has (`smsgw codes unknown`).", "channel", max_series=64
+    ),
+    "receipts_impossible_total": _counter(
+        "Receipts that say delivered for a number nobody has.", "channel", max_series=64
+    ),
+    "receipts_rated": _gauge("Messages that ended by their receipt, or without one.", "channel", merge="max",
+                             max_series=64),
+    "receipts_delivered_ratio": _gauge("Share of these that were delivered.", "channel", merge="max", max_series=64),
+    "receipt_delay_p50_seconds": _gauge("Half of the deliveries within this.", "channel", merge="max", max_series=64),
+    "receipt_delay_p90_seconds": _gauge("90 % of the deliveries within this.", "channel", merge="max", max_series=64),
+    "receipt_delay_std_seconds": _gauge("Spread of the delay of deliveries.", "channel", merge="max", max_series=64),
+    "receipts_fast_share": _gauge("Share of deliveries within one second.", "channel", merge="max", max_series=64),
+    "templates": _gauge("Versions of templates that a worker knows.", merge="max"),
     # --- ported numbers
     "ported_rows": _gauge("Numbers in the imported table of a country.", "country", merge="max", max_series=20),
     "ported_learned": _gauge("Numbers learned from receipts that a worker knows.", merge="max"),
@@ -171,7 +202,9 @@ FAMILIES: Final[dict[str, Family]] = {
     "worker_memory_bytes": _gauge("Resident memory.", "role", "worker"),
     "event_loop_lag_seconds": _gauge("How late the last one-second timer was.", "role", merge="max", max_series=20),
     "log_records_total": _counter("Log records written.", "level", max_series=20),
-    "log_suppressed_total": _counter("Log records dropped by the rate limit of their source.", "source"),
+    "log_suppressed_total": _counter(
+        "Log records dropped by the rate limit of their source.", "source", max_series=100
+    ),
     # --- configuration
     "config_reload_success": _gauge("1 when the last reading of the configuration succeeded.", merge="min"),
     "config_revision_info": _gauge("The configuration in force.", "revision", merge="max", max_series=20),

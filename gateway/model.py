@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, Final, NewType
@@ -155,6 +155,13 @@ class ValidMessage:
     ext: str = ""
     meta: str = ""
     test: bool = False
+    zone: str = ""  # the recipient's time zone, where the application knows it
+    local_window: str = ""  # the campaign's own hours there, as 10:00-12:00
+    consent: bool = False  # the application says that the recipient agreed
+    template: str = ""  # in the place of a text; once rendered, `text` holds what came of it
+    template_version: int = 0  # 0: the latest; once rendered, the one that was taken
+    params: Mapping[str, Any] = MappingProxyType({})
+    asked: str = ""  # once rendered: template, version and params as they were sent, which is what a repeat repeats
 
     def __init__(self, given: dict[str, Any]) -> None:
         self.__dict__ = given
@@ -187,6 +194,18 @@ class MessageKind:
     gate: str = ""
     tags: tuple[str, ...] = ()
     test: bool = False
+    caps: str = ""
+    """Frequency caps that hold for it, as `lua/accept.lua` takes them: for each RS name US "limit,window_s;..."."""
+    scopes: tuple[str, ...] = ()
+    """Blacklists besides the one for all: the account, account/sender, account/signature."""
+    signature: str = ""
+    """The text's, where a cap or a blacklist goes by it."""
+    window_until_ms: int = 0
+    """Epoch ms from which on it must not leave the queue before its window opens again; 0: no window."""
+    spread_ms: int = 0
+    """Deferred messages leave within so long after `send_at_ms`, each at a time of its own."""
+    defer_capped: bool = False
+    """Whether a message that a cap forbids waits until it is allowed, instead of being refused."""
     packed: Any = None
 
 
@@ -200,9 +219,9 @@ class NewMessage:
     id: bytes  # StoreId
     shard: int
     kind: MessageKind
-    msisdn: str  # E.164 digits without '+'
+    msisdn: str = field(repr=False)  # E.164 digits without '+'
     parts: int
-    body: bytes
+    body: bytes = field(repr=False)
     idem: bytes  # 16 bytes naming account + key + recipient + item, or b""
     digest: bytes  # 8 bytes over the canonical fields, compared on a replay
 
@@ -216,4 +235,5 @@ class Accepted:
     accepted_at_ms: int = 0
     expires_at_ms: int = 0
     retry_at_ms: int = 0  # capped: when it is allowed again
+    deferred_to_ms: int = 0  # accepted, but a cap lets it go only then
     detail: Any = None  # replay: the stored Record if it is still kept

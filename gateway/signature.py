@@ -6,6 +6,7 @@ account) and which channel carries which (`settings`, `routing.table`). Pure; st
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 from unicodedata import is_normalized, normalize
 
@@ -13,6 +14,7 @@ ANY: Final = "*"
 """In a channel's list: every signature that is not named there."""
 
 
+@lru_cache(maxsize=1024)  # few, and asked for once a message
 def clean(written: str) -> str:
     """Return a signature as signatures are compared: without its brackets, in NFKC, so that ＡＢＣ is ABC."""
     name = written.removeprefix("【").removesuffix("】")

@@ -27,6 +27,7 @@ from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
 from gateway.metrics import Metrics, SnapshotWriter, snapshot_dir
 from gateway.settings import Settings, load
 from gateway.store.embedded import EmbeddedServer
+from gateway.store.outbox import Outbox
 from gateway.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ LISTEN_BACKLOG: Final = 1024
 NOTICE_S: Final = 0.3  # not ready, new posts refused, before a listener closes: load balancers look elsewhere
 API_GRACE_S: Final = 12.0  # running requests: the handler's own limit is 10 s
 DISPATCH_UNTIL_S: Final = 29.0
+EVENTS_GRACE_S: Final = 3.0
 ADMIN_GRACE_S: Final = 2.0
 
 
@@ -103,6 +105,7 @@ class Supervisor:
             *(_Slot("dispatch", n) for n in range(settings.dispatch.workers)),
             _Slot("admin", 0),
             *(_Slot("api", n) for n in range(settings.api.workers)),
+            *(_Slot("events", n) for n in range(settings.webhooks.workers if settings.consumers else 0)),
         ]
 
     async def run(self) -> int:
@@ -171,7 +174,8 @@ class Supervisor:
             await self._embedded.until_ready()
         # A store by URL may still be on its way; workers wait for it, and so does the first reap.
         with contextlib.suppress(StoreUnavailable):
-            await self._opened_store()
+            # Who hears of what, before anything happens: also that an account without a webhook hears nothing any more.
+            await (await self._opened_store()).set_consumers(self._settings.consumers)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
         """Wait for `work`, but not longer than until we are told to stop; what it raises is raised."""
@@ -201,8 +205,8 @@ class Supervisor:
                 return
             self._metrics.counter("worker_restarts_total", role=slot.role).n += 1
             log.error("worker %s ended (%s); starting it again", slot.name, code)
-            if slot.role == "dispatch":
-                self._reap_soon(slot.incarnation)
+            if slot.role in ("dispatch", "events"):
+                self._reap_soon(slot.role, slot.incarnation)
             slot.failures = 0 if time.monotonic() - started > STEADY_AFTER_S else slot.failures
             await self._pause(BACKOFF_S[min(slot.failures, len(BACKOFF_S) - 1)])
             slot.failures += 1
@@ -270,16 +274,20 @@ class Supervisor:
             slot.link.close()
             slot.link = None
 
-    def _reap_soon(self, incarnation: str) -> None:
-        task = asyncio.create_task(self._reap(incarnation), name=f"reap {incarnation}")
+    def _reap_soon(self, role: str, incarnation: str) -> None:
+        task = asyncio.create_task(self._reap(role, incarnation), name=f"reap {incarnation}")
         self._reaping.add(task)
         task.add_done_callback(self._reaping.discard)
 
-    async def _reap(self, incarnation: str) -> None:
+    async def _reap(self, role: str, incarnation: str) -> None:
         """Take back what a dead worker held, now and not when its lease ends; until the store answers."""
         for pause_s in (*BACKOFF_S[1:], *(BACKOFF_S[-1:] * 1000)):
             try:
-                taken = await (await self._opened_store()).reap(incarnation)
+                store = await self._opened_store()
+                if role == "events":  # the accounts it served are free at once
+                    await Outbox(store).leave(incarnation)
+                    return
+                taken = await store.reap(incarnation)
             except StoreUnavailable as exc:
                 log.warning("the store cannot take back the claims of a dead worker yet: %s", exc)
                 await asyncio.sleep(pause_s)
@@ -309,9 +317,11 @@ class Supervisor:
         await self._end("api", API_GRACE_S)
         # 3. Dispatch: stop claiming, wait for the window's answers, record them, unbind, release the rest.
         await self._end("dispatch", max(1.0, DISPATCH_UNTIL_S - (time.monotonic() - began)))
-        # 4. Admin last: readiness and metrics are watched during the drain.
+        # 4. Events: what the last receipts led to is told, or stays in line.
+        await self._end("events", EVENTS_GRACE_S)
+        # 5. Admin last: readiness and metrics are watched during the drain.
         await self._end("admin", ADMIN_GRACE_S)
-        # 5. The store, when nobody writes any more.
+        # 6. The store, when nobody writes any more.
         for task in list(self._reaping):
             task.cancel()
         await asyncio.gather(*self._reaping, return_exceptions=True)
@@ -340,9 +350,12 @@ class Supervisor:
         await ended
         for slot in slots:
             killed = slot.process is not None and slot.process.returncode not in (0, None)
-            if role == "dispatch" and killed and self._store is not None:
+            if killed and self._store is not None:
                 with contextlib.suppress(StoreUnavailable):
-                    await self._store.reap(slot.incarnation)
+                    if role == "dispatch":
+                        await self._store.reap(slot.incarnation)
+                    elif role == "events":
+                        await Outbox(self._store).leave(slot.incarnation)
 
     def _tell(self, slot: _Slot, word: bytes) -> None:
         if slot.link is not None:

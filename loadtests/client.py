@@ -36,7 +36,7 @@ CATEGORIES = ("verification", "notification", "marketing")
 TEXTS = {
     "verification": "【Acme】Your code is %06d, valid for five minutes. Order %08d.",
     "notification": "【Acme】Parcel %06d has left the warehouse. Order %08d.",
-    "marketing": "【Acme】Sale %06d: 20%% off this week only, R to stop. %08d",
+    "marketing": "【Acme】Sale %06d: 20%% off this week only. 拒收请回复R %08d",
 }
 """One short message each (UCS-2, at most 70 characters); the last number is the message's place in the run.
 """

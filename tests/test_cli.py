@@ -41,7 +41,7 @@ def test_check_names_every_problem_and_exits_3(tmp_path: Path) -> None:
 def test_check_of_a_sound_folder_exits_0(tmp_path: Path) -> None:
     done = smsgw("check", "-c", str(write_config(tmp_path)), env=ENV)
     assert done.returncode == 0
-    assert [line.split(": ")[2] for line in done.stderr.splitlines()] == ["categories.marketing.send_hours"]
+    assert done.stderr == ""
     assert "sound, revision" in done.stdout
     assert "2 channels, 1 routes, 1 accounts" in done.stdout
 

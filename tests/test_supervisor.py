@@ -100,7 +100,11 @@ async def _ready(gateway: GatewayProcess) -> bool:
 
 async def test_what_a_killed_dispatch_worker_held_is_taken_back_at_once(tmp_path: Path) -> None:
     # The SMSC keeps every answer to itself: all 20 are claimed and sent when the worker dies.
-    async with smsc(silence=True) as peer, GatewayProcess(tmp_path, {"cm-a": peer.port}) as gateway:
+    at_any_hour = '[categories.marketing]\nsend_hours = ""\nrequire_signature = []\nrequire_optout_text = {}\n'
+    async with (
+        smsc(silence=True) as peer,
+        GatewayProcess(tmp_path, {"cm-a": peer.port}, categories=at_any_hour) as gateway,
+    ):
         ids = [(await gateway.post(message(n, "marketing")))[1]["id"] for n in range(20)]
         await until(lambda: peer.counters.submits == 20)
         killed = time.monotonic()

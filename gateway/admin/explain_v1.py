@@ -1,24 +1,34 @@
 """`/admin/v1/explain`: what would become of a message now, step by step, without sending one.
 
-    GET ?to=+86138…&category=verification&account=shop[&sender=…][&signature=【Acme】 or &text=…]
+    GET ?to=+86138…&category=verification&account=shop[&sender=…][&signature=【Acme】 or &text=…][&tag=…][&zone=…]
+        [&local_window=10:00-12:00]
         → {number, carrier, signature, route, channels: [ranked, with their live state and whether and under which
-           source_addr they carry the signature], rules: [{rule, effect, why}], verdict}
+           source_addr they carry the signature], window: {open, opens_at, closes_at, clocks}, caps: [{key, limit,
+           window_s, sent, again_s}], scopes, rules: [{rule, effect, why}], verdict}
 
-Asks the same router, the same limits and the same agreed health as the path itself does; owns the words. Writes
-nothing, and keeps nothing of the number and the text.
+Asks the same router, the same limits, rules and agreed health as the path itself does; owns the words. Writes nothing,
+and keeps nothing of the number and the text.
 """
 
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import Any, Final, Protocol
+from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
 from gateway.admin.problem import json_answer
 from gateway.dispatch.quality import read_shares
 from gateway.errors import RequestError
-from gateway.model import CATEGORY_BY_LABEL, CATEGORY_LABELS
+from gateway.intake import blacklist_scopes
+from gateway.model import CATEGORY_BY_LABEL, CATEGORY_LABELS, Category
+from gateway.policy.caps import Cap, CategoryCaps, full
+from gateway.policy.content import REFUSE, LinkRule
+from gateway.policy.policy import Policy
+from gateway.policy.send_window import OPEN
+from gateway.policy.texts import MAX_SIGNATURE_CHARS, TextRules
 from gateway.routing.msisdn import normalise
 from gateway.routing.router import Decision, Router
 from gateway.routing.table import Route
@@ -26,21 +36,23 @@ from gateway.settings import AccountSettings, ChannelSettings, Settings
 from gateway.signature import clean, shown, signature_of
 from gateway.smpp.address import own_sender, signed_source
 from gateway.store.moves import Health, Recipient
+from gateway.store.recipients import Recipients, Shards
 
-KEYS: Final = ("to", "category", "account", "sender", "signature", "text")
+KEYS: Final = ("to", "category", "account", "sender", "signature", "text", "tag", "zone", "local_window")
 
 
-class ExplainStore(Protocol):
+class ExplainStore(Shards, Protocol):
     """The part of the store that knows recipients and channels."""
 
     async def health(self) -> dict[str, Health]: ...
     async def channels_bound(self) -> set[str]: ...
-    async def recipient(self, msisdn: str, account: str) -> Recipient: ...
     async def gates(self) -> dict[str, dict[str, Any]]: ...
     async def shares(self) -> dict[str, bytes]: ...
 
 
-async def get_explain(request: web.Request, settings: Settings, router: Router, store: ExplainStore) -> web.Response:
+async def get_explain(
+    request: web.Request, settings: Settings, router: Router, policy: Policy, store: ExplainStore
+) -> web.Response:
     """Explain one message.
 
     Raises:
@@ -74,7 +86,14 @@ async def get_explain(request: web.Request, settings: Settings, router: Router, 
             rules.append(_rule("route", "refuse", "no configured route takes this message"))
     except RequestError as error:
         rules.append(_rule("number", "refuse", error.detail))
-    rules += _recipient_rules(settings, account, int(category), await store.recipient(number.msisdn, account.id))
+    known = signature if len(signature) <= MAX_SIGNATURE_CHARS else ""
+    scopes = blacklist_scopes(account.id, sender, known)
+    held = CategoryCaps(account, category, settings.categories[category]).of(known, [asked["tag"]])
+    recipient = await Recipients(store).of(number.msisdn, scopes)
+    rules += _blacklist_rules(category, recipient)
+    view |= {"scopes": ["*", *scopes], "caps": _tell_caps(held, category, recipient, account.when_capped, rules)}
+    rules += _text_rules(settings, policy, account, category, number.country, signature, asked["text"])
+    view["window"] = _window(policy, category, number.country, asked, rules)
     rules += _gate_rules(await store.gates(), account.id, category.label)
     if decision is not None:
         rules += _lane_rules(router, decision.route, account, signature)
@@ -143,25 +162,86 @@ def _lane_rules(router: Router, route: Route, account: AccountSettings, signatur
     return []
 
 
-def _recipient_rules(
-    settings: Settings, account: AccountSettings, category: int, recipient: Recipient
-) -> list[dict[str, str]]:
+def _blacklist_rules(category: Category, recipient: Recipient) -> list[dict[str, str]]:
     rules = []
     for scope, (mask, reason) in recipient.blacklists.items():
         if mask >> category & 1:
-            where = "the list of all accounts" if scope == "*" else f"the list of account {scope}"
-            rules.append(_rule("blacklist", "refuse", f"on {where}: {reason}"))
-    sent = recipient.sent.get((category, account.id), ())
-    now_s = time.time()
-    limits = next(rules_of for c, rules_of in settings.categories.items() if int(c) == category).per_number
-    for most, window_s in limits:
-        inside = [at for at in sent if at > now_s - window_s]
-        if len(inside) >= most:
-            again_s = int(min(inside[-most:]) + window_s - now_s)
-            rules.append(
-                _rule("per_number", "refuse", f"{len(inside)} of {most} in {window_s} s; again in {max(1, again_s)} s")
-            )
+            account, _, name = scope.partition("/")
+            where = "the list of all accounts" if scope == "*" else f"the list of account {account}"
+            rules.append(_rule("blacklist", "refuse", f"on {where}{f' for {name}' if name else ''}: {reason}"))
     return rules
+
+
+def _tell_caps(
+    held: tuple[Cap, ...], category: Category, recipient: Recipient, when_capped: str, rules: list[dict[str, str]]
+) -> list[dict[str, Any]]:
+    """Return every limit with what counts for it now; those that are used up become rules."""
+    now_s = int(time.time())
+    told = []
+    for cap in held:
+        times = recipient.sent.get((category, cap.name), ())
+        again = {(most, window_s): max(1, at - now_s) for at, _, most, window_s in full(cap, times, now_s)}
+        for most, window_s in cap.limits:
+            inside = sum(at > now_s - window_s for at in times)
+            again_s = again.get((most, window_s), 0)
+            told.append({"key": cap.about, "limit": most, "window_s": window_s, "sent": inside, "again_s": again_s})
+            if again_s:
+                why = f"{inside} of {most} in {window_s} s; again in {again_s} s"
+                rules.append(_rule(cap.about, "wait" if when_capped == "defer" else "refuse", why))
+    return told
+
+
+def _text_rules(
+    settings: Settings,
+    policy: Policy,
+    account: AccountSettings,
+    category: Category,
+    country: str,
+    signature: str,
+    text: str,
+) -> list[dict[str, str]]:
+    """Return what a text would be refused for; without one only whether a signature is wanted and there is none."""
+    rules = []
+    of_category = settings.categories[category]
+    try:
+        if text:
+            TextRules(of_category).check(text, signature, country)
+            if account.link_domains is not None:
+                LinkRule(account.link_domains).check(text)
+        elif country in of_category.require_signature and not signature:
+            raise RequestError("missing_signature", f"{category.label} to {country} needs a signature in 【】")
+    except RequestError as error:
+        rules.append(_rule(error.code, "refuse", error.detail))
+    search = policy.words.search(account.id, category) if text else None
+    for word in search.hits(text) if search is not None else ():
+        effect = "refuse" if word.action == REFUSE else "count"
+        rules.append(_rule("content", effect, f"content rule {word.id}"))
+    return rules
+
+
+def _window(
+    policy: Policy, category: Category, country: str, asked: dict[str, str], rules: list[dict[str, str]]
+) -> dict[str, Any] | None:
+    """Return when it may be sent, None where no rule says so; a closed window becomes a rule."""
+    now_ms = time.time_ns() // 1_000_000
+    zone, local_window = asked["zone"], asked["local_window"]
+    try:
+        window = policy.windows.window(now_ms, category, country, zone, local_window)
+    except RequestError as error:
+        rules.append(_rule("window", "refuse", error.detail))
+        return None
+    if window == OPEN:
+        return None
+    clocks = policy.windows.clocks(category, country, zone, local_window)
+    opens, closes = _local(window.opens_ms, clocks[0]), _local(window.closes_ms, clocks[0])
+    if window.opens_ms:
+        rules.append(_rule("window", "wait", f"closed until {opens}"))
+    names = [clock.key for clock in clocks]
+    return {"open": not window.opens_ms, "opens_at": opens, "closes_at": closes, "clocks": names}
+
+
+def _local(at_ms: int, clock: ZoneInfo) -> str | None:
+    return datetime.fromtimestamp(at_ms / 1000, clock).isoformat(timespec="minutes") if at_ms else None
 
 
 def _gate_rules(gates: dict[str, dict[str, Any]], account: str, label: str) -> list[dict[str, str]]:

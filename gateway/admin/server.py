@@ -12,19 +12,25 @@ import hmac
 import ipaddress
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, Protocol
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.admin import channels_v1, explain_v1, gates_v1, health, metrics_get, ported_v1
+from gateway.admin import channels_v1, explain_v1, failure_codes_v1, gates_v1, health, metrics_get, ported_v1, stats_v1
 from gateway.admin.problem import problem, refusal
+from gateway.admin.webhooks_v1 import WebhookRoutes
+from gateway.dlr.reasons import load_reasons
 from gateway.errors import Backpressure, RequestError, StoreUnavailable
 from gateway.metrics import MetricsHub
+from gateway.policy.policy import load_policy
 from gateway.routing.ported_table import PortedTables
 from gateway.routing.router import Router
 from gateway.settings import Settings
+from gateway.store.outbox import Outbox
+from gateway.store.receipt_notes import ReceiptNotes
+from gateway.store.statistics import Shards, Statistics
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +40,17 @@ REQUEST_LIMIT_S: Final = 15.0
 _PUBLIC: Final = ("/livez", "/readyz")
 
 
-class Steered(gates_v1.GateStore, channels_v1.ChannelStore, explain_v1.ExplainStore, ported_v1.PortedStore, Protocol):
+class Steered(
+    gates_v1.GateStore, channels_v1.ChannelStore, explain_v1.ExplainStore, ported_v1.PortedStore, Shards, Protocol
+):
     """The parts of the store that an operator asks and steers."""
 
 
 class AdminServer:
-    """Serves one machine's admin listener. Life: `start(sock)`, then `stop()`."""
+    """Serves one machine's admin listener. Life: `start(sock)`, then `stop()`.
+
+    `more` are endpoints with parts of their own (templates, erasure), which `app` builds.
+    """
 
     def __init__(
         self,
@@ -49,14 +60,21 @@ class AdminServer:
         reasons: health.Reasons,
         readings: metrics_get.Readings,
         router: Router | None = None,
+        more: Iterable[web.RouteDef] = (),
     ) -> None:
+        self._more = list(more)
         self._token = settings.admin.token
         self._metrics_public = _is_loopback(settings.admin.host)
         self._hub = hub
         self._store = store
+        self._statistics = Statistics(store)
+        self._webhooks = WebhookRoutes(settings, Outbox(store))
+        self._receipt_notes = ReceiptNotes(store)
+        self._failures = load_reasons(settings.failure_codes_file, settings.channels)
         self._channels = settings.channels
         self._settings = settings
         self._router = router
+        self._policy = load_policy(settings) if router is not None else None
         self._reasons = reasons
         self._readings = readings
         self._accounts = frozenset(account.id for account in settings.accounts)
@@ -75,6 +93,10 @@ class AdminServer:
         app.router.add_get("/admin/v1/channels", self._get_channels)
         app.router.add_put("/admin/v1/channels", self._put_channel)
         app.router.add_post("/admin/v1/ported/forget", self._forget_ported)
+        app.router.add_get("/admin/v1/stats", self._get_stats)
+        app.router.add_get("/admin/v1/failure-codes", self._get_failure_codes)
+        app.router.add_routes(self._webhooks.routes())
+        app.router.add_routes(self._more)
         if self._router is not None:
             app.router.add_get("/admin/v1/explain", self._get_explain)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
@@ -147,7 +169,8 @@ class AdminServer:
 
     async def _get_explain(self, request: web.Request) -> web.Response:
         assert self._router is not None
-        return await explain_v1.get_explain(request, self._settings, self._router, self._store)
+        assert self._policy is not None
+        return await explain_v1.get_explain(request, self._settings, self._router, self._policy, self._store)
 
     async def _forget_ported(self, request: web.Request) -> web.Response:
         imported = self._router.imported if self._router is not None else None
@@ -156,6 +179,11 @@ class AdminServer:
         log.info("what was learned of ported numbers was forgotten, for one or for all")
         return answer
 
+    async def _get_failure_codes(self, request: web.Request) -> web.Response:
+        return await failure_codes_v1.get_failure_codes(
+            request, self._receipt_notes, self._failures, self._settings.channels
+        )
+
     async def _get_channels(self, request: web.Request) -> web.Response:
         return await channels_v1.get_channels(self._store, self._channels, await self._left_out())
 
@@ -163,6 +191,9 @@ class AdminServer:
         answer = await channels_v1.put_channel(request, self._store, self._channels, await self._left_out())
         log.info("a channel's operator state was set")
         return answer
+
+    async def _get_stats(self, request: web.Request) -> web.Response:
+        return await stats_v1.get_stats(request, self._statistics)
 
     async def _left_out(self) -> list[tuple[str, ...]]:
         return await asyncio.to_thread(self._hub.marks, "channel_left_out")  # reads the workers' files

@@ -15,12 +15,14 @@ from gateway.errors import StoreUnavailable
 from gateway.metrics import GaugeReading
 from gateway.model import CATEGORY_LABELS, route_name
 from gateway.settings import Settings
+from gateway.store.outbox import Outbox
 from gateway.store.store import Store
 
 log = logging.getLogger(__name__)
 
 KEEP_S: Final = 1.0
 LIMIT_S: Final = 2.0
+MOST_ACCOUNTS: Final = 400
 
 
 class StoreGauges:
@@ -61,4 +63,8 @@ class StoreGauges:
         for channel in self._settings.channels:
             parked = [(await store.parked(shard, channel.id, 1))[0] for shard in range(store.shards)]
             readings.append(GaugeReading("parked_receipts", (channel.id,), sum(parked)))
+        consumers = list(self._settings.consumers)[:MOST_ACCOUNTS]
+        for account, line in (await Outbox(store).look(consumers)).items():
+            backlog = line.waiting + line.taken + line.retrying
+            readings.append(GaugeReading("webhook_backlog", (account,), backlog))
         return readings

@@ -16,12 +16,15 @@ from gateway.api.answer import Answer
 from gateway.api.request import BodyReader
 from gateway.intake import Intake, MessageStore
 from gateway.metrics import Hist
+from gateway.precheck import Precheck
 from gateway.settings import AccountSettings
+from gateway.store.blacklists import Blacklists
 from gateway.store.moves import Feedback
 from gateway.store.records import Record
+from gateway.store.statistics import Shards, Statistics
 
 
-class QueryStore(MessageStore, Protocol):
+class QueryStore(MessageStore, Shards, Protocol):
     """The part of the store that the endpoints use."""
 
     async def find(self, msisdn: str, account: str) -> list[Record]: ...
@@ -39,6 +42,9 @@ class Context:
     bodies: BodyReader
     durability: str  # as every 202 states it: fsync | replicated | relaxed
     accept_seconds: Hist
+    statistics: Statistics
+    precheck: Precheck
+    blacklists: Blacklists
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,11 @@ async def post_batch(context: Context, call: Call) -> Answer:
     raw = await context.bodies.read(call.request, MAX_BATCH_BYTES)
     started = time.perf_counter()
     key = idempotency_key(call.request)
-    items = await _validated(decode_json(raw))
+    items = await validated(decode_json(raw))
     results = await context.intake.accept(call.account, items, key)
-    undecided = _undecided(results)
-    if undecided is not None:
-        return refuse(undecided)
+    refusal = undecided(results)
+    if refusal is not None:
+        return refuse(refusal)
     taken = [result for result in results if result.__class__ is Taken]
     context.accept_seconds.observe(time.perf_counter() - started, len(taken))
     body = batch_view(results, len(taken), context.durability)
@@ -39,7 +39,7 @@ async def post_batch(context: Context, call: Call) -> Answer:
     return Answer(202, body, headers=b"Idempotent-Replayed: true\r\n" if replayed else b"")
 
 
-async def _validated(body: Any) -> list[ValidMessage | RequestError]:
+async def validated(body: Any) -> list[ValidMessage | RequestError]:
     """Check all items, letting other requests run after each hundred."""
     given, defaults = open_batch(body)
     now_ms = time.time_ns() // 1_000_000
@@ -52,7 +52,7 @@ async def _validated(body: Any) -> list[ValidMessage | RequestError]:
     return checked
 
 
-def _undecided(results: list[ItemResult]) -> GatewayError | None:
+def undecided(results: list[ItemResult]) -> GatewayError | None:
     """Return the error for the whole when not one item was taken or refused for its content, else None.
 
     Where anything may be stored, that is what the caller must hear.

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from gateway.api import problem, schema
+from gateway.api import blacklist_v1, problem, schema, stats_get_v1
 from gateway.api.answer import Answer
 from gateway.api.context import Call, Context
 from gateway.model import STATE_LABELS
@@ -55,6 +55,7 @@ def _paths() -> Json:
         "description": "A repeat with the same key stores nothing twice. Items with a ref use that instead.",
     }
     item = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+    number = {"name": "number", "in": "path", "required": True, "schema": {"type": "string"}}
     to = {"name": "to", "in": "query", "required": True, "schema": {"type": "string"}}
     ref = {"name": "ref", "in": "query", "schema": {"type": "string", "minLength": 1, "maxLength": 128}}
     told = (400, 401, 408, 413, 415)
@@ -67,6 +68,27 @@ def _paths() -> Json:
         "/v1/messages/batch": {
             "post": _operation("Send up to 1,000 messages", "Batch", "BatchAnswer", "202", posted, [key]),
         },
+        "/v1/messages/check": {
+            "post": _operation(
+                "Ask what would become of up to 1,000 messages; nothing is stored",
+                "Batch",
+                "CheckAnswer",
+                "200",
+                (*told, 422, 503),
+                [key],
+            ),
+        },
+        "/v1/blacklist/{number}": {
+            "get": _operation(
+                "Read the account's own blacklist", None, "BlacklistAnswer", "200", (400, 401, 422, 503), [number]
+            ),
+            "put": _operation(
+                "Put a number on it", "BlacklistEntry", "BlacklistAnswer", "200", (*told, 422, 503), [number]
+            ),
+            "delete": _operation(
+                "Take a number off it", None, "BlacklistRemoved", "200", (400, 401, 422, 503), [number]
+            ),
+        },
         "/v1/messages/{id}/feedback": {
             "post": _operation(
                 "Tell what a message led to", "Feedback", "FeedbackAnswer", "200", (*told, 404, 409, 422, 503), [item]
@@ -76,6 +98,7 @@ def _paths() -> Json:
             "get": _operation("Read one message", None, "Record", "200", (400, 401, 404, 503), [item]),
             "delete": _operation("Cancel a message", None, "Cancelled", "200", (400, 401, 404, 409, 503), [item]),
         },
+        "/v1/stats": {"get": _statistics()},
     }
 
 
@@ -99,6 +122,13 @@ def _operation(
             "required": True,
             "content": {"application/json": {"schema": _ref(body)}},
         }
+    return operation
+
+
+def _statistics() -> Json:
+    parameters = stats_get_v1.parameters()
+    operation = _operation("How messages fared", None, "Report", "200", (400, 401, 422, 503), parameters)
+    operation["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     return operation
 
 
@@ -146,6 +176,7 @@ def _schemas() -> Json:
         "feedback": {"type": "array", "maxItems": 32, "items": _ref("Told")},
         "tags": {"type": "array", "items": text}, "test": {"type": "boolean"}, "ref": text,
         "origin": {"type": "object"}, "contact": text, "meta": text, "ext": text, "gate": text,
+        "zone": text, "local_window": text, "consent": {"type": "boolean"},
     }  # fmt: skip
     return {
         "Message": schema.message_schema(),
@@ -163,6 +194,35 @@ def _schemas() -> Json:
                 "accepted": count,
                 "rejected": count,
                 "results": {"type": "array", "items": {"anyOf": [_ref("Accepted"), _ref("Refused")]}},
+            },
+        },
+        "CheckAnswer": {
+            "type": "object",
+            "required": ["accepted", "rejected", "results"],
+            "properties": {
+                "accepted": count,
+                "rejected": count,
+                "results": {"type": "array", "items": _ref("Foreseen")},
+            },
+        },
+        "Foreseen": {
+            "type": "object",
+            "description": "What accepting it now would answer: a state or an error, and what else is known of it.",
+            "properties": {
+                "state": accepted["state"],
+                "error": _ref("Problem"),
+                "id": {"type": "string", "format": "uuid", "description": "Of the message this one repeats."},
+                "replayed": accepted["replayed"],
+                "expires_at": time_or_none,
+                "parts": accepted["parts"],
+                "encoding": accepted["encoding"],
+                "route": text,
+                "price": {"type": "string", "description": "Of all parts by the route's first channel."},
+                "send_at": {**time_or_none, "description": "When it would be due; null: at once."},
+                "spread_s": {**count, "description": "It leaves within so long after send_at."},
+                "window_until": {**time_or_none, "description": "When its window closes again."},
+                "blacklisted": {"type": "boolean"},
+                "capped_until": time_or_none,
             },
         },
         "Refused": {"type": "object", "required": ["error"], "properties": {"error": _ref("Problem")}},
@@ -207,6 +267,8 @@ def _schemas() -> Json:
             "properties": {"messages": {"type": "array", "maxItems": 16, "items": _ref("Record")}},
         },
         "Cancelled": {"type": "object", "properties": {"id": accepted["id"], "state": text}},
+        **stats_get_v1.schemas(),
+        **blacklist_v1.schemas(),
         "Problem": {
             "type": "object",
             "description": "RFC 9457",
@@ -220,6 +282,7 @@ def _schemas() -> Json:
                 "field": {"type": "string", "description": "The field at fault, where one is."},
                 "outcome": {"type": "string", "enum": ["not_stored", "unknown"]},
                 "retry_after_s": {"type": "integer", "description": "When a repeat may succeed."},
+                "retry_at": {**time, "description": "The time from which it would be taken, where it is known."},
             },
         },
     }

@@ -12,10 +12,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from gateway.errors import RequestError
 from gateway.model import CATEGORY_LABELS, ValidMessage
+from gateway.policy.time_zones import zone_named
+from gateway.policy.windows import parse_window
 from gateway.store.moves import Feedback
 
 MAX_BATCH: Final = 1000
@@ -187,6 +190,62 @@ def _object(name: str, about: str, fields: tuple[Field, ...]) -> Field:
     return Field(name, schema, check)
 
 
+MAX_PARAMS: Final = 32
+
+
+def _params() -> Field:
+    """Make the field of a template's params: plain values only; what each may be is the template's to say."""
+
+    def check(value: Any) -> dict[str, Any]:
+        if value.__class__ is not dict or len(value) > MAX_PARAMS:
+            raise _refusal("params", f"params must be an object of at most {MAX_PARAMS} values")
+        for name, one in value.items():
+            if one.__class__ not in _PLAIN or (one.__class__ is str and len(one) > MAX_TEXT):
+                at = f"params.{name}" if _NAMED.fullmatch(name) else "params"
+                detail = f"a string of at most {MAX_TEXT} characters, a number or a boolean is wanted"
+                raise RequestError("invalid_param", detail, field=at)
+        return value
+
+    schema = {
+        "type": "object", "maxProperties": MAX_PARAMS,
+        "additionalProperties": {"type": ["string", "number", "boolean"]},
+        "description": "Values for the template, by the names it declares; each is checked by its declared type.",
+    }  # fmt: skip
+    return Field("params", schema, check)
+
+
+@lru_cache(maxsize=1024)
+def _is_zone(name: str) -> bool:
+    try:
+        zone_named(name)
+    except ValueError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=1024)
+def _is_window(written: str) -> bool:
+    try:
+        parse_window(written)
+    except ValueError:
+        return False
+    return True
+
+
+def _checked(name: str, about: str, holds: Callable[[str], bool], **bounds: Any) -> Field:
+    """Make a string field for which `holds` must be true besides."""
+    plain = _string(name, about, **bounds)
+
+    def check(value: Any) -> str:
+        checked: str = plain.check(value)
+        if not holds(checked):
+            raise _refusal(name, f"{name} must be {bounds['wants']}")
+        return checked
+
+    return Field(name, plain.schema, check)
+
+
+_PLAIN: Final = frozenset({str, int, float, bool})
 _NAMED = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -212,8 +271,14 @@ FIELDS: Final[tuple[Field, ...]] = (
         "at most 10 parts after encoding.",
         most=MAX_TEXT, pattern=f"[^{_CONTROL_IN_TEXT}]*",
         wants="no control characters other than line feed and carriage return",
-        long_code="text_too_long", required=True,
+        long_code="text_too_long",
     ),
+    _string(
+        "template", "In the place of a text: a template's id.",
+        most=32, pattern="[A-Za-z0-9][A-Za-z0-9._\\-]*", wants="letters, digits and . _ - only",
+    ),
+    _integer("template_version", "Of the template; the latest when absent.", 1, 2**31 - 1),
+    _params(),
     _string("sender", "Sender id, one of the account's; the first of them when absent.", most=20),
     _string("ref", "The application's own id: idempotency key within account and recipient.", most=128),
     _integer("ttl_s", "Seconds after the due time until the message expires.", 1, MAX_TTL_S),
@@ -245,10 +310,19 @@ FIELDS: Final[tuple[Field, ...]] = (
         least=0, most=256, most_bytes=MAX_META_BYTES,
     ),
     _boolean("test", "Sent like any other, but kept out of statistics and caps."),
+    _checked(
+        "zone", "The recipient's time zone, as Asia/Shanghai; without it every zone of the number's country counts.",
+        _is_zone, most=40, pattern="[A-Za-z0-9+_\\-]+(/[A-Za-z0-9+_\\-]+)*",
+        wants="the name of a time zone, as Asia/Shanghai",
+    ),
+    _checked(
+        "local_window",
+        "Hours of the recipient's day in which it may be sent; over midnight as 22:00-02:00. Not for verification.",
+        _is_window, least=11, most=11, pattern="[0-2][0-9]:[0-5][0-9]-[0-2][0-9]:[0-5][0-9]",
+        wants="two different times of day, as 10:00-12:00",
+    ),
+    _boolean("consent", "The recipient agreed to get such messages; some accounts must say so for marketing."),
 )  # fmt: skip
-
-NOT_SUPPORTED: Final = frozenset({"template", "template_version", "params", "local_window", "zone"})
-"""Fields of the interface whose rules this version does not have: refused by name, never ignored."""
 
 REQUIRED: Final = tuple(f.name for f in FIELDS if f.required)
 
@@ -284,15 +358,23 @@ def validate_message(given: Any, now_ms: int, defaults: Mapping[str, Any] | None
     """Check one message, `defaults` (already checked, keyed by attribute) standing under it.
 
     Raises:
-        RequestError: invalid_field, missing_field, unknown_field, not_supported, invalid_number or
+        RequestError: invalid_field, missing_field, unknown_field, invalid_number or
             text_too_long, with the field's name.
     """
     if given.__class__ is not dict:
         raise RequestError("invalid_field", "a message must be an object")
     fields = check_fields(given, {} if defaults is None else dict(defaults))
     if "to" not in fields or "category" not in fields or "text" not in fields:
-        missing = next(name for name in REQUIRED if name not in fields)
-        raise RequestError("missing_field", f"{missing} is required", field=missing)
+        missing = next((name for name in REQUIRED if name not in fields), "")
+        if missing:
+            raise RequestError("missing_field", f"{missing} is required", field=missing)
+        if "template" not in fields:
+            raise RequestError("missing_field", "text is required, or a template", field="text")
+    elif "template" in fields:
+        raise _refusal("template", "a message has a text or a template, not both")
+    if "template" not in fields and ("params" in fields or "template_version" in fields):
+        name = "params" if "params" in fields else "template_version"
+        raise RequestError("missing_field", f"{name} is only taken with template", field="template")
     if "send_at_ms" in fields or "not_after_ms" in fields:
         _check_times(fields, now_ms)
     return ValidMessage(fields)
@@ -305,8 +387,6 @@ def check_fields(given: dict[str, Any], into: dict[str, Any]) -> dict[str, Any]:
         try:
             attribute, check = rules[name]
         except KeyError:
-            if name in NOT_SUPPORTED:
-                raise RequestError("not_supported", f"{name} is not supported by this version", field=name) from None
             raise unknown_field(name) from None
         into[attribute] = check(value)
     return into
@@ -391,7 +471,11 @@ def validate_items(
 
 def message_schema(*, required: bool = True) -> Schema:
     """Return the JSON Schema of a message; without `required` that of a batch's `defaults`."""
-    return _described(FIELDS, required=required)
+    schema = _described(FIELDS, required=required)
+    schema["not"] = {"required": ["text", "template"]}
+    if required:
+        schema["anyOf"] = [{"required": ["text"]}, {"required": ["template"]}]
+    return schema
 
 
 def feedback_schema() -> Schema:

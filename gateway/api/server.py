@@ -18,14 +18,17 @@ from aiohttp.web import BaseRequest
 
 from gateway.api import (
     auth,
+    blacklist_v1,
     docs_get,
     messages_batch_v1,
+    messages_check_v1,
     messages_delete_v1,
     messages_feedback_v1,
     messages_find_v1,
     messages_get_v1,
     messages_post_v1,
     openapi_get,
+    stats_get_v1,
 )
 from gateway.api.answer import Answer
 from gateway.api.context import Call, Context, Endpoint, QueryStore
@@ -35,12 +38,17 @@ from gateway.api.request import BodyReader, query_parameters
 from gateway.errors import Backpressure, GatewayError, RequestError, StoreUnavailable
 from gateway.intake import Intake
 from gateway.metrics import Cell, Metrics
+from gateway.precheck import Precheck
 from gateway.settings import AccountSettings, Settings
+from gateway.store.blacklists import Blacklists
+from gateway.store.recipients import Recipients
+from gateway.store.statistics import Statistics
 
 BACKLOG: Final = 1024
 _DURABILITY: Final = {"strict": "fsync", "replicated": "replicated", "relaxed": "relaxed"}
 _ITEM: Final = "/v1/messages/"
 _FEEDBACK: Final = "/feedback"
+_BLACKLIST: Final = "/v1/blacklist/"
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +82,8 @@ PLACES: Final[dict[str, Place]] = {
         }
     ),
     "/v1/messages/batch": Place({"POST": Method("messages_batch_v1", messages_batch_v1.post_batch)}),
+    "/v1/messages/check": Place({"POST": Method("messages_check_v1", messages_check_v1.post_check)}),
+    "/v1/stats": Place({"GET": Method("stats_get_v1", stats_get_v1.get_stats, stats_get_v1.PARAMETERS)}),
     "/openapi.json": Place({"GET": Method("openapi", openapi_get.get_openapi)}, public=True),
     "/docs": Place({"GET": Method("docs", docs_get.get_docs)}, public=True),
 }
@@ -84,6 +94,14 @@ ITEM: Final = Place(
     }
 )
 """`/v1/messages/{id}`"""
+BLACKLIST: Final = Place(
+    {
+        "GET": Method("blacklist_v1_get", blacklist_v1.get_entry),
+        "PUT": Method("blacklist_v1_put", blacklist_v1.put_entry),
+        "DELETE": Method("blacklist_v1_delete", blacklist_v1.delete_entry),
+    }
+)
+"""`/v1/blacklist/{number}`"""
 FEEDBACK: Final = Place({"POST": Method("messages_feedback_v1", messages_feedback_v1.post_feedback)})
 """`/v1/messages/{id}/feedback`"""
 
@@ -107,6 +125,9 @@ class ApiServer:
             bodies=BodyReader(),
             durability=_DURABILITY[settings.store.durability],
             accept_seconds=metrics.histogram("accept_seconds"),
+            statistics=Statistics(store),
+            blacklists=Blacklists(store),
+            precheck=Precheck(settings, intake, intake.router, Recipients(store)),
         )
         self._draining = False
         self._running = 0
@@ -162,6 +183,8 @@ class ApiServer:
             place, name = ITEM, path[len(_ITEM) :]
             if name.endswith(_FEEDBACK):
                 place, name = FEEDBACK, name.removesuffix(_FEEDBACK)
+        elif place is None and path.startswith(_BLACKLIST):
+            place, name = BLACKLIST, path[len(_BLACKLIST) :]
         method = None if place is None else place.methods.get(request.method)
         label = "none" if method is None else method.label
         self._running += 1

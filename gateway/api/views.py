@@ -17,7 +17,8 @@ from gateway.api.problem import describe
 from gateway.intake import ItemResult, Taken
 from gateway.model import CATEGORY_LABELS, STATE_LABELS, message_id, route_name
 from gateway.store.moves import Feedback
-from gateway.store.records import Attempt, Record
+from gateway.store.record_log import Attempt
+from gateway.store.records import Record
 
 
 @lru_cache(maxsize=4096)
@@ -81,7 +82,7 @@ def record_view(record: Record) -> dict[str, Any]:
         "encoding": record.encoding,
         "route": route_name(record.route),
         "carrier": record.carrier,
-        "reason": {"code": record.reason, "carrier_code": record.carrier_code} if record.reason else None,
+        "reason": _reason_view(record),
         "possible_duplicate": record.possible_duplicate,
         "late_correction": record.late_correction,
         "accepted_at": iso(record.accepted_at_ms),
@@ -95,12 +96,33 @@ def record_view(record: Record) -> dict[str, Any]:
     }
     if record.ref:
         view["ref"] = record.ref
-    for name, key in (("origin", "o"), ("contact", "c"), ("meta", "m"), ("ext", "x")):
+    for name, key in _CARRIED:
         if key in carried:
             view[name] = carried[key]
     if record.gate:
         view["gate"] = record.gate
+    if record.template:
+        view["template"] = record.template
+        view["template_version"] = carried.get("t", 0)
     return view
+
+
+_CARRIED = (
+    ("origin", "o"),
+    ("contact", "c"),
+    ("meta", "m"),
+    ("ext", "x"),
+    ("zone", "z"),
+    ("local_window", "w"),
+    ("consent", "y"),
+)
+"""Fields of a message and how its record names them."""
+
+
+def _reason_view(record: Record) -> dict[str, Any] | None:
+    if not record.reason:
+        return None
+    return {"code": record.reason, "permanent": record.permanent, "carrier_code": record.carrier_code or None}
 
 
 def _attempt_view(attempt: Attempt) -> dict[str, Any]:

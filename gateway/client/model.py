@@ -32,6 +32,9 @@ class Message:
     ext: str | None = None
     meta: Any = None
     test: bool | None = None
+    zone: str | None = None
+    local_window: str | None = None
+    consent: bool | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

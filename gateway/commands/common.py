@@ -28,13 +28,24 @@ def ask_admin(config: Path, method: str, path: str, **what: Any) -> Any:
         GatewayError: it refuses, or does not answer.
     """
     from gateway.client.admin import ask
+
+    base, token = find_admin(config)
+    return asyncio.run(ask(base, token, method, path, **what))
+
+
+def find_admin(config: Path) -> tuple[str, str]:
+    """Return the address and the token of this configuration's admin listener, for `client.admin.ask`.
+
+    Raises:
+        ConfigError: the configuration cannot be read.
+    """
     from gateway.settings import load_admin
 
     admin = load_admin(config)
     if admin.token is None:
         stop("no admin token is configured (admin.token in gateway.toml, SMSGW_ADMIN_TOKEN)", code=EXIT_CONFIG)
     host = f"[{admin.host}]" if ":" in admin.host else admin.host
-    return asyncio.run(ask(f"http://{host}:{admin.port}", admin.token.reveal(), method, path, **what))
+    return f"http://{host}:{admin.port}", admin.token.reveal()
 
 
 def stop(reason: str, code: int = EXIT_STOPPED) -> NoReturn:

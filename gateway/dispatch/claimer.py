@@ -35,6 +35,9 @@ _PAUSE_S = 0.002
 _MOST_PARTS = 400
 _RETRY_S = 0.5
 
+Registered = Callable[[bytes, bytes, str], tuple[tuple[int, bytes], ...]]
+"""Given a record's dims and carried fields and a channel: the TLVs its template is registered with there."""
+
 
 class Claimer:
     """The claim loop of one worker over all its channels and shards."""
@@ -52,7 +55,9 @@ class Claimer:
         health: HealthKeeper,
         available: Callable[[], frozenset[str]],
         unsteady: Callable[[], frozenset[str]] = frozenset,
+        registered: Registered | None = None,
     ) -> None:
+        self._registered = registered
         self._unsteady = unsteady
         self._store = store
         self._health = health
@@ -261,6 +266,8 @@ class Claimer:
             out = outbound(message, now_ms)
             if message.logged:
                 out.without = message.without(flight.channel)
+            if message.carried and self._registered is not None:
+                out.tlvs = self._registered(message.dims, message.carried, flight.channel)
             mask = self._channels[flight.channel].submit(out, flight)
         except SignatureNotCarried:
             self._settler.refuse(flight)  # queued for this channel by name, and unregistered there since

@@ -13,12 +13,13 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 
-from gateway.dispatch.claimer import Claimer
+from gateway.dispatch.claimer import Claimer, Registered
 from gateway.dispatch.health import HealthKeeper
 from gateway.dispatch.lease import LeaseKeeper
 from gateway.dispatch.outcome import Outcome, Row
 from gateway.dispatch.quality import QualityKeeper
 from gateway.dispatch.redelivery import Redeliverer
+from gateway.dispatch.reopener import Reopener
 from gateway.dispatch.rerouter import Rerouter
 from gateway.dispatch.settler import Settler, SubmitKey
 from gateway.dispatch.sources import SourceTable
@@ -27,6 +28,7 @@ from gateway.dispatch.timers import Timers
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Cell, Metrics
 from gateway.model import CATEGORY_LABELS, STATE_LABELS, route_name
+from gateway.policy.send_window import SendWindows
 from gateway.routing.router import Router
 from gateway.routing.table import RouteTable
 from gateway.settings import Settings
@@ -48,7 +50,8 @@ class Dispatcher:
     `on_inbound` takes received deliver_sm PDUs (answer them through `Channel.acknowledge`), `on_parked` early receipts
     whose message is known now, `submit_key` spells an SMSC's id as the store keeps it. `on_lost` is called when another
     worker took this one for dead: the process must end and begin anew. `router` finds the way for messages whose route
-    left the configuration; without it they wait.
+    left the configuration; without it they wait. `registered` gives the TLVs of messages made of templates,
+    `windows` says when what missed its window may leave.
     """
 
     def __init__(
@@ -62,6 +65,8 @@ class Dispatcher:
         submit_key: SubmitKey,
         on_lost: Callable[[], None],
         router: Router | None = None,
+        registered: Registered | None = None,
+        windows: SendWindows | None = None,
         debug: bool = False,
     ) -> None:
         self._settings = settings
@@ -137,9 +142,11 @@ class Dispatcher:
             health=self._health,
             available=self._available,
             unsteady=self._unsteady,
+            registered=registered,
         )
         rerouter = Rerouter(store, table, router) if router is not None else None
-        self._timers = Timers(settings, store, metrics, rerouter, on_parked=on_parked)
+        reopener = Reopener(settings, store, metrics, windows or SendWindows())
+        self._timers = Timers(settings, store, metrics, rerouter, reopener, on_parked=on_parked)
         store.on_finals = self._count_finals
         self._final_cells: dict[tuple[int, str, str, str], Cell] = {}
         self._tasks: list[asyncio.Task[None]] = []

@@ -175,6 +175,8 @@ class Decision:
     reason: str = ""
     target: str = ""
     """The channel alone that is to take it, where its rank has others; '' for anyone of the rank."""
+    permanent: bool = False
+    """Whether the reason will hold the next time too."""
 
 
 @dataclass(slots=True)

@@ -33,11 +33,13 @@ from gateway.dispatch.outcome import (
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Cell, Hist, Metrics
 from gateway.model import CATEGORY_LABELS, Category, message_id, route_name
+from gateway.reasons import ended, overrides
 from gateway.routing.table import RouteTable
 from gateway.settings import Settings
 from gateway.smpp.channel import ANSWERED, UNSENT
 from gateway.store.moves import ALL_PARTS, Settlement, SettleRow, SmscId, named
-from gateway.store.records import FLAG_REDELIVERED, WITHOUT_WORDS, attempt_log
+from gateway.store.record_log import WITHOUT_WORDS, attempt_log
+from gateway.store.records import FLAG_REDELIVERED
 from gateway.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -101,6 +103,8 @@ class Settler:
         self.connection_faults: dict[str, int] = {c.id: 0 for c in settings.channels}
         """Answers that did not come, by channel: time-outs and lost sessions so far."""
         self._formats = {c.id: c.id_format for c in settings.channels}
+        self._own_codes = {c.id: overrides(c.failure_codes) for c in settings.channels if c.failure_codes}
+        self._prices = {c.id: round(c.price * 1_000_000) for c in settings.channels}
         self._rules = [settings.categories[c] for c in Category]
         self._sent = [Decision("s", r.dlr_wait_s * 1000) for r in self._rules]
         self._done: deque[Flight] = deque()
@@ -164,7 +168,7 @@ class Settler:
         logger.error("record %s cannot be read and ends as failed", message_id(claim[:16]))
         call.left += 1
         task = asyncio.create_task(
-            self._settle_one(call, Settlement(claim, attempt, "F", "", reason="record_unreadable"))
+            self._settle_one(call, Settlement(claim, attempt, "F", "", reason="record_unreadable", permanent=True))
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -419,12 +423,16 @@ class Settler:
                 # The plain case, laid out without asking: most messages take it.
                 f.outcome, f.status = Outcome.SENT, 0
                 decision = self._sent[m.category]
-                log = attempt_log(m.attempt, f.channel, 0, "sent", f.smsc_ids)
+                price = self._prices[f.channel]
+                log = attempt_log(m.attempt, f.channel, 0, "sent", f.smsc_ids, price)
                 if after is not None:
                     again = after(m.route, m.category, f.channel)
-                row = (m.claim, m.attempt, "s", f.channel, decision.delay_ms, f.accepted, 0, "", "", "", again, log)
+                row = (
+                    m.claim, m.attempt, "s", f.channel, decision.delay_ms, f.accepted, 0, "", "", "", again, price, "",
+                    log,
+                )  # fmt: skip
             else:
-                decision = self._decide(f)
+                decision = self._explained(f, self._decide(f))
                 row = self._settlement(f, decision).row()
             group = groups.get(f.shard)
             if group is None:
@@ -490,6 +498,13 @@ class Settler:
             ),
         )
 
+    def _explained(self, f: Flight, decision: Decision) -> Decision:
+        """Return a decision that ends a message with the reason an application is told."""
+        if decision.verb == "F":
+            word, own = decision.reason, self._own_codes.get(f.channel)
+            decision.reason, decision.permanent = ended(word, f.status, own)
+        return decision
+
     def _settlement(self, f: Flight, decision: Decision) -> Settlement:
         m = f.message
         refused = f.outcome not in (Outcome.SENT, Outcome.UNCERTAIN)
@@ -498,10 +513,11 @@ class Settler:
         if f.outcome is Outcome.WITHOUT and f.status is not None:
             # Read again when the message is claimed, perhaps by a worker whose channel does not know yet.
             word = WITHOUT_WORDS[self.row_of(f.channel, f.status).without]
-        log = attempt_log(m.attempt, f.channel, f.status, word, f.smsc_ids)
+        price = self._prices[f.channel] if f.accepted else 0
+        log = attempt_log(m.attempt, f.channel, f.status, word, f.smsc_ids, price)
         return Settlement(
             m.claim, m.attempt, decision.verb, f.channel, decision.delay_ms, f.accepted, decision.rank,
-            decision.reason, code, decision.target, log=log,
+            decision.reason, code, decision.target, price=price, permanent=decision.permanent, log=log,
         )  # fmt: skip
 
     def _account(self, f: Flight, decision: Decision, answer: str) -> None:

@@ -1,4 +1,4 @@
-"""The clocks of the store, kept by every dispatch worker: due messages, expiry, overdue receipts, parked receipts.
+"""The clocks of the store, kept by every dispatch worker: what is due, expired, overdue, parked or out of its window.
 
 Each tick is an atomic move that any number of workers may make at once; a worker that dies in between leaves nothing
 half done. Sleeps until the next due message, at most half a second.
@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from gateway.dispatch.reopener import Reopener
 from gateway.dispatch.rerouter import Rerouter
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Metrics
@@ -19,7 +20,7 @@ from gateway.store.store import Store
 
 logger = logging.getLogger(__name__)
 
-DUE_S, EXPIRE_S, WAIT_S, PARKED_S, SWEEP_S = 0.5, 1.0, 10.0, 5.0, 5.0
+DUE_S, EXPIRE_S, WAIT_S, PARKED_S, SWEEP_S, REOPEN_S = 0.5, 1.0, 10.0, 5.0, 5.0, 1.0
 _RETRY_S = 1.0
 
 OnParked = Callable[[list[bytes]], Awaitable[None]]
@@ -29,8 +30,16 @@ class Timers:
     """The periodic moves of one worker over all shards."""
 
     def __init__(
-        self, settings: Settings, store: Store, metrics: Metrics, rerouter: Rerouter | None, *, on_parked: OnParked
+        self,
+        settings: Settings,
+        store: Store,
+        metrics: Metrics,
+        rerouter: Rerouter | None,
+        reopener: Reopener,
+        *,
+        on_parked: OnParked,
     ) -> None:
+        self._reopener = reopener
         self._rerouter = rerouter
         self._store = store
         self._channels = [c.id for c in settings.channels]
@@ -47,6 +56,7 @@ class Timers:
             self._every(self._purge),
             self._every(self._parked),
             self._every(self._sweep),
+            self._every(self._reopen),
         )
 
     async def _every(self, tick: Callable[[], Awaitable[float]]) -> None:
@@ -104,6 +114,12 @@ class Timers:
                     await self._on_parked(known)
             self._parked_gauges[channel].n = total
         return PARKED_S
+
+    async def _reopen(self) -> float:
+        busy = False
+        for shard in range(self._store.shards):
+            busy |= await self._reopener.look(shard)
+        return 0.01 if busy else REOPEN_S
 
     async def _sweep(self) -> float:
         for shard in range(self._store.shards):

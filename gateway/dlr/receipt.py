@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from gateway.model import State
+from gateway.routing.ported_codes import FULL_WIDTH_COLONS
 from gateway.store.moves import ID_SEPARATOR
 
 TLV_RECEIPTED_MESSAGE_ID = 0x001E
@@ -72,7 +73,7 @@ _WORD_OF_TLV = {
 }
 # Chinese carriers put a reason where the state word stands. China Mobile's MI to MN wrap a CMPP state each;
 # every other two-letter family names the element that failed (CMPP 3.0 appendix): the message did not arrive.
-_FAMILY = re.compile(r"([A-Z]{2}):?[0-9]{4,}").fullmatch
+_FAMILY = re.compile(r"([A-Z]{2}):?[0-9]{4,}(?:_[0-9]+)?").fullmatch
 _STATE_OF_FAMILY = {
     "MI": State.EXPIRED,
     "MJ": State.UNDELIVERABLE,
@@ -86,15 +87,18 @@ _STATE_OF_BEGINNING = (
     ("UNDELIV", State.UNDELIVERABLE),
     ("EXPIRED", State.EXPIRED),
     ("REJECT", State.REJECTED),
+    ("DELETED", State.UNDELIVERABLE),
 )
 
 _STANDARD = re.compile(
     r"id:([^\s\0]+) sub:([0-9]{1,3}) dlvrd:([0-9]{1,3}) submit date:([0-9]{10,14}) done date:([0-9]{10,14})"
     r" stat:([^\s\0]+) err:([^\s\0]+)(?:[ \0][Tt]ext:|[\s\0]*\Z)",
 ).match
-_LABEL = r"(?:id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat|err|text)\s?:"
+# A colon, also full-width: as UCS-2 gives it, and as its octets in GBK and UTF-8 look as Latin-1.
+_COLON = "(?::|\uff1a|\xa3\xba|\xef\xbc\x9a)"
+_LABEL = rf"(?:id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat|err|text)\s?{_COLON}"
 _FIELD = re.compile(
-    rf"(?:^|(?<=[\s\0,;]))(id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat|err|text)\s?:"
+    rf"(?:^|(?<=[\s\0,;]))(id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat|err|text)\s?{_COLON}"
     rf"(?:[ ]?(?!{_LABEL})([^\s\0,;]*))?",
     re.IGNORECASE,
 ).finditer
@@ -287,7 +291,7 @@ def _text(octets: bytes, data_coding: int) -> str:
     octets = octets[:_MAX_TEXT_OCTETS]
     if data_coding == 0x08 or octets[:1] == b"\0":
         text = octets.decode("utf-16-be", "replace")
-        if ":" in text:  # declared as UCS-2 and written in ASCII happens, too
+        if ":" in text or "\uff1a" in text:  # declared as UCS-2 and written in ASCII happens, too
             return text
     return octets.decode("latin-1")
 
@@ -305,6 +309,9 @@ def _fields(text: str) -> dict[str, str]:
 
 def _state_of_odd_word(stat: str) -> str:
     """Return the state of a word the table lacks: another case, a Chinese reason, or one nobody knows."""
+    if not stat.isascii():
+        for colon in FULL_WIDTH_COLONS:
+            stat = stat.replace(colon, ":")
     word = stat.upper()
     known = _STATE_OF_WORD.get(word)
     if known is not None:

@@ -2,7 +2,7 @@
 
 Works in batches: while one goes through the store the next gathers. A receipt whose message is not known yet is parked
 durably and acknowledged; when the store is down everything is answered with 0x08 so that the SMSC sends it again.
-Knows the protocol's octets only as far as `receipt.parse` does; messages from handsets are kept for a later stage.
+Knows the protocol's octets only as far as `receipt.parse` does; messages from handsets are `inbound`'s affair.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ import logging
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
+from gateway.dlr.inbound import Inbox
+from gateway.dlr.notes import Notes
 from gateway.dlr.ported import Teacher
-from gateway.dlr.reasons import FailureReasons
+from gateway.dlr.reasons import FailureReasons, Verdict
 from gateway.dlr.receipt import IdLearner, Receipt, parse, receipt_keys, submit_key
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Cell, Metrics
 from gateway.model import STATE_LABELS, State
-from gateway.routing.inbound import ReturnRoutes
 from gateway.routing.ported_codes import PortedCode
 from gateway.settings import Settings
 from gateway.smpp.channel import Channel, Inbound
+from gateway.store.blacklists import Blacklists
 from gateway.store.moves import BY_ADDRESS, ParkedReceipt, ReceiptRow, spellings
 from gateway.store.store import Store
 
@@ -58,6 +61,10 @@ class _Item:
     """Through another channel: it is kept, since two carriers may give the same id to messages of one number."""
     ported: PortedCode | None = None
     """What it says about portability, once it has been applied."""
+    verdict: Verdict | None = None
+    """What its words mean; None where it says delivered."""
+    unused: bool = False
+    """It says for sure that its number is not in use, and has been applied."""
 
 
 class Recorder:
@@ -70,13 +77,19 @@ class Recorder:
         metrics: Metrics,
         teacher: Teacher | None = None,
         reasons: FailureReasons | None = None,
+        notes: Notes | None = None,
     ) -> None:
-        """`teacher`, where given, hears of receipts that say "ported"; `reasons` says which failures pass elsewhere."""
+        """`teacher`, where given, hears of receipts that say "ported"; `reasons` says what failures mean.
+
+        `notes` gathers what operators are told of receipts; it is only written where somebody runs it.
+        """
         self._reasons = reasons or FailureReasons()
+        self.notes = notes or Notes(settings, store, metrics)
+        self._blacklists = Blacklists(store)
         self._store = store
         self._teacher = teacher
         self._metrics = metrics
-        self._returns = ReturnRoutes(settings)
+        self._inbox = Inbox(settings, store, metrics)
         self._formats = {c.id: c.id_format for c in settings.channels}
         self._learners = {c.id: IdLearner() for c in settings.channels if c.id_format == "auto"}
         self._lanes = [_Lane() for _ in range(_LANES)]
@@ -99,12 +112,13 @@ class Recorder:
     def stop(self) -> None:
         """Let `run` return once everything received has been recorded."""
         self._stopping = True
+        self._inbox.stop()
         for lane in self._lanes:
             lane.ready.set()
 
     async def run(self) -> None:
         """Record batches until stopped and nothing is left."""
-        await asyncio.gather(*(self._run_lane(lane) for lane in self._lanes))
+        await asyncio.gather(*(self._run_lane(lane) for lane in self._lanes), self._inbox.run())
 
     async def _run_lane(self, lane: _Lane) -> None:
         while True:
@@ -154,29 +168,38 @@ class Recorder:
     async def _record(self, batch: list[Inbound]) -> None:
         items: list[_Item] = []
         dead: list[bytes] = []
-        handset: list[bytes] = []
+        handset: list[Inbound] = []
         for inbound in batch:
             receipt = None
             if not inbound.malformed:
                 receipt = parse(inbound.short_message, inbound.tlvs, inbound.esm_class, inbound.data_coding)
             if receipt is not None and receipt.id and receipt.final:
-                items.append(_Item(inbound, receipt))
+                items.append(self._read(inbound, receipt))
             elif receipt is not None and not receipt.final and receipt.id:
                 self._count(inbound.channel, "intermediate")
             elif receipt is None and not inbound.malformed:
-                owner = self._returns.of(inbound.channel, inbound.destination)
-                handset.append(_kept(inbound, account=owner.account, signature=owner.signature))
-                self._metrics.counter("inbound_total", channel=inbound.channel).n += 1
+                handset.append(inbound)
             else:
                 dead.append(_kept(inbound))
                 self._count(inbound.channel, "unreadable")
         if dead:
             await self._store.keep_inbound("dead", dead)
         if handset:
-            await self._store.keep_inbound("mo", handset)
+            await self._inbox.record(handset)
         if items:
             await self._apply(items)
         Channel.acknowledge(batch)
+
+    def _read(self, inbound: Inbound, receipt: Receipt) -> _Item:
+        """Find out what a final receipt means."""
+        if receipt.state == State.DELIVERED:
+            return _Item(inbound, receipt)
+        verdict = self._reasons.explain(inbound.channel, receipt.stat, receipt.network_error, receipt.err)
+        if verdict.own_word and receipt.state == State.UNKNOWN:
+            receipt.state = State.UNDELIVERABLE  # a reason stands where the state stands: it did not arrive
+        if verdict.unknown:
+            self.notes.unknown_code(inbound.channel, verdict.unknown)
+        return _Item(inbound, receipt, verdict=verdict)
 
     async def _apply(self, items: list[_Item]) -> None:
         """Apply a batch: the likeliest spelling of every id first, all in one call; then the rest the long way."""
@@ -193,6 +216,20 @@ class Recorder:
             lessons = [(self._row(item), item.ported) for item in items if item.ported is not None]
             if lessons:
                 await self._teacher.teach(lessons)
+        await self._note_unused([self._row(item) for item in items if item.unused])
+
+    async def _note_unused(self, rows: list[ReceiptRow]) -> None:
+        """Note the numbers that carriers say nobody has; the second day on which one does puts it on everybody's list.
+
+        By the message's number and not by the receipt's address, which carriers shorten. What the store does not take
+        now is noted when the receipt comes again.
+        """
+        if not rows:
+            return
+        numbers = {msisdn for msisdn, _, _ in await self._store.recipients(rows) if msisdn}
+        listed = await self._blacklists.note_invalid(sorted(numbers), int(time.time()) // 86_400)
+        if listed:
+            logger.info("%d numbers are not in use, as receipts of two days say: on everybody's blacklist", len(listed))
 
     def _note(self, items: list[_Item], answers: list[tuple[str, int]]) -> list[_Item]:
         """Count what came of receipts and learn from it; returns those whose message was not found."""
@@ -205,6 +242,9 @@ class Recorder:
                 rest.append(item)
                 continue
             self._account(channel, item.receipt.state, answer)
+            if item.verdict is None and answer in "fpc":
+                self.notes.delivered(channel, item.inbound.source)
+            item.unused = item.verdict is not None and item.verdict.failure.suppress
             if self._teacher is not None:
                 item.ported = self._teacher.meaning(item.receipt)
             if which == BY_ADDRESS:
@@ -260,12 +300,13 @@ class Recorder:
                 return
 
     def _row(self, item: _Item, names: str = "") -> ReceiptRow:
-        r, channel = item.receipt, item.inbound.channel
-        again = r.state != State.DELIVERED and self._reasons.passes_elsewhere(r.state, r.stat, r.network_error, r.err)
-        return (
-            channel, names or spellings(channel, item.keys), item.inbound.source, r.state, r.stat,
-            r.network_error or r.err, again,
-        )  # fmt: skip
+        channel, verdict = item.inbound.channel, item.verdict
+        names = names or spellings(channel, item.keys)
+        source, state = item.inbound.source, item.receipt.state
+        if verdict is None:
+            return (channel, names, source, state, "", "", False, False)
+        why = verdict.failure
+        return (channel, names, source, state, why.reason, verdict.code, why.passes_elsewhere, why.permanent)
 
     def _spellings(self, channel: str, receipt: Receipt) -> tuple[str, ...]:
         learner = self._learners.get(channel)
@@ -275,36 +316,46 @@ class Recorder:
 
     async def apply_parked(self, parked: list[bytes]) -> None:
         """Apply early receipts whose message is known by now (the settler's and the timers' callback)."""
-        items = []
+        items: list[tuple[ParkedReceipt, dict[str, Any]]] = []
         for payload in dict.fromkeys(parked):  # parked under several spellings it comes more than once
             data = orjson.loads(payload)
-            row = (
-                data["c"],
-                spellings(data["c"], data["k"]),
-                data["a"].encode("latin-1"),
-                data["s"],
-                data["w"],
-                data["e"],
-                self._reasons.passes_elsewhere(data["s"], data["w"], data["e"]),
-            )
-            items.append(ParkedReceipt(row, payload))
-        answers = await self._store.apply_receipts([item.row for item in items])
+            items.append((ParkedReceipt(self._parked_row(data), payload), data))
+        answers = await self._store.apply_receipts([item.row for item, _ in items])
         done = []
         lessons = []
-        for item, (answer, which) in zip(items, answers, strict=True):
+        unused: list[ReceiptRow] = []
+        for (item, data), (answer, which) in zip(items, answers, strict=True):
             if which == BY_ADDRESS:
                 self._metrics.counter("late_results_total", channel=item.row[0]).n += 1
             if answer not in "nqx":  # else parked under this spelling by another message's receipt: it stays
                 self._account(item.row[0], item.row[3], answer)
                 done.append(item)
-                if self._teacher is not None and item.row[3] != State.DELIVERED:
-                    ported = self._teacher.of_words(item.row[5], item.row[4])
+                if data.get("x"):
+                    unused.append(item.row)
+                if item.row[3] == State.DELIVERED:
+                    if answer in "fpc":
+                        self.notes.delivered(item.row[0], item.row[2])
+                elif self._teacher is not None:
+                    ported = self._teacher.of_words(data["e"], data["w"])
                     if ported is not None:
                         lessons.append((item.row, ported))
         if lessons and self._teacher is not None:
             await self._teacher.teach(lessons)
+        await self._note_unused(unused)
         if done:
             await self._store.unpark(done)
+
+    def _parked_row(self, data: dict[str, Any]) -> ReceiptRow:
+        """Return a parked receipt as it is applied. Those of before say no reason, only words (`w`, `e`)."""
+        channel, state = data["c"], data["s"]
+        names, address = spellings(channel, data["k"]), data["a"].encode("latin-1")
+        if state == State.DELIVERED:
+            return (channel, names, address, state, "", "", False, False)
+        if "r" in data:
+            return (channel, names, address, state, data["r"], data["d"], data["g"], data["p"])
+        verdict = self._reasons.explain(channel, data["w"], "", data["e"])
+        why = verdict.failure
+        return (channel, names, address, state, why.reason, verdict.code, why.passes_elsewhere, why.permanent)
 
     def _account(self, channel: str, state: str, answer: str) -> None:
         if answer in "fpcr":
@@ -324,19 +375,22 @@ class Recorder:
 def _payload(item: _Item) -> bytes:
     """What is kept of a receipt that comes before its message is known: enough to apply it later."""
     r = item.receipt
-    return orjson.dumps(
-        {
-            "c": item.inbound.channel,
-            "k": item.keys,
-            "a": item.inbound.source.decode("latin-1"),
-            "s": r.state,
-            "w": r.stat,
-            "e": r.network_error or r.err,
-        }
-    )
+    kept: dict[str, Any] = {
+        "c": item.inbound.channel,
+        "k": item.keys,
+        "a": item.inbound.source.decode("latin-1"),
+        "s": r.state,
+        "w": r.stat,
+        "e": r.network_error or r.err,
+    }
+    if item.verdict is not None:
+        why = item.verdict.failure
+        kept |= {"r": why.reason, "d": item.verdict.code, "g": why.passes_elsewhere, "p": why.permanent}
+        kept |= {"x": True} if why.suppress else {}
+    return orjson.dumps(kept)
 
 
-def _kept(inbound: Inbound, **more: str) -> bytes:
+def _kept(inbound: Inbound) -> bytes:
     return orjson.dumps(
         {
             "at": int(time.time() * 1000),
@@ -346,6 +400,5 @@ def _kept(inbound: Inbound, **more: str) -> bytes:
             "coding": inbound.data_coding,
             "esm_class": inbound.esm_class,
             "octets": base64.b64encode(inbound.malformed or inbound.short_message).decode(),
-            **more,
         }
     )

@@ -64,15 +64,35 @@ class QuietHours:
     ) -> None:
         self._rules = dict(rules or {})
         self._zones = zones or TimeZones()
-        self._kept: dict[tuple[Category, str, str, str], _Kept] = {}
+        self._kept: dict[tuple[int, Category | int, str, str, str], _Kept] = {}
 
     def __len__(self) -> int:
         return len(self._rules)
 
+    @property
+    def categories(self) -> frozenset[Category]:
+        """The categories that have a rule for some place."""
+        return frozenset(category for _, category in self._rules)
+
+    def changed(self, hours: Mapping[Category, Hours | None]) -> QuietHours:
+        """Return these rules with other hours for every place without one of its own, by category.
+
+        None takes all rules of a category away: nothing forbids it any hour.
+        """
+        rules = {
+            (place, category): rule
+            for (place, category), rule in self._rules.items()
+            if hours.get(category, rule) is not None
+        }
+        for category, given in hours.items():
+            if given is not None:
+                rules[ANYWHERE, category] = Rule(given, None)
+        return QuietHours(rules, self._zones)
+
     def next_open(
         self,
         now_ms: int,
-        category: Category,
+        category: Category | int,
         place: str,
         *,
         zone: str = "",
@@ -89,7 +109,8 @@ class QuietHours:
         Raises:
             RequestError: `invalid_field`, field `zone` or `local_window`.
         """
-        key = (category, place, zone, local_window)
+        # By hour too: a batch for tomorrow and one for now must not push each other's answer out.
+        key = (now_ms // HOUR_MS, category, place, zone, local_window)
         kept = self._kept.get(key)
         if kept is None or not kept.from_ms <= now_ms < kept.until_ms:
             kept = self._look(now_ms, key)
@@ -100,7 +121,7 @@ class QuietHours:
         return Opening(max(now_ms, opening.opens_ms), closes)
 
     def windows(
-        self, category: Category, place: str, zone: str = "", local_window: str = ""
+        self, category: Category | int, place: str, zone: str = "", local_window: str = ""
     ) -> list[tuple[Hours, ZoneInfo]]:
         """Return every window that must be open for a message, each with its zone; none where nothing forbids it.
 
@@ -124,16 +145,16 @@ class QuietHours:
             found += [(hours, one) for one in zones]
         return found
 
-    def rule(self, category: Category, place: str) -> Rule | None:
+    def rule(self, category: Category | int, place: str) -> Rule | None:
         """Return the rule for a place: its own, else its country's, else everybody's; None where there is none."""
         for candidate in (place, place[:2], ANYWHERE):
-            found = self._rules.get((candidate, category))
+            found = self._rules.get((candidate, category))  # type: ignore[arg-type]  # Category is an int
             if found is not None:
                 return found
         return None
 
-    def _look(self, now_ms: int, key: tuple[Category, str, str, str]) -> _Kept:
-        opening = next_open(now_ms, self.windows(*key))
+    def _look(self, now_ms: int, key: tuple[int, Category | int, str, str, str]) -> _Kept:
+        opening = next_open(now_ms, self.windows(*key[1:]))
         # An answer that met the horizon ("never", "open all the time") holds until the horizon moves.
         if opening is None or opening.closes_ms >= horizon(now_ms):
             until = now_ms // HOUR_MS * HOUR_MS + HOUR_MS

@@ -15,6 +15,8 @@ from gateway.settings.table_file import read_table
 
 ANY = "any"
 _COLUMNS = ["code", "carrier", "new_carrier", "source"]
+FULL_WIDTH_COLONS = ("：", "\xa3\xba", "\xef\xbc\x9a")
+"""As it is, and as the octets of GBK and UTF-8 look in a receipt that was read as Latin-1."""
 _FAMILY = re.compile(r"([A-Z]{2}):?([0-9]{4,})(?:_[0-9]+)?").fullmatch
 _CODE = re.compile(r"[!-+\--~]{2,32}").fullmatch  # printable ASCII without space and comma
 _MAX_REMEMBERED = 4096
@@ -52,7 +54,11 @@ class PortedCodes:
 
 def spelt(word: str) -> str:
     """Return a code in the table's spelling: upper case, and XX:nnnn for a family of two letters."""
-    word = word.strip().upper().replace("：", ":")
+    word = word.strip()
+    if not word.isascii():
+        for colon in FULL_WIDTH_COLONS:
+            word = word.replace(colon, ":")
+    word = word.upper()
     match = _FAMILY(word)
     return f"{match[1]}:{match[2].lstrip('0').zfill(4)}" if match else word
 

@@ -23,7 +23,7 @@ TEXT_COLUMNS = frozenset(
     {"to", "category", "text", "sender", "ref", "send_at", "not_after", "contact", "gate", "ext", "meta"}
     | {"template", "template_version", "local_window", "zone"}
 )
-COLUMNS = TEXT_COLUMNS | {"ttl_s", "tags", "test"}
+COLUMNS = TEXT_COLUMNS | {"ttl_s", "tags", "test", "consent"}
 PREFIXES = ("origin.", "params.")
 MAX_CELL_CHARACTERS = 32_768
 """Far above any message: a quote that never closes is noticed after this much, not at the end of the file."""
@@ -163,6 +163,7 @@ def _message(row: dict[str, str], ref: str) -> Message:
         ext=row.get("ext"),
         meta=row.get("meta"),
         test=_yes_or_no("test", row),
+        consent=_yes_or_no("consent", row),
         extra=extra,
     )
 

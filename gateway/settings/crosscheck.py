@@ -12,7 +12,14 @@ from itertools import pairwise, product
 
 from gateway.errors import ConfigProblem
 from gateway.model import Category
-from gateway.settings.values import AccountSettings, ChannelSettings, RouteMatch, RouteSettings, Settings
+from gateway.settings.values import (
+    AccountSettings,
+    ChannelSettings,
+    RouteMatch,
+    RouteSettings,
+    Settings,
+    WebhookSettings,
+)
 from gateway.signature import shown
 
 _GATEWAY, _CHANNELS, _ROUTES, _ACCOUNTS = "gateway.toml", "channels.toml", "routes.toml", "accounts.toml"
@@ -34,6 +41,7 @@ def cross_check(settings: Settings) -> tuple[list[ConfigProblem], list[ConfigPro
     _check_routes(settings, problems, warnings)
     _check_accounts(settings, problems, warnings)
     _check_signatures(settings, problems, warnings)
+    _check_replies(settings, problems)
     return problems, warnings
 
 
@@ -75,9 +83,6 @@ def _not_yet(settings: Settings) -> list[ConfigProblem]:
     warnings = []
     for category, rules in settings.categories.items():
         key = f"categories.{category.label}"
-        if rules.send_hours not in (None, (0, 24 * 60)):
-            reason = "not acted on yet: messages leave at any hour"
-            warnings.append(ConfigProblem(_GATEWAY, f"{key}.send_hours", reason))
         if rules.min_share:
             reason = "not acted on yet: priority is strict"
             warnings.append(ConfigProblem(_GATEWAY, f"{key}.min_share", reason))
@@ -254,6 +259,28 @@ def _with_category(match: RouteMatch, category: Category) -> RouteMatch:
     return RouteMatch(match.country, match.carrier, category, match.account, match.sender, match.prefix)
 
 
+def _check_replies(settings: Settings, problems: list[ConfigProblem]) -> None:
+    for account in settings.accounts:
+        if account.id == "global":
+            reason = "global is how the blacklist of all accounts is called; another id is wanted"
+            problems.append(ConfigProblem(_ACCOUNTS, "account[global].id", reason))
+        for category in sorted(account.optout_categories - account.categories - {Category.MARKETING}):
+            reason = f"the account may not send {category.label}"
+            problems.append(ConfigProblem(_ACCOUNTS, f"account[{account.id}].optout_categories", reason))
+    known = {account.id for account in settings.accounts}
+    seen: dict[tuple[str, str], int] = {}
+    for number, rule in enumerate(settings.keywords, 1):
+        key = f"keyword[{number}]"
+        if rule.account and rule.account not in known:
+            problems.append(ConfigProblem(_GATEWAY, f"{key}.account", f"there is no account {rule.account}"))
+        for word in rule.words:
+            spelt = "".join(word.casefold().split())
+            if (spelt, rule.to) in seen:
+                reason = f"the word {word} stands for the same number at keyword[{seen[spelt, rule.to]}] already"
+                problems.append(ConfigProblem(_GATEWAY, f"{key}.keyword", reason))
+            seen.setdefault((spelt, rule.to), number)
+
+
 def _check_accounts(settings: Settings, problems: list[ConfigProblem], warnings: list[ConfigProblem]) -> None:
     problems += _duplicates(_ACCOUNTS, "account", (account.id for account in settings.accounts))
     owner: dict[str, str] = {}
@@ -270,13 +297,30 @@ def _check_accounts(settings: Settings, problems: list[ConfigProblem], warnings:
         for sender, count in Counter(account.senders).items():
             if count > 1:
                 problems.append(ConfigProblem(_ACCOUNTS, f"{key}.senders", f"{sender} is listed {count} times"))
+        for category, _ in account.per_number:
+            if category not in account.categories:
+                reason = f"the account may not send {category.label}"
+                problems.append(ConfigProblem(_ACCOUNTS, f"{key}.per_number.{category.label}", reason))
+        if account.consent_required and Category.MARKETING not in account.categories:
+            reason = "has no effect: the account may not send marketing"
+            warnings.append(ConfigProblem(_ACCOUNTS, f"{key}.consent_required", reason))
         if account.webhook is not None:
-            if not account.webhook.secret.reveal():
-                problems.append(ConfigProblem(_ACCOUNTS, f"{key}.webhook.secret", "must not be empty"))
-            reason = "checked and kept, but this version does not call webhooks yet"
-            warnings.append(ConfigProblem(_ACCOUNTS, f"{key}.webhook", reason))
+            for name, reason in _webhook_warnings(account.webhook):
+                warnings.append(ConfigProblem(_ACCOUNTS, f"{key}.webhook.{name}", reason))
     if not settings.accounts:
         warnings.append(ConfigProblem(_ACCOUNTS, "", "no account: nobody can send"))
+
+
+def _webhook_warnings(webhook: WebhookSettings) -> list[tuple[str, str]]:
+    """Return (key, reason) for what is allowed and opens more than one may think."""
+    found = []
+    if webhook.url.startswith("http:"):
+        found.append(("allow_insecure", "http: everybody on the way reads and may change what is posted"))
+    if webhook.allow_private:
+        found.append(("allow_private", "this account's calls may reach addresses of your own network"))
+    if len(webhook.secrets) == 2:
+        found.append(("secret", "two secrets: take the old one out when the application has the new one"))
+    return found
 
 
 def _check_signatures(settings: Settings, problems: list[ConfigProblem], warnings: list[ConfigProblem]) -> None:

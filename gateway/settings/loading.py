@@ -31,17 +31,22 @@ from gateway.settings.values import (
     CategorySettings,
     ChannelSettings,
     DispatchSettings,
+    InboundSettings,
+    KeywordSettings,
     PortedSettings,
     QualitySettings,
     RankedChannel,
+    ReceiptsSettings,
     RouteMatch,
     RouteSettings,
     Settings,
     SignatureSettings,
     StoreSettings,
     WebhookSettings,
+    WebhooksSettings,
     default_categories,
 )
+from gateway.settings.webhook_form import secret_key
 
 MAX_FILE_BYTES = 1 << 20
 MAX_TABLE_BYTES = 16 << 20
@@ -49,6 +54,9 @@ MAX_DEPTH = 16
 GATEWAY, CHANNELS, ROUTES, ACCOUNTS = "gateway.toml", "channels.toml", "routes.toml", "accounts.toml"
 PORTED_CODES = "ported_codes.csv"
 FAILURE_CODES = "failure_codes.csv"
+OPTOUT_WORDS = "optout_words.csv"
+TEMPLATES = "templates.toml"
+QUIET_HOURS, TIME_ZONES, CONTENT_WORDS = "quiet_hours.csv", "time_zones.csv", "content_words.csv"
 FILES = (GATEWAY, CHANNELS, ROUTES, ACCOUNTS)
 TLS_FILES = ("tls_ca", "tls_cert", "tls_key")
 
@@ -85,6 +93,35 @@ def load_without_secrets(config_dir: Path, env: Mapping[str, str] = os.environ, 
     return _Loader(Path(config_dir), env, secrets=False, store=store).load()
 
 
+def read_toml(path: Path, model: type[_Model]) -> _Model:
+    """Return a TOML file that stands beside the four as its model.
+
+    Raises:
+        ConfigError: with each thing wrong, by file, key and reason.
+    """
+    try:
+        data = path.read_bytes()
+        tree = _parse(data[: MAX_FILE_BYTES + 1])
+    except OSError as exc:
+        reason = f"cannot be read: {exc.strerror or type(exc).__name__}"
+        raise ConfigError([ConfigProblem(path.name, "", reason)]) from exc
+    except ValueError as exc:
+        raise ConfigError([ConfigProblem(path.name, "", str(exc))]) from None
+    return as_model(path.name, tree, model)
+
+
+def as_model(name: str, tree: Any, model: type[_Model]) -> _Model:
+    """Return a parsed tree as its model. Raises ConfigError as `read_toml`; `name` is what the problems call the file."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as exc:
+        problems = [
+            ConfigProblem(name, _key(error["loc"], tree), _reason(error["type"], error["msg"]))
+            for error in exc.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        raise ConfigError(problems) from None
+
+
 class _Loader:
     """One reading of one folder; gathers problems, warnings and the hash of what was read."""
 
@@ -103,12 +140,20 @@ class _Loader:
         segments = self._number_segments()
         ported_codes = self._table(PORTED_CODES)
         failure_codes = self._table(FAILURE_CODES)
+        optout_words = self._table(OPTOUT_WORDS)
+        quiet_hours, time_zones = self._table(QUIET_HOURS), self._table(TIME_ZONES)
+        content_words = self._table(CONTENT_WORDS)
         complete = gateway is not None and channels is not None and routes is not None and accounts is not None
         settings = Settings(
             config_dir=self.config_dir,
             number_segments_files=segments,
             ported_codes_file=ported_codes,
             failure_codes_file=failure_codes,
+            optout_words_file=optout_words,
+            quiet_hours_file=quiet_hours,
+            time_zones_file=time_zones,
+            content_words_file=content_words,
+            templates_file=self._templates(),
             channels=tuple(self._channel(entry) for entry in channels.channel) if channels else (),
             routes=tuple(_route(entry) for entry in routes.route) if routes else (),
             accounts=tuple(self._account(entry) for entry in accounts.account) if accounts else (),
@@ -120,8 +165,12 @@ class _Loader:
                 api=_api(gateway.api),
                 admin=self._admin(gateway.admin),
                 dispatch=DispatchSettings(**gateway.dispatch.model_dump()),
+                webhooks=WebhooksSettings(**gateway.webhooks.model_dump()),
                 ported=PortedSettings(**gateway.ported.model_dump()),
                 quality=QualitySettings(**gateway.quality.model_dump()),
+                inbound=InboundSettings(**gateway.inbound.model_dump()),
+                keywords=tuple(_keyword(entry) for entry in gateway.keyword),
+                receipts=ReceiptsSettings(gateway.receipts.signals_window_s, tuple(gateway.receipts.probe_numbers)),
                 categories=_categories(gateway.categories),
             )
         problems, warnings = cross_check(settings) if complete else ([], [])
@@ -205,6 +254,14 @@ class _Loader:
                 return path
         return None
 
+    def _templates(self) -> Path | None:
+        """Return the folder's templates, None where it has none; the shipped file only shows how one is written."""
+        path = self.config_dir / TEMPLATES
+        if not path.is_file():
+            return None
+        self._bytes(path, TEMPLATES)  # read by `gateway.templates.load`; here for the revision
+        return path
+
     def _store(self, raw: schema.StoreSection) -> StoreSettings:
         return StoreSettings(
             url=(self.resolver.interpolate(GATEWAY, "store.url", raw.url) or "") if self.store_url else "",
@@ -252,19 +309,43 @@ class _Loader:
         return paths
 
     def _account(self, raw: schema.AccountEntry) -> AccountSettings:
-        webhook = None
-        if raw.webhook is not None:
-            key = f"account[{raw.id}].webhook.secret"
-            secret = self._secret(ACCOUNTS, key, raw.webhook.secret)
-            webhook = WebhookSettings(raw.webhook.url, Secret(secret or ""), raw.webhook.allow_insecure)
-        fields = raw.model_dump(exclude={"webhook", "key_hashes", "categories", "senders"})
+        webhook = self._webhook(raw.id, raw.webhook) if raw.webhook is not None else None
+        fields = raw.model_dump(exclude={"webhook", "key_hashes", "categories", "senders", "optout_categories"})
+        if raw.link_domains is not None:
+            fields["link_domains"] = tuple(raw.link_domains)
         return AccountSettings(
             **fields,
             key_hashes=tuple(raw.key_hashes),
             categories=frozenset(raw.categories),
+            optout_categories=frozenset(raw.optout_categories),
             senders=tuple(raw.senders),
             webhook=webhook,
         )
+
+    def _webhook(self, account: str, raw: schema.WebhookTable) -> WebhookSettings:
+        key = f"account[{account}].webhook"
+        secrets: list[Secret] = []
+        for reference in raw.secret:
+            found = self._secret(ACCOUNTS, f"{key}.secret", reference)
+            if found is None:
+                continue
+            try:
+                secret_key(found)
+            except ValueError as exc:
+                self._refuse(ACCOUNTS, f"{key}.secret", str(exc))
+            secrets.append(Secret(found))
+        if len(secrets) == 2 and secrets[0].reveal() == secrets[1].reveal():
+            self._refuse(ACCOUNTS, f"{key}.secret", "the same secret twice")
+        tls_ca = self.config_dir / raw.tls_ca if raw.tls_ca else None
+        if self.secrets:
+            for _, reason in tls_problems(tls_ca, None, None):
+                self._refuse(ACCOUNTS, f"{key}.tls_ca", reason)
+        fields = raw.model_dump(exclude={"secret", "allow_ports", "tls_ca"})
+        return WebhookSettings(**fields, secrets=tuple(secrets), allow_ports=frozenset(raw.allow_ports), tls_ca=tls_ca)
+
+
+def _keyword(raw: schema.KeywordEntry) -> KeywordSettings:
+    return KeywordSettings(raw.keyword, raw.match, raw.to, raw.account, raw.tag, raw.action)
 
 
 def _api(raw: schema.ApiSection) -> ApiSettings:
@@ -280,6 +361,8 @@ def _categories(raw: schema.CategoriesSection) -> dict[Category, CategorySetting
         given: dict[str, Any] = {name: getattr(section, name) for name in section.model_fields_set}
         if "per_number" in given:
             given["per_number"] = tuple(given["per_number"])
+        if "require_signature" in given:
+            given["require_signature"] = frozenset(given["require_signature"])
         result[category] = dataclasses.replace(result[category], **given)
     return result
 

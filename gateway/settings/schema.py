@@ -11,11 +11,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.model import CATEGORY_BY_LABEL, Category
+from gateway.reasons import REASONS
+from gateway.settings.values import EVENT_LETTERS, USUAL_EVENTS
+from gateway.settings.webhook_form import url_problem
 from gateway.signature import ANY, clean
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
@@ -28,7 +30,12 @@ _TAG = re.compile(r"0x[0-9A-Fa-f]{4}")
 _OWN_TAGS = {0x020C, 0x020E, 0x020F, 0x0424}  # sar_msg_ref_num, sar_total_segments, sar_segment_seqnum, message_payload
 _TLVS_MOST, _TLV_OCTETS_MOST, _SOURCES_MOST = 32, 255, 1000
 _SIGNATURE_MOST, _SIGNATURES_MOST = 32, 1000
+_FAILURE_CODES_MOST = 1000
+_KEYWORDS_MOST = 100
+_CARRIER_CODE = re.compile(r"[!-~]([ -~]{0,30}[!-~])?")
 _DIGITS = re.compile(r"[0-9]{0,20}")
+_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
+_LIMITS_MOST, _TAGS_MOST, _TAG_OCTETS_MOST, _WORDINGS_MOST, _COUNTRIES_MOST = 4, 100, 128, 100, 250
 _DAY_S = 86_400
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 MAX_WINDOW_S = 7 * 86_400
@@ -88,6 +95,12 @@ def _prefix(value: str) -> str:
     return value[1:]
 
 
+def _probe(value: str) -> str:
+    if not re.fullmatch(r"\+[1-9][0-9]{5,14}", value):
+        raise ValueError('"+" and 6 to 15 digits are wanted: a number, or how several begin, as in "+8617000000"')
+    return value[1:]
+
+
 def _sender(value: str) -> str:
     if not _SENDER.fullmatch(value):
         raise ValueError(
@@ -114,7 +127,7 @@ def _limit(value: Any) -> Any:
 
 def _send_hours(value: Any) -> Any:
     if value == "":
-        return None
+        return (0, 24 * 60)  # at any hour; None would leave it to the table of quiet hours
     match = _HOURS.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError('"HH:MM-HH:MM" is wanted, as in "08:00-20:00" (empty: at any hour)')
@@ -125,6 +138,60 @@ def _send_hours(value: Any) -> Any:
     if start >= end:
         raise ValueError("the window must end after it starts, on the same day")
     return (start, end)
+
+
+def _limits(value: Any) -> tuple[tuple[int, int], ...]:
+    """Return limits from a list of "count/duration"."""
+    if not isinstance(value, list) or len(value) > _LIMITS_MOST:
+        raise ValueError(f'a list of at most {_LIMITS_MOST} limits is wanted, as in ["1/60s", "5/1h"]')
+    limits = tuple(_limit(one) for one in value)
+    if len({window_s for _, window_s in limits}) < len(limits):
+        raise ValueError("two limits over the same duration")
+    return limits
+
+
+def _per_tag(value: Any) -> Any:
+    """Return (tag, limits) from { login = ["1/60s"] }."""
+    if not isinstance(value, dict) or len(value) > _TAGS_MOST:
+        raise ValueError(f'a table of at most {_TAGS_MOST} tags is wanted, as in {{ login = ["1/60s"] }}')
+    for tag in value:
+        if not 0 < len(tag) <= 64 or len(tag.encode()) > _TAG_OCTETS_MOST or not tag.isprintable():
+            raise ValueError(f"a tag is 1 to 64 printable characters, at most {_TAG_OCTETS_MOST} bytes in UTF-8")
+    return tuple((tag, _limits(limits)) for tag, limits in value.items())
+
+
+def _per_category(value: Any) -> Any:
+    """Return (category, limits) from { marketing = ["1/1d"] }."""
+    given = _pairs(value, tuple(CATEGORY_BY_LABEL), '{ marketing = ["1/1d"] }')
+    return tuple((CATEGORY_BY_LABEL[label], _limits(limits)) for label, limits in given.items())
+
+
+def _optout_texts(value: Any) -> Any:
+    """Return (country, wordings) from { CN = ["拒收请回复R"] }."""
+    if not isinstance(value, dict) or len(value) > _COUNTRIES_MOST:
+        raise ValueError('a table of countries is wanted, as in { CN = ["拒收请回复R"] }')
+    found = []
+    for country, wordings in value.items():
+        if not isinstance(wordings, list) or not 0 < len(wordings) <= _WORDINGS_MOST:
+            raise ValueError(f"{country[:8]!r}: a list of 1 to {_WORDINGS_MOST} wordings is wanted")
+        for wording in wordings:
+            if not isinstance(wording, str) or not 1 < len(wording) <= 64 or not wording.isprintable():
+                raise ValueError(f"{country[:8]!r}: a wording is 2 to 64 printable characters")
+        found.append((_country(country), tuple(wordings)))
+    return tuple(found)
+
+
+def _domain(value: str) -> str:
+    """Return a domain as links are compared with it: in ASCII, lower case."""
+    try:
+        name = value.removesuffix(".").encode("idna").decode().lower()
+    except UnicodeError:
+        name = ""
+    if not _DOMAIN.fullmatch(name) or len(name) > 253:
+        raise ValueError(
+            'a domain without scheme and path is wanted, as in "acme.example"; its subdomains are meant too'
+        )
+    return name
 
 
 def _category(value: Any) -> Any:
@@ -163,6 +230,30 @@ def _outcomes(value: Any) -> Any:
             raise ValueError(f"{code}: one of {', '.join(_OUTCOMES)} is wanted")
         found[int(match[1], 16)] = word
     return tuple(sorted(found.items()))
+
+
+def _failure_codes(value: Any) -> Any:
+    """Return (code, reason, permanent or None) from { "MK:0010" = "powered-off" }, or a table for the reason."""
+    if not isinstance(value, dict) or len(value) > _FAILURE_CODES_MOST:
+        example = '{ "MK:0010" = "powered-off" }'
+        raise ValueError(f"a table of at most {_FAILURE_CODES_MOST} codes is wanted, as in {example}")
+    found: list[tuple[str, str, bool | None]] = []
+    for code, entry in value.items():
+        if not _CARRIER_CODE.fullmatch(code):
+            raise ValueError("a code is 1 to 32 printable ASCII characters")
+        given = entry if isinstance(entry, dict) else {"reason": entry}
+        if not set(given) <= {"reason", "permanent"}:
+            raise ValueError(f'{code}: a reason is wanted, or {{ reason = "powered-off", permanent = false }}')
+        reason, permanent = given.get("reason"), given.get("permanent")
+        if not isinstance(reason, str) or reason not in REASONS:
+            raise ValueError(f"{code}: the reason must be one of {', '.join(REASONS)}")
+        if permanent is not None and not isinstance(permanent, bool):
+            raise ValueError(f"{code}: permanent must be true or false")
+        is_status = re.fullmatch(r"0[xX][0-9A-Fa-f]{8}", code) is not None
+        found.append((f"0x{code[2:].upper()}" if is_status else code, reason, permanent))
+    if len({code for code, _, _ in found}) < len(found):
+        raise ValueError("a code stands twice")
+    return tuple(found)
 
 
 def _registered_delivery(value: Any) -> Any:
@@ -320,8 +411,12 @@ Listen = Annotated[tuple[str, int], BeforeValidator(_listen)]
 Country = Annotated[str, AfterValidator(_country)]
 CategoryLabel = Annotated[Category, BeforeValidator(_category)]
 PerNumber = Annotated[tuple[int, int], BeforeValidator(_limit)]
+Limits = Annotated[tuple[tuple[int, int], ...], BeforeValidator(_limits)]
+Domain = Annotated[str, AfterValidator(_domain)]
+Tlvs = Annotated[tuple[tuple[int, bytes], ...], BeforeValidator(_tlvs)]
 SendHours = Annotated[tuple[int, int] | None, BeforeValidator(_send_hours)]
 Sender = Annotated[str, AfterValidator(_sender)]
+Probe = Annotated[str, AfterValidator(_probe)]
 KeyHash = Annotated[str, AfterValidator(_key_hash)]
 Workers = Annotated[int, Field(ge=1, le=64)]
 GuardSeconds = Annotated[float, Field(ge=0.1, le=600)]
@@ -359,6 +454,10 @@ class DispatchSection(Section):
     return_after_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
 
 
+class WebhooksSection(Section):
+    workers: Workers = 1
+
+
 class PortedSection(Section):
     learned_ttl_s: Annotated[float, Field(ge=0, le=3660 * 86_400)] = 7_776_000.0
     learned_most: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
@@ -373,6 +472,11 @@ class QualitySection(Section):
     least_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
 
 
+class ReceiptsSection(Section):
+    signals_window_s: Annotated[int, Field(ge=300, le=9_000)] = 1800
+    probe_numbers: Annotated[list[Probe], Field(max_length=1000)] = []
+
+
 class CategorySection(Section):
     """Every key may be left out; a missing one has its category's default (`values.default_categories`)."""
 
@@ -384,8 +488,15 @@ class CategorySection(Section):
     per_number: Annotated[list[PerNumber], Field(max_length=4)] = []
     redeliver_after_s: Annotated[int, Field(ge=0, le=86_400)] = 0
     send_hours: SendHours = None
+    spread_s: Annotated[int, Field(ge=0, le=43_200)] = 1800
+    per_number_all: Limits = ()
+    per_signature: Limits = ()
+    per_tag: Annotated[tuple[tuple[str, tuple[tuple[int, int], ...]], ...], BeforeValidator(_per_tag)] = ()
+    require_signature: Annotated[list[Country], Field(max_length=_COUNTRIES_MOST)] = []
+    require_optout_text: Annotated[tuple[tuple[str, tuple[str, ...]], ...], BeforeValidator(_optout_texts)] = ()
     dlr_wait_s: Annotated[int, Field(ge=1, le=30 * 86_400)] = 0
     retention_s: Annotated[int, Field(ge=60, le=366 * 86_400)] = 0
+    text_after_final: Literal["keep", "erase"] = "keep"
     min_share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
 
 
@@ -398,6 +509,41 @@ class CategoriesSection(Section):
     def _one_reserve(self) -> CategoriesSection:
         if self.notification.window_reserve or self.marketing.window_reserve:
             raise ValueError("window_reserve is verification's alone")
+        if self.verification.send_hours not in (None, (0, 24 * 60)):
+            raise ValueError("verification.send_hours: a code is sent at any hour, because who asks for it waits")
+        return self
+
+
+class InboundSection(Section):
+    keep_months: Annotated[int, Field(ge=1, le=120)] = 5
+    keep_optout_months: Annotated[int, Field(ge=5, le=120)] = 5
+    parts_wait_s: Annotated[int, Field(ge=1, le=7 * 86_400)] = 86_400
+    optout_alarm_per_hour: Annotated[int, Field(ge=0, le=10_000_000)] = 1000
+
+
+def _keywords(value: Any) -> Any:
+    """Return words from one text or several."""
+    words = value if isinstance(value, list) else [value]
+    if not 1 <= len(words) <= _KEYWORDS_MOST:
+        raise ValueError(f"1 to {_KEYWORDS_MOST} words are wanted")
+    for word in words:
+        if not isinstance(word, str) or not 0 < len(word) <= 32 or not any(char.isalnum() for char in word):
+            raise ValueError("a word is 1 to 32 characters, a letter or digit among them")
+    return tuple(words)
+
+
+class KeywordEntry(Section):
+    keyword: Annotated[tuple[str, ...], BeforeValidator(_keywords)]
+    match: Literal["exact", "starts-with"] = "exact"
+    to: Annotated[str, AfterValidator(_digits)] = ""
+    account: Annotated[str, AfterValidator(lambda value: _name(value) if value else "")] = ""
+    tag: Annotated[str, Field(max_length=64)] = ""
+    action: Literal["none", "stop", "start", "review"] = "none"
+
+    @model_validator(mode="after")
+    def _for_something(self) -> KeywordEntry:
+        if not self.account and not self.tag and self.action == "none":
+            raise ValueError("account, tag or action: at least one is wanted, or the keyword does nothing")
         return self
 
 
@@ -406,8 +552,12 @@ class GatewayFile(Section):
     api: ApiSection = ApiSection()
     admin: AdminSection = AdminSection()
     dispatch: DispatchSection = DispatchSection()
+    webhooks: WebhooksSection = WebhooksSection()
     ported: PortedSection = PortedSection()
     quality: QualitySection = QualitySection()
+    receipts: ReceiptsSection = ReceiptsSection()
+    inbound: InboundSection = InboundSection()
+    keyword: Annotated[list[KeywordEntry], Field(max_length=1000)] = []
     categories: CategoriesSection = CategoriesSection()
 
 
@@ -455,6 +605,9 @@ class ChannelEntry(Section):
     source_types: Annotated[tuple[tuple[str, tuple[int, int]], ...], BeforeValidator(_source_types)] = ()
     access_number: Annotated[str, AfterValidator(_digits)] = ""
     signatures: Annotated[tuple[tuple[str, str, str], ...], BeforeValidator(_signatures)] = ()
+    carrier: Annotated[str, AfterValidator(lambda value: _name(value) if value else "")] = ""
+    error_table: Literal["", "map", "smrse", "twilio", "8x8", "dynax", "sgip", "smgp", "none"] = ""
+    failure_codes: Annotated[tuple[tuple[str, str, bool | None], ...], BeforeValidator(_failure_codes)] = ()
     categories: Annotated[list[CategoryLabel], Field(min_length=1)] = list(Category)
 
 
@@ -489,20 +642,43 @@ class RoutesFile(Section):
     route: list[RouteEntry] = []
 
 
+def _webhook_secrets(value: Any) -> Any:
+    written = value if isinstance(value, list) else [value]
+    if not 1 <= len(written) <= 2 or not all(isinstance(one, str) for one in written):
+        raise ValueError("one secret is wanted, or an array of two while one replaces the other")
+    return tuple(written)
+
+
+def _webhook_events(value: Any) -> Any:
+    if not isinstance(value, list) or not value or not set(value) <= set(EVENT_LETTERS):
+        raise ValueError(f"an array of some of {', '.join(EVENT_LETTERS)} is wanted")
+    return frozenset(value)
+
+
 class WebhookTable(Section):
     url: str
-    secret: str
+    secret: Annotated[tuple[str, ...], BeforeValidator(_webhook_secrets)]
+    events: Annotated[frozenset[str], BeforeValidator(_webhook_events)] = USUAL_EVENTS
+    batch: Annotated[int, Field(ge=1, le=100)] = 1
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 8
+    timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 15.0
+    include_text: bool = False
+    full_number: bool = False
     allow_insecure: bool = False
+    allow_private: bool = False
+    allow_ports: Annotated[list[Annotated[int, Field(ge=1, le=65_535)]], Field(max_length=16)] = []
+    tls_ca: str = ""
 
     @model_validator(mode="after")
     def _safe_url(self) -> WebhookTable:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("url: an https URL with a host is wanted")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("url: no user name or password in a URL")
-        if parts.scheme == "http" and not self.allow_insecure:
-            raise ValueError("url: http sends bodies in the clear; use https or set allow_insecure = true")
+        found = url_problem(
+            self.url,
+            allow_insecure=self.allow_insecure,
+            allow_private=self.allow_private,
+            allow_ports=frozenset(self.allow_ports),
+        )
+        if found:
+            raise ValueError(f"url: {found}")
         return self
 
 
@@ -515,7 +691,19 @@ class AccountEntry(Section):
     default_country: Country = "CN"
     max_per_s: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     daily_quota: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    per_number: Annotated[tuple[tuple[Category, tuple[tuple[int, int], ...]], ...], BeforeValidator(_per_category)] = ()
+    when_capped: Literal["refuse", "defer"] = "refuse"
+    consent_required: bool = False
+    link_domains: Annotated[list[Domain], Field(max_length=1000)] | None = None
     webhook: WebhookTable | None = None
+    optout_scope: Literal["account", "sender", "signature", "global"] = "account"
+    optout_categories: Annotated[list[CategoryLabel], Field(min_length=1)] = [Category.MARKETING]
+
+    @model_validator(mode="after")
+    def _codes_always_come(self) -> AccountEntry:
+        if Category.VERIFICATION in self.optout_categories:
+            raise ValueError("optout_categories: verification is what its recipient asked for; no reply ends it")
+        return self
 
 
 class AccountsFile(Section):

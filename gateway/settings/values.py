@@ -8,12 +8,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from gateway.errors import ConfigProblem
 from gateway.model import Category, Secret
 from gateway.signature import ANY, clean
 
 ALL_CATEGORIES: frozenset[Category] = frozenset(Category)
+
+CHINESE_OPTOUT_TEXTS: tuple[str, ...] = (
+    "拒收请回复R",
+    "拒收请回R",
+    "拒收回复R",
+    "拒收回R",
+    "退订回T",
+    "退订请回T",
+    "退订回复T",
+    "退订请回复T",
+    "回T退订",
+    "回复T退订",
+    "回TD退订",
+    "回复TD退订",
+    "退订回N",
+    "退订回复N",
+    "回N退订",
+)
+"""How Chinese texts say the way to get no more: Tencent, Huawei, Alibaba, Qiniu. 退订回TD has 退订回T in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +88,28 @@ class PortedSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class InboundSettings:
+    """Messages from handsets: how long they are kept, and when opt-outs look like a forgery."""
+
+    keep_months: int = 5
+    keep_optout_months: int = 5  # replies that opted out or in; the blacklist's entry stays until it is taken off
+    parts_wait_s: int = 86_400  # for the missing parts of a long message; then it is delivered with what came
+    optout_alarm_per_hour: int = 1000  # opt-outs through one channel, above which an alarm is raised; 0: none
+
+
+@dataclass(frozen=True, slots=True)
+class KeywordSettings:
+    """What a reply that is, or begins with, one of these words is for."""
+
+    words: tuple[str, ...]
+    match: str = "exact"  # exact | starts-with
+    to: str = ""  # only what came to this number; empty: any
+    account: str = ""  # whose it is where the number does not tell; empty: that is found out by the latest messages
+    tag: str = ""
+    action: str = "none"  # none | stop | start | review
+
+
+@dataclass(frozen=True, slots=True)
 class CategorySettings:
     """The rules of one category. A number of 0 means: switched off, except where a field says otherwise."""
 
@@ -78,10 +120,25 @@ class CategorySettings:
     window_reserve: float = 0.0  # share of every window; above 0 only for verification
     per_number: tuple[tuple[int, int], ...] = ()  # (at most, within seconds), per number and account
     redeliver_after_s: int = 0
-    send_hours: tuple[int, int] | None = None  # minutes after midnight in the recipient's time, [start, end)
+    send_hours: tuple[int, int] | None = None  # minutes after midnight, [start, end); see `policy.send_window`
+    spread_s: int = 1800  # over which what waited for a window leaves after its opening
+    per_number_all: tuple[tuple[int, int], ...] = ()  # as per_number, over all accounts together
+    per_signature: tuple[tuple[int, int], ...] = ()  # per number, account and signature
+    per_tag: tuple[tuple[str, tuple[tuple[int, int], ...]], ...] = ()  # (tag, limits) per number and account
+    require_signature: frozenset[str] = frozenset()  # countries (ISO 3166) where a text needs a signature in 【】
+    require_optout_text: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (country, wordings), one of which a text has
     dlr_wait_s: int = 259_200
     retention_s: int = 86_400
+    text_after_final: str = "keep"  # keep | erase
     min_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptsSettings:
+    """What is watched of receipts."""
+
+    signals_window_s: int = 1800  # over which delivered ratio, delay and their like are computed
+    probe_numbers: tuple[str, ...] = ()  # E.164 digits of numbers that nobody has, or how such numbers begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +164,7 @@ def default_categories() -> dict[Category, CategorySettings]:
             window_reserve=0.1,
             per_number=((1, 60), (5, 3600), (10, 86_400)),
             dlr_wait_s=86_400,
+            text_after_final="erase",
         ),
         Category.NOTIFICATION: CategorySettings(ttl_s=86_400, on_uncertain="resend", max_attempts=6),
         Category.MARKETING: CategorySettings(
@@ -115,6 +173,8 @@ def default_categories() -> dict[Category, CategorySettings]:
             max_attempts=3,
             per_number=((1, 604_800),),
             send_hours=(8 * 60, 20 * 60),
+            require_signature=frozenset({"CN"}),
+            require_optout_text=(("CN", CHINESE_OPTOUT_TEXTS),),
         ),
     }
 
@@ -176,6 +236,9 @@ class ChannelSettings:
     source_types: tuple[tuple[str, tuple[int, int]], ...] = ()  # (kind of sender id, (TON, NPI)); see smpp.address
     access_number: str = ""  # source_addr of signed messages, before the extension; empty: the sender
     signatures: tuple[SignatureSettings, ...] = ()  # the only ones it may carry; (): any, and texts without one
+    carrier: str = ""  # whose failure codes its receipts bring; empty: several
+    error_table: str = ""  # what a bare number in err means: map | smrse | …; empty: the carrier's, else map
+    failure_codes: tuple[tuple[str, str, bool | None], ...] = ()  # (code, reason, permanent; None: the reason's own)
 
     def registration(self, signature: str) -> SignatureSettings | None:
         """Return the entry of a signature (as `clean` returns it), None where the list does not have it."""
@@ -222,11 +285,53 @@ class RouteSettings:
     redeliver_after_s: tuple[tuple[Category, int], ...] = ()  # in place of the category's; 0: not on this route
 
 
+EVENT_LETTERS: dict[str, str] = {
+    "message.submitted": "s",
+    "message.delivered": "f",
+    "message.failed": "f",
+    "message.corrected": "c",
+    "message.inbound": "i",
+    "recipient.opted_out": "o",
+}
+"""Types of events for applications, and the letter by which the store's scripts know what an account wants."""
+KEEP_TEXT = "T"
+USUAL_EVENTS: frozenset[str] = frozenset(EVENT_LETTERS) - {"message.submitted"}
+
+
 @dataclass(frozen=True, slots=True)
 class WebhookSettings:
-    url: str
-    secret: Secret
-    allow_insecure: bool = False
+    """Where an account hears of its messages, and how much it hears. The URL may hold a token: not in a repr."""
+
+    url: str = field(repr=False)
+    secrets: tuple[Secret, ...]  # two while one is replaced by the other: every call is signed with each
+    events: frozenset[str] = USUAL_EVENTS
+    batch: int = 1  # events a call; 1: one by one
+    concurrency: int = 8  # calls at a time
+    timeout_s: float = 15.0  # for one call, from its first byte to the whole answer
+    include_text: bool = False
+    full_number: bool = False
+    allow_insecure: bool = False  # http
+    allow_private: bool = False  # addresses of one's own networks and this machine
+    allow_ports: frozenset[int] = frozenset()  # besides 443 and 8443
+    tls_ca: Path | None = None  # None: the system's authorities
+
+    @property
+    def host(self) -> str:
+        """Return the host alone: all that is shown of a URL."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def letters(self) -> str:
+        """Return what the scripts shall tell this account (`Store.set_consumers`)."""
+        wanted = dict.fromkeys(letter for name, letter in EVENT_LETTERS.items() if name in self.events)
+        return "".join(wanted) + (KEEP_TEXT if self.include_text else "")
+
+
+@dataclass(frozen=True, slots=True)
+class WebhooksSettings:
+    """The workers that call the accounts' webhooks; started only where an account has one."""
+
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +346,13 @@ class AccountSettings:
     default_country: str = "CN"
     max_per_s: int = 0  # 0: no limit
     daily_quota: int = 0  # 0: no limit
+    per_number: tuple[tuple[Category, tuple[tuple[int, int], ...]], ...] = ()  # in place of the category's
+    when_capped: str = "refuse"  # refuse | defer
+    consent_required: bool = False  # marketing must say that its recipient agreed
+    link_domains: tuple[str, ...] | None = None  # the only ones texts may link to; None: any
     webhook: WebhookSettings | None = None
+    optout_scope: str = "account"  # account | sender | signature | global: what an opt-out by reply ends
+    optout_categories: frozenset[Category] = frozenset({Category.MARKETING})
 
     @property
     def signatures(self) -> tuple[str, ...]:
@@ -259,8 +370,12 @@ class Settings:
     api: ApiSettings = ApiSettings()
     admin: AdminSettings = AdminSettings()
     dispatch: DispatchSettings = DispatchSettings()
+    webhooks: WebhooksSettings = WebhooksSettings()
     ported: PortedSettings = PortedSettings()
     quality: QualitySettings = QualitySettings()
+    receipts: ReceiptsSettings = ReceiptsSettings()
+    inbound: InboundSettings = InboundSettings()
+    keywords: tuple[KeywordSettings, ...] = ()
     categories: dict[Category, CategorySettings] = field(default_factory=default_categories)
     channels: tuple[ChannelSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
@@ -269,7 +384,17 @@ class Settings:
     number_segments_files: dict[str, Path] = field(default_factory=dict)  # ISO 3166 country → CSV file
     ported_codes_file: Path | None = None  # CSV of the receipt codes that say "ported"; None: no code does
     failure_codes_file: Path | None = None  # CSV of receipts' failure codes; None: no code is known
+    optout_words_file: Path | None = None  # CSV of what handsets reply to get no more; None: no reply is an opt-out
+    quiet_hours_file: Path | None = None  # CSV of hours by country and category; None: `send_hours` alone
+    time_zones_file: Path | None = None  # CSV of time zones by country; None: every number's clock is UTC
+    content_words_file: Path | None = None  # CSV of words that texts must not hold; None: any may
+    templates_file: Path | None = None  # templates.toml; None: only those of the admin API
     warnings: tuple[ConfigProblem, ...] = ()
+
+    @property
+    def consumers(self) -> dict[str, str]:
+        """Return account → what the store's scripts shall tell it; only accounts with a webhook."""
+        return {a.id: a.webhook.letters for a in self.accounts if a.webhook is not None and a.webhook.letters}
 
     def redeliver_after_s(self, route: str, category: Category) -> int:
         """Return how long a message waits for its receipt before a copy goes by another channel; 0: for ever."""

@@ -51,6 +51,8 @@ class Outgoing:
     text: bytes = b""
     data_coding: int = 0
     row: Receipt | None = None
+    esm_class: int = 0
+    tlvs: dict[int, bytes] | None = None
 
 
 class OutgoingEncoder:
@@ -134,9 +136,10 @@ class OutgoingEncoder:
             dest_addr_ton=about.source_addr_ton,
             dest_addr_npi=about.source_addr_npi,
             destination_addr=about.source_addr,
-            esm_class=RECEIPT_ESM_CLASS if item.plan is not None else 0,
+            esm_class=RECEIPT_ESM_CLASS if item.plan is not None else item.esm_class,
             data_coding=item.data_coding,
             short_message=GARBAGE if item.plan is not None else item.text,
+            tlvs=item.tlvs,
         )
 
 

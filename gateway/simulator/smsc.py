@@ -45,6 +45,7 @@ from gateway.smpp.events import (
 )
 from gateway.smpp.pdu import SubmitSm, Unknown
 from gateway.smpp.session import Role, SessionConfig
+from gateway.smpp.text import ESM_CLASS_UDHI, data_coding, encode_parts, encode_whole, pack_septets
 
 STRAY_SEQUENCE_NUMBER = 0x7FFF0000
 
@@ -183,6 +184,8 @@ class Smsc:
         *,
         data_coding: int = 0,
         system_id: bytes | None = None,
+        esm_class: int = 0,
+        tlvs: dict[int, bytes] | None = None,
     ) -> None:
         """Send a message from the recipient `source` (digits) to `destination`, on any receiving session."""
         about = SubmitSm(
@@ -191,11 +194,51 @@ class Smsc:
             dest_addr_npi=1,
             destination_addr=source.encode(),
         )
-        item = Outgoing(about, b"", None, 0.0, text, data_coding)
+        item = Outgoing(about, b"", None, 0.0, text, data_coding, esm_class=esm_class, tlvs=tlvs)
         boxes = [self._mailbox(system_id)] if system_id is not None else list(self._mailboxes.values())
         if not boxes:
             raise SessionClosed("nobody has bound yet")
         boxes[0].put([item])
+
+    def send_long_mo(
+        self,
+        source: str,
+        destination: str,
+        text: str,
+        *,
+        encoding: str = "ucs2",
+        how: str = "udh",
+        reference: int = 1,
+        order: Sequence[int] = (),
+        packed: bool = False,
+    ) -> int:
+        """Send a long message from a handset in its parts, which the receiving sessions take in turn; returns how many.
+
+        `how`: udh (a header of 8 bits), udh16, sar (TLVs) or payload (one PDU). `order`: places of the parts to send,
+        from 0, all in order where it is empty; a place may be left out, or stand twice.
+        """
+        bits = 16 if how == "udh16" else 8
+        coding = data_coding(encoding)
+        if how == "payload":
+            self.send_mo(
+                source, destination, b"", data_coding=coding,
+                tlvs={c.TAG_MESSAGE_PAYLOAD: encode_whole(text, encoding)},
+            )  # fmt: skip
+            return 1
+        headers = how != "sar"
+        parts = encode_parts(text, encoding, reference, reference_bits=bits, headers=headers)
+        for place in order or range(len(parts)):
+            part = pack_septets(parts[place], header=headers) if packed else parts[place]
+            tlvs = {
+                c.TAG_SAR_MSG_REF_NUM: reference.to_bytes(2, "big"),
+                c.TAG_SAR_TOTAL_SEGMENTS: bytes((len(parts),)),
+                c.TAG_SAR_SEGMENT_SEQNUM: bytes((place + 1,)),
+            }
+            self.send_mo(
+                source, destination, part, data_coding=coding,
+                esm_class=ESM_CLASS_UDHI if headers else 0, tlvs=None if headers else tlvs,
+            )  # fmt: skip
+        return len(parts)
 
     def send_raw(self, octets: bytes) -> int:
         """Write octets as they are on every connection; return on how many."""

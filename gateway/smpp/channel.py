@@ -13,7 +13,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.errors import EncodeError, SessionClosed, SignatureNotCarried
@@ -83,6 +83,10 @@ _REGISTERED: Final[dict[bool | str, int]] = {  # SMPP 3.4 §5.2.17, bits 1-0
     False: c.REGISTERED_DELIVERY_NONE,
 }
 
+_TemplateKey = tuple[str, str, bool, bytes, int, int, tuple[tuple[int, bytes], ...]]
+"""What submit_sm PDUs share: sender, encoding, whether with a user data header, validity, category, whether without the
+channel's TLVs, TLVs of a registration."""
+
 ANSWERED, TIMED_OUT, LOST, UNSENT = "answered", "timed_out", "lost", "unsent"
 
 
@@ -90,9 +94,9 @@ ANSWERED, TIMED_OUT, LOST, UNSENT = "answered", "timed_out", "lost", "unsent"
 class Outbound:
     """A message as a channel sends it. `skip` is the mask of parts that the SMSC has accepted already."""
 
-    destination: bytes  # E.164 digits
+    destination: bytes = field(repr=False)  # E.164 digits
     sender: str
-    text: str
+    text: str = field(repr=False)
     encoding: str
     reference: int
     validity_s: float
@@ -100,6 +104,7 @@ class Outbound:
     category: int = Category.NOTIFICATION  # chooses the priority_flag
     without: int = 0  # fields (WITHOUT_*) to leave out; `submit` adds what the channel leaves out anyway
     ext: str = ""  # sub-number digits behind the extension of a signature
+    tlvs: tuple[tuple[int, bytes], ...] = ()  # of its template's registration; they win over the channel's own
 
 
 @dataclass(slots=True)
@@ -109,13 +114,13 @@ class Inbound:
     channel: str
     connection: Connection
     sequence_number: int
-    source: bytes
-    destination: bytes
-    short_message: bytes
-    tlvs: dict[int, bytes] | None
+    source: bytes = field(repr=False)
+    destination: bytes = field(repr=False)
+    short_message: bytes = field(repr=False)
+    tlvs: dict[int, bytes] | None = field(repr=False)
     esm_class: int
     data_coding: int
-    malformed: bytes = b""
+    malformed: bytes = field(default=b"", repr=False)
 
 
 OnAnswer = Callable[[Any, int, str, int, str, float, bool], None]
@@ -388,7 +393,7 @@ class Channel:
         self._tlvs = dict(settings.tlvs)
         self._validity = _validity if settings.validity == "relative" else _no_validity
         self._left_out = 0  # fields (WITHOUT_*) that the SMSC will not have
-        self._templates: dict[tuple[str, str, bool, bytes, int, int], SubmitTemplate] = {}
+        self._templates: dict[_TemplateKey, SubmitTemplate] = {}
         self._picked: Connection | None = None
         self._picked_room = 0
         self.door: Door | None = None
@@ -571,7 +576,7 @@ class Channel:
         if connection is None:
             return 0
         validity = self._validity_of(out) if out.without else self._validity(out.validity_s)
-        key = (sender, out.encoding, len(parts) > 1, validity, out.category, out.without & WITHOUT_TLVS)
+        key = (sender, out.encoding, len(parts) > 1, validity, out.category, out.without & WITHOUT_TLVS, out.tlvs)
         template = self._templates.get(key) or self._make_template(key)
         sent = 0
         for part, octets in enumerate(parts):
@@ -600,7 +605,8 @@ class Channel:
         if connection is None:
             return 0
         udh = self._headers and not whole
-        key = (sender, out.encoding, udh, self._validity_of(out), out.category, out.without & WITHOUT_TLVS)
+        bare = out.without & WITHOUT_TLVS
+        key = (sender, out.encoding, udh, self._validity_of(out), out.category, bare, out.tlvs)
         template = self._templates.get(key) or self._make_template(key)
         if whole:
             tlv = payload_tlv(encode_whole(out.text, out.encoding, alphabet=s.alphabet))
@@ -652,9 +658,12 @@ class Channel:
             raise SignatureNotCarried(f"channel {self.id} does not carry the text's signature")
         return extended(source, out.ext) if out.ext else source
 
-    def _make_template(self, key: tuple[str, str, bool, bytes, int, int]) -> SubmitTemplate:
-        sender, encoding, udh, validity, category, bare = key
+    def _make_template(self, key: _TemplateKey) -> SubmitTemplate:
+        sender, encoding, udh, validity, category, bare, registered = key
         s = self.settings
+        # What a template is registered with stays where the SMSC refuses the channel's own TLVs: without it the carrier
+        # drops the message (TRAI's DLT, tags 0x1400 and 0x1401).
+        tlvs = {**({} if bare else self._tlvs), **dict(registered)}
         if not self._signed:
             sender = own_sender(s, sender)
         source_ton, source_npi, source = source_address(sender, s.source_ton, s.source_npi, s.source_types)
@@ -673,7 +682,7 @@ class Channel:
                 validity_period=validity,
                 registered_delivery=self._registered,
                 data_coding=data_coding(encoding, s.alphabet) if coding is None else coding,
-                tlvs=None if bare else self._tlvs,
+                tlvs=tlvs,
             )
         )
         if len(self._templates) >= _TEMPLATES:

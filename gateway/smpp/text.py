@@ -205,6 +205,26 @@ def pack_septets(part: bytes, *, header: bool) -> bytes:
     return head + value.to_bytes(octets, "little")
 
 
+def unpack_septets(octets: bytes, *, header_octets: int = 0) -> bytes:
+    """Return packed GSM text as one septet an octet; what `pack_septets` makes, without its header. Never raises.
+
+    `header_octets` stood before it: the text then begins at the next septet boundary. Seven spare bits at the end are
+    padding, not a letter: a carriage return, or zero where the sender did not know better (GSM 03.38 §6.1.2.3.1).
+    """
+    skipped = -8 * header_octets % 7
+    bits = 8 * len(octets)
+    aligned = (int.from_bytes(octets, "little") >> skipped).to_bytes(len(octets), "little")
+    found = bytearray()
+    for at in range(0, len(aligned), 7):  # eight septets in seven octets
+        block = int.from_bytes(aligned[at : at + 7], "little")
+        found += bytes(block >> shift & 0x7F for shift in range(0, 56, 7))
+    count = max(0, bits - skipped) // 7
+    septets = bytes(found[:count])
+    if count and (bits - skipped) % 7 == 0 and septets[-1] in (0x00, 0x0D):
+        return septets[:-1]
+    return septets
+
+
 def data_coding(encoding: str, alphabet: str = "gsm") -> int:
     """Return the data_coding of a part (SMPP 3.4 §5.2.19). 0 is the SMSC's default: what `alphabet` names."""
     if encoding == UCS2:

@@ -14,7 +14,11 @@ from zlib import crc32
 META = "gw:meta"
 HEALTH = "gw:health"
 SHARES = "gw:shares"
+TEMPLATES = "gw:templates"
 SHARES_TURN = "gw:shares:turn"
+STATISTICS_TURN = "gw:statistics:turn"
+HOOKS = "gw:{hooks}:"
+"""What every key begins with that all webhooks share: who serves whom, what endpoints are like, replays."""
 WAKE_CHANNEL = "gw:wake"
 SHARD_DIGITS = 7
 

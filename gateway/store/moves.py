@@ -87,6 +87,10 @@ class Settlement:
     target: str = ""
     redeliver_ms: int = 0
     """When to send a copy on another channel unless a receipt came; 0: never."""
+    price: int = 0
+    """Of one part, in millionths of the price's unit; counted for the parts accepted now."""
+    permanent: bool = False
+    """Whether the reason will hold the next time too."""
     log: str = ""
 
     def row(self) -> SettleRow:
@@ -103,6 +107,8 @@ class Settlement:
             self.code,
             self.target,
             self.redeliver_ms,
+            self.price,
+            "1" if self.permanent else "",
             self.log,
         )
 
@@ -120,7 +126,7 @@ class Feedback:
     """When it happened; in a record, when it was told where the application did not say. 0: not said."""
 
 
-SettleRow = tuple[bytes, int, str, str, int, int, int, str, str, str, int, str]
+SettleRow = tuple[bytes, int, str, str, int, int, int, str, str, str, int, int, str, str]
 
 SmscId = tuple[str, bytes]
 """channel:smsc_id in the canonical spelling of the channel's id_format, and what it names (`named`)."""
@@ -137,9 +143,9 @@ def named(sid: bytes, part: int) -> bytes:
 
 _PARTS = [bytes((48 + part,)) for part in range(ALL_PARTS + 1)]
 
-ReceiptRow = tuple[str, str, bytes, str, str, str, bool]
-"""A final receipt: channel, its id's spellings (`spellings`), address digits, state letter, reason, carrier code, and
-whether another channel may do better."""
+ReceiptRow = tuple[str, str, bytes, str, str, str, bool, bool]
+"""A final receipt: channel, its id's spellings (`spellings`), address digits, state letter, reason, carrier code,
+whether another channel may do better, and whether the reason will hold the next time too."""
 
 BY_ADDRESS = 8
 """In place of a spelling: nobody knows the id, but to its address there is one attempt it must be the outcome of."""

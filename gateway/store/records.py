@@ -14,12 +14,14 @@ from typing import Any
 
 import orjson
 
-from gateway.model import WITHOUT_TLVS, WITHOUT_VALIDITY, MessageKind, NewMessage, State
-from gateway.store.moves import Feedback
+from gateway.model import MessageKind, NewMessage, State
+from gateway.store.moves import ALL_PARTS, Feedback
+from gateway.store.record_log import LEFT_OUT, PLAIN, Attempt, PartReceipt, base36, read_log, time_of, why
+from gateway.store.record_log import US as LOG_US
 
 TRAILER_BYTES = 26
+US = LOG_US
 FIXED_BYTES = 32
-US = "\x1f"
 RS = "\x1e"
 
 FLAG_POSSIBLE_DUPLICATE = 1
@@ -28,6 +30,9 @@ FLAG_CAPS_RETURNED = 4
 FLAG_LEFT = 8
 FLAG_PINNED = 16
 FLAG_REDELIVERED = 64
+
+MARK_TEST, MARK_COUNTED_AS_OTHER, MARK_WINDOW, MARK_DEFERRED = 1, 2, 4, 8
+"""The flags a message has from the first: see `lua/_record.lua`."""
 
 _LEAD = Struct(">2sBBBHHBH")  # "1" category | parts | flags | lengths of msisdn, dims, extras, body (24 bits)
 
@@ -71,9 +76,16 @@ class PackedKind:
     def __init__(self, kind: MessageKind) -> None:
         labels = (kind.account, kind.carrier, kind.route, kind.template, kind.campaign, kind.variant)
         self.dims = US.join(labels).encode()
-        self.extras = f"{kind.sender}{US}{kind.gate}{US}{RS.join(kind.tags)}".encode()
+        extras = f"{kind.sender}{US}{kind.gate}{US}{RS.join(kind.tags)}"
+        if kind.signature or kind.window_until_ms:
+            extras += f"{US}{kind.signature}{US}{base36(kind.window_until_ms) if kind.window_until_ms else ''}"
+        self.extras = extras.encode()
         self.lead = bytes((0x31, 48 + kind.category))
-        self.flags = 1 if kind.test else 0
+        self.flags = (
+            (MARK_TEST if kind.test else 0)
+            | (MARK_WINDOW if kind.window_until_ms else 0)
+            | (MARK_DEFERRED if kind.state == State.DEFERRED else 0)
+        )
         self.head = (
             kind.category,
             kind.account,
@@ -84,7 +96,16 @@ class PackedKind:
             kind.not_after_ms,
             kind.state,
             "1" if kind.test else "0",
+            kind.caps,
+            US.join(kind.scopes),
+            kind.spread_ms,
+            "1" if kind.defer_capped else "",
         )
+
+
+def place_in_spread(sid: bytes, spread_ms: int) -> int:
+    """Return how long after the opening a deferred message leaves (ms): by its id, as in `lua/accept.lua`."""
+    return int(spread_ms * (int.from_bytes(sid[12:15], "big") / 16777216))
 
 
 def pack_rest(m: NewMessage, kind: PackedKind) -> bytes:
@@ -95,30 +116,6 @@ def pack_rest(m: NewMessage, kind: PackedKind) -> bytes:
         kind.lead, m.parts, kind.flags, len(msisdn), len(kind.dims), len(kind.extras), size >> 16, size & 0xFFFF
     )
     return b"".join((lead, msisdn, kind.dims, kind.extras, m.body))
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One attempt as the log keeps it."""
-
-    number: int
-    channel: str
-    at_ms: int
-    status: int | None  # command_status of the answer, None when there was none
-    outcome: str
-    smsc_ids: dict[int, str] = field(default_factory=dict)  # part (from 0, or moves.ALL_PARTS) → id
-
-
-@dataclass(slots=True)
-class PartReceipt:
-    """One final receipt as the log keeps it; its part may be moves.ALL_PARTS."""
-
-    part: int
-    channel: str
-    at_ms: int
-    state: str
-    reason: str
-    carrier_code: str
 
 
 @dataclass(slots=True)
@@ -134,7 +131,7 @@ class Record:
     template: str
     campaign: str
     variant: str
-    msisdn: str
+    msisdn: str = field(repr=False)
     parts: int
     test: bool
     reference: int
@@ -154,16 +151,34 @@ class Record:
     gate: str
     tags: tuple[str, ...]
     encoding: str
-    text: str
+    text: str = field(repr=False)
     ref: str
-    carried: dict[str, Any]
+    carried: dict[str, Any] = field(repr=False)
     """`o` origin, `c` contact, `m` meta, `x` ext: those that were sent."""
     attempts: list[Attempt]
     receipts: list[PartReceipt]
     feedback: list[Feedback]
     """In the order in which it came."""
     reason: str
+    """Why it ended as it did: that of its worst part; '' when it was delivered, or is on its way without trouble."""
     carrier_code: str
+    permanent: bool
+    """Whether the carrier says that this will be so the next time too."""
+    signature: str
+    """The text's, where a cap or a blacklist goes by it."""
+    window_until_ms: int
+    """The end of the window in which it may be sent (epoch ms), 0: none."""
+    deferred: bool
+    """Whether it had to wait for a window or a cap when it was accepted."""
+
+    @property
+    def cost(self) -> int:
+        """What the carriers take for it, in millionths of the price's unit: each part that one accepted."""
+        return sum(
+            a.price * (self.parts if ALL_PARTS in a.smsc_ids else max(1, len(a.smsc_ids)))
+            for a in self.attempts
+            if a.outcome == PLAIN or a.smsc_ids
+        )
 
     @property
     def possible_duplicate(self) -> bool:
@@ -199,13 +214,14 @@ def parse(sid: bytes, raw: bytes) -> Record:
     at += ml
     account, carrier, route, template, campaign, variant = raw[at : at + dl].decode().split(US)
     at += dl
-    sender, gate, tags = raw[at : at + el].decode().split(US)
+    sender, gate, tags, signature, closes = (*raw[at : at + el].decode().split(US), "", "")[:5]
     at += el
     encoding, text, ref, carried = _read_body(raw[at : at + bl])
     at += bl
     t = len(raw) - TRAILER_BYTES
-    attempts, receipts, feedback, reason, code = _read_log(raw[at:t])
     tail = raw[t:]
+    log = read_log(raw[at:t])
+    reason, code, permanent = why(log, chr(tail[0]), bool(tail[3] & FLAG_LATE_CORRECTION))
     return Record(
         id=sid,
         state=chr(tail[0]),
@@ -239,11 +255,15 @@ def parse(sid: bytes, raw: bytes) -> Record:
         text=text,
         ref=ref,
         carried=carried,
-        attempts=attempts,
-        receipts=receipts,
-        feedback=feedback,
+        attempts=log.attempts,
+        receipts=log.receipts,
+        feedback=log.feedback,
         reason=reason,
         carrier_code=code,
+        permanent=permanent,
+        signature=signature,
+        window_until_ms=time_of(closes),
+        deferred=bool(raw[23] & MARK_DEFERRED),
     )
 
 
@@ -256,97 +276,17 @@ def _read_body(raw: bytes) -> tuple[str, str, str, dict[str, Any]]:
         return "", "", "", {}
 
 
-def _read_log(log: bytes) -> tuple[list[Attempt], list[PartReceipt], list[Feedback], str, str]:
-    attempts: list[Attempt] = []
-    receipts: list[PartReceipt] = []
-    feedback: list[Feedback] = []
-    reason = code = ""
-    at = 0
-    while at + 3 <= len(log):
-        kind = log[at : at + 1]
-        size = int.from_bytes(log[at + 1 : at + 3], "big")
-        fields = log[at + 3 : at + 3 + size].decode(errors="replace").split(US)
-        at += 3 + size
-        if kind == b"A":
-            at_ms, number, channel, status, outcome, ids = (*fields, "", "", "", "", "", "")[:6]
-            smsc_ids = dict(_part_ids(ids))
-            outcome = outcome or _PLAIN
-            attempts.append(
-                Attempt(
-                    int(number or 0),
-                    channel,
-                    _log_time(at_ms),
-                    int(status) if status else None,
-                    outcome,
-                    smsc_ids,
-                )
-            )
-            if outcome not in (_PLAIN, "uncertain"):
-                reason, code = outcome, status
-        elif kind == b"R":
-            at_ms, part, channel, state, why, carrier_code = (*fields, "", "", "", "", "", "")[:6]
-            receipts.append(PartReceipt(int(part or 0), channel, _log_time(at_ms), state, why, carrier_code))
-            if state != State.DELIVERED:
-                reason, code = why, carrier_code
-        elif kind == b"X":
-            _, _, reason, code = (*fields, "", "", "", "")[:4]
-        elif kind == b"V":
-            told_at, outcome, event_id, amount, currency, customer, at_ms = (*fields, *[""] * 7)[:7]
-            happened = _log_time(at_ms or told_at)
-            feedback.append(Feedback(outcome, event_id, amount, currency, customer, happened))
-    return attempts, receipts, feedback, reason, code
-
-
-def _log_time(text: str) -> int:
-    """Read a time of the log: base 36, as the scripts write it."""
-    return int(text, 36) if text else 0
-
-
-def _part_ids(text: str) -> list[tuple[int, str]]:
-    """Read `part=id` pairs, comma between them."""
-    pairs = []
-    for item in text.split(","):
-        part, _, smsc_id = item.partition("=")
-        if smsc_id:
-            pairs.append((int(part), smsc_id))
-    return pairs
-
-
-WITHOUT_WORDS = {WITHOUT_VALIDITY: "without_validity", WITHOUT_TLVS: "without_tlvs"}
-"""The outcomes of attempts after which the message goes again to the same channel without a field."""
-_WITHOUT = {word: field for field, word in WITHOUT_WORDS.items()}
-
-_PLAIN = "sent"
-"""The outcome that most attempts have; the log leaves it out."""
-
-
-def attempt_log(number: int, channel: str, status: int | None, outcome: str, smsc_ids: list[tuple[int, str]]) -> str:
-    """Return the payload of a log item for one attempt; the script puts the time before it."""
-    if len(smsc_ids) == 1:
-        part, smsc_id = smsc_ids[0]
-        ids = f"{part}={smsc_id if smsc_id.isalnum() else _clean(smsc_id)}"
-    else:
-        ids = ",".join([f"{part}={i if i.isalnum() else _clean(i)}" for part, i in smsc_ids])
-    shown = "" if outcome == _PLAIN else outcome
-    return f"{number}{US}{channel}{US}{'' if status is None else status}{US}{shown}{US}{ids}"
-
-
-def _clean(smsc_id: str) -> str:
-    # An SMSC may put any byte into an id; the log's separators must stay ours.
-    return smsc_id.translate({0x1F: "?", 0x1E: "?", 0x2C: "?"})
-
-
 def caps_of_number(value: bytes) -> dict[tuple[int, str], tuple[int, ...]]:
-    """Read the times (epoch s) of a number's value, by category and account (layout in `lua/_record.lua`)."""
+    """Read the times (epoch s) of a number's value, by category and name of the cap (layout in `lua/_numbers.lua`)."""
     found: dict[tuple[int, str], tuple[int, ...]] = {}
     at, stop = 4, 4 + int.from_bytes(value[2:4], "big")
     while at < stop:
         category, size = value[at], value[at + 1]
-        account = value[at + 2 : at + 2 + size].decode()
+        name = value[at + 2 : at + 2 + size].decode()
         at += 2 + size
         n = int.from_bytes(value[at : at + 2], "big")
         at += 2
-        found[category, account] = tuple(int.from_bytes(value[i : i + 4], "big") for i in range(at, at + 4 * n, 4))
+        found[category, name] = tuple(int.from_bytes(value[i : i + 4], "big") for i in range(at, at + 4 * n, 4))
         at += 4 * n
     return found
 
@@ -447,27 +387,27 @@ class Claimed:
         """How often each channel has refused this message (only looked at when one more does)."""
         counted: dict[str, int] = {}
         for attempt in self._attempts():
-            if attempt.outcome not in (_PLAIN, "uncertain") and attempt.outcome not in _WITHOUT:
+            if attempt.outcome not in (PLAIN, "uncertain") and attempt.outcome not in LEFT_OUT:
                 counted[attempt.channel] = counted.get(attempt.channel, 0) + 1
         return counted
 
     @property
     def took(self) -> frozenset[str]:
         """The channels that took this message, or may have."""
-        return frozenset(a.channel for a in self._attempts() if a.outcome in (_PLAIN, "uncertain"))
+        return frozenset(a.channel for a in self._attempts() if a.outcome in (PLAIN, "uncertain"))
 
     def without(self, channel: str) -> int:
         """Return the fields (WITHOUT_*) that it goes to a channel without, because that one refused it for them."""
         fields = 0
         for attempt in self._attempts():
             if attempt.channel == channel:
-                fields |= _WITHOUT.get(attempt.outcome, 0)
+                fields |= LEFT_OUT.get(attempt.outcome, 0)
         return fields
 
     def _attempts(self) -> list[Attempt]:
         raw = self._raw
         at = self._dims_at + (raw[25] << 8 | raw[26]) + (raw[27] << 8 | raw[28]) + int.from_bytes(raw[29:32], "big")
-        return _read_log(raw[at : self._tail_at])[0]
+        return read_log(raw[at : self._tail_at]).attempts
 
     @property
     def rank(self) -> int:

@@ -1,8 +1,8 @@
 """The Lua moves as files: reads them from `lua/` and joins them into one library of server functions.
 
 One atomic move is one file, with its promise, KEYS, ARGV and result in its head. Functions and not EVAL, because a
-script is run from its first line at every call: defining what the moves share (`_record.lua`) cost 20 µs a call; here
-it is done once. The library's name holds its own hash, so gateways of two versions can use one server. Nothing is
+script is run from its first line at every call: defining what the moves share (`_SHARED`) cost 20 µs a call; here it is
+done once. The library's name holds its own hash, so gateways of two versions can use one server. Nothing is
 ever built from arguments.
 """
 
@@ -15,7 +15,10 @@ from functools import cache
 from pathlib import Path
 
 _LUA = Path(__file__).parent / "lua"
-_SHARED = "_record"
+_SHARED = ("_record", "_counts", "_numbers", "_ends", "_blacklist", "_begin")
+"""What all moves share, in this order: a name is known to what follows."""
+_INCLUDE = "--@include _record\n"
+"""A move that begins with this calls `begin` first."""
 _FLAGS = re.compile(r"#!lua(?: flags=(\S+))?\n")
 LIBRARIES = "smsgw_"
 """What the names of all our libraries begin with."""
@@ -32,7 +35,7 @@ class Library:
 @cache
 def bundle() -> Library:
     """Return the library, ready to be loaded."""
-    text = (_LUA / f"{_SHARED}.lua").read_text(encoding="utf-8")
+    text = "\n".join((_LUA / f"{part}.lua").read_text(encoding="utf-8") for part in _SHARED)
     moves = [(name, (_LUA / f"{name}.lua").read_text(encoding="utf-8")) for name in names()]
     digest = hashlib.sha256("\0".join([text, *(body for _, body in moves)]).encode()).hexdigest()[:12]
     name = f"{LIBRARIES}{digest}"
@@ -45,7 +48,7 @@ def _registered(function: str, body: str) -> str:
     head = _FLAGS.match(body)
     assert head is not None, f"{function}: no head"
     flags = ", ".join(f"'{flag}'" for flag in (head[1] or "").split(",") if flag)
-    begin = "begin(KEYS[1])\n" if f"--@include {_SHARED}\n" in body else ""
+    begin = "begin(KEYS[1])\n" if _INCLUDE in body else ""
     return (
         f"redis.register_function{{function_name = '{function}', flags = {{{flags}}}, callback = function(KEYS, ARGV)\n"
         f"{begin}{body[head.end() :]}\nend}}\n"

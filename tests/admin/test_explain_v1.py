@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,50 @@ async def test_every_rule_that_refuses_is_named(url: str, store: Store) -> None:
 async def test_what_is_asked_wrongly(url: str, query: dict[str, str], field: str | None) -> None:
     status, problem = await ask(url, **query)
     assert (status, problem.get("field")) == (422, field)
+
+
+async def test_window_caps_and_lists_are_told(store: Store, settings: Settings, tmp_path: Path) -> None:
+    """Hours that are closed now, a limit by signature, a list by signature, and a text without its opt-out words."""
+    hour = datetime.now(UTC).hour
+    hours = dict(settings.categories)
+    shut = ((hour + 4) % 22 * 60, (hour + 4) % 22 * 60 + 120)
+    hours[Category.MARKETING] = replace(
+        hours[Category.MARKETING],
+        send_hours=shut,
+        per_number=((2, 60),),
+        per_signature=((1, 600),),
+        per_tag=(("t", ((9, 60),)),),
+    )
+    own = replace(
+        settings,
+        admin=AdminSettings(port=0, token=Secret(TOKEN)),
+        channels=(ChannelSettings(id="a", host="h", port=1, system_id="s", password=Secret("p")),),
+        routes=(RouteSettings("cn", RouteMatch(country="CN"), (RankedChannel("a", 0),)),),
+        accounts=(AccountSettings(id="shop", senders=("1069",)),),
+        categories=hours,
+        number_segments_files={"CN": Path("config/number_segments/cn.csv")},
+    )
+    caps = "\x1eshop\x1f2,60\x1eshop#s:Acme\x1f1,600"
+    await accept(store, message(store, TO[1:], category=2, caps=caps))
+    await store.blacklist_add("shop/Acme", [(TO[1:], [Category.MARKETING], "td")])
+    async with admin_listener(own, store, tmp_path, build_router(own)) as address:
+        url = f"http://{address}/admin/v1/explain"
+        _, found = await ask(url, category="marketing", text="【Acme】sale", tag="t", zone="Etc/UTC")
+        _, elsewhere = await ask(url, category="marketing", signature="Other", local_window="00:00-24:00")
+        _, code = await ask(url)
+        _, wrong = await ask(url, category="marketing", zone="Mars/Base")
+    assert found["scopes"] == ["*", "shop", "shop/1069", "shop/Acme"]
+    assert [(c["key"], c["limit"], c["window_s"], c["sent"]) for c in found["caps"]] == [
+        ("per_number", 2, 60, 1), ("per_signature", 1, 600, 1), ("per_tag", 9, 60, 0),
+    ]  # fmt: skip
+    assert found["window"]["open"] is False
+    assert found["window"]["clocks"] == ["Etc/UTC"]
+    assert found["window"]["opens_at"][11:16] == f"{shut[0] // 60:02}:00"
+    told = {rule["rule"]: rule for rule in found["rules"]}
+    assert told.keys() >= {"blacklist", "per_signature", "missing_optout_text", "window"}
+    assert "for Acme: td" in told["blacklist"]["why"]
+    assert told["window"]["effect"] == "wait"
+    assert found["verdict"] == "refused: blacklist"
+    assert {"blacklist", "per_signature"} & {rule["rule"] for rule in elsewhere["rules"]} == set()
+    assert (code["window"], [c["key"] for c in code["caps"]]) == (None, ["per_number"] * 3)
+    assert "zone" in str(wrong["rules"])

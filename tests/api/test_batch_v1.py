@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.api.messages_batch_v1 import _undecided
+from gateway.api.messages_batch_v1 import undecided
 from gateway.errors import Backpressure, RequestError, StoreUnavailable
 from gateway.intake import Taken
 from tests.api.conftest import LIMITED_KEY, Api, message
@@ -90,7 +90,7 @@ def test_the_whole_fails_only_when_nothing_was_decided() -> None:
     full = Backpressure("overloaded", "full", retry_after_s=1)
     unknown = StoreUnavailable("gone")
     known = StoreUnavailable("gone", outcome="not_stored")
-    assert _undecided([taken, unknown]) is None
-    assert _undecided([refused, full]) is None
-    assert _undecided([full, known]) is full
-    assert _undecided([full, known, unknown]) is unknown
+    assert undecided([taken, unknown]) is None
+    assert undecided([refused, full]) is None
+    assert undecided([full, known]) is full
+    assert undecided([full, known, unknown]) is unknown

@@ -71,7 +71,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (message(ext="123456789012"), "invalid_field", "ext"),
     (message(text="好" * 671), "text_too_long", "text"),
     (message(text="x" * 1531), "text_too_long", "text"),
-    (message(template="welcome"), "not_supported", "template"),
+    (message(template="welcome"), "invalid_field", "template"),
     (message(colour="red"), "unknown_field", "colour"),
 ]
 

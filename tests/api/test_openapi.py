@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.api import problem, schema
 from gateway.api.openapi_get import document
-from gateway.api.server import FEEDBACK, ITEM, PLACES
+from gateway.api.server import BLACKLIST, FEEDBACK, ITEM, PLACES
 from tests.api.conftest import Api
 
 
@@ -25,6 +25,7 @@ def test_every_endpoint_is_described() -> None:
     served = {path: set(place.methods) for path, place in PLACES.items() if not place.public}
     served["/v1/messages/{id}"] = set(ITEM.methods)
     served["/v1/messages/{id}/feedback"] = set(FEEDBACK.methods)
+    served["/v1/blacklist/{number}"] = set(BLACKLIST.methods)
     assert {path: {method.upper() for method in methods} for path, methods in paths.items()} == served
 
 
@@ -37,7 +38,7 @@ def test_every_reference_leads_somewhere() -> None:
 def test_the_message_is_the_table() -> None:
     described = document()["components"]["schemas"]["Message"]
     assert list(described["properties"]) == [f.name for f in schema.FIELDS]
-    assert described["required"] == ["to", "category", "text"]
+    assert described["required"] == ["to", "category"]
     assert described["additionalProperties"] is False
 
 

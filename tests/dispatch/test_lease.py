@@ -12,7 +12,7 @@ import pytest
 from gateway.dispatch import lease as lease_module
 from gateway.dispatch.lease import LeaseKeeper
 from gateway.settings import Settings
-from gateway.store import store as store_module
+from gateway.store import moves
 from gateway.store.store import Store
 from tests.conftest import with_shards
 from tests.support.messages import accept, claim, message
@@ -24,7 +24,7 @@ LEASE_S = 0.4
 
 @pytest.fixture(autouse=True)
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "LEASE_MS", int(LEASE_S * 1000))
+    monkeypatch.setattr(moves, "LEASE_MS", int(LEASE_S * 1000))
     monkeypatch.setattr(lease_module, "_LEASE_S", LEASE_S)
     monkeypatch.setattr(lease_module, "HEARTBEAT_S", 0.05)
 

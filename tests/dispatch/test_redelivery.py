@@ -11,7 +11,8 @@ from gateway.dispatch.ratings import Ratings
 from gateway.dispatch.redelivery import Circumstances, decide
 from gateway.routing.table import RouteTable
 from gateway.settings import RankedChannel, RouteMatch, RouteSettings
-from gateway.store.records import Attempt, PartReceipt, Record
+from gateway.store.record_log import Attempt, PartReceipt
+from gateway.store.records import Record
 
 NOW = 1_800_000_000_000
 CHANNELS = (RankedChannel("a", 0), RankedChannel("b", 1), RankedChannel("c", 2))

@@ -92,6 +92,8 @@ class Parts:
             "code",
             "target",
             "redeliver_ms",
+            "price",
+            "permanent",
             "log",
         )
         return dict(zip(names, row, strict=True))

@@ -383,3 +383,36 @@ def test_the_learner_keeps_to_what_matched() -> None:
     assert learner.matched(decimal, "305419896") is True
     assert learner.learned == ""
     assert learner.matched(decimal, "305419896") is False
+
+
+@pytest.mark.parametrize(
+    ("octets", "data_coding"),
+    [
+        (standard("MC:0055_006").replace(":", "：").encode("gbk"), 15),
+        (standard("MC:0055_006").replace(":", "：").encode("utf-8"), 0),
+        (standard("MC:0055_006").replace(":", "：").encode("utf-16-be"), 8),
+    ],
+)
+def test_full_width_colons_in_gbk_utf8_and_ucs2(octets: bytes, data_coding: int) -> None:
+    found = parse(octets, None, 0x04, data_coding)
+    plain = parse(standard("MC:0055_006").encode(), None, 0x04)
+    assert found is not None
+    assert plain is not None
+    assert (found.id, found.state, found.submit_date, found.err) == (plain.id, "U", plain.submit_date, plain.err)
+
+
+@pytest.mark.parametrize(
+    ("stat", "state"),
+    [("UNDELIVS601S", "U"), ("EXPIRED_601", "E"), ("REJECTDS900S", "R"), ("DELETEDS1S", "U"), ("MI:0055_006", "E")],
+)
+def test_a_number_hung_on_the_state(stat: str, state: str) -> None:
+    found = parse(standard(stat).encode(), None, 0x04)
+    assert found is not None
+    assert (found.state, found.stat) == (state, stat)
+
+
+def test_ids_of_65_octets_are_whole_and_longer_ones_than_128_none() -> None:
+    for size, kept in ((65, 65), (128, 128), (129, 0)):
+        found = parse(standard(message_id="Z" * size).encode(), None, 0x04)
+        assert found is not None
+        assert len(found.id) == kept

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.dispatch import dispatcher, health, outcome
+from gateway.reasons import of_status
 from gateway.simulator.behaviour import Plan, ReceiptPlan
 from gateway.simulator.smsc import Link
 from gateway.smpp import constants as c
@@ -88,7 +89,7 @@ async def test_every_answer_about_a_message(valkey: ValkeyServer, bind: str, ans
                 log = [(a.number, a.channel, a.outcome, a.status) for a in r.attempts]
                 assert not r.possible_duplicate
                 if status in PERMANENT:
-                    assert (r.reason, r.carrier_code, tries) == ("refused", f"0x{status:08X}", (1, 0))
+                    assert (r.reason, r.carrier_code, tries) == (of_status(status)[0], f"0x{status:08X}", (1, 0))
                     assert log == [(1, "a", "permanent", status)]
                 elif status in SAME:
                     here = SAME[status] + 1

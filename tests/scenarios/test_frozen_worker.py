@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from gateway.dispatch import lease
-from gateway.store import store as store_module
+from gateway.store import moves
 from tests.support.dispatch_process import LOST, arguments_of
 from tests.support.line import channel_to, line_settings, worker
 from tests.support.messages import message
@@ -21,7 +21,7 @@ LEASE_S = 1.0
 
 @pytest.fixture(autouse=True)
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "LEASE_MS", int(LEASE_S * 1000))
+    monkeypatch.setattr(moves, "LEASE_MS", int(LEASE_S * 1000))
     monkeypatch.setattr(lease, "_LEASE_S", LEASE_S)
     monkeypatch.setattr(lease, "HEARTBEAT_S", LEASE_S / 10)
 

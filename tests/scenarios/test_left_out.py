@@ -8,6 +8,7 @@ import pytest
 
 from gateway.dispatch import health
 from gateway.model import NewMessage
+from gateway.reasons import of_status
 from gateway.simulator.behaviour import Plan
 from gateway.simulator.ledger import Submit
 from gateway.simulator.smsc import Link, Smsc
@@ -95,7 +96,7 @@ async def test_refused_again_without_it_another_channel_is_asked_once(valkey: Va
             await end_as(w.store, sids, F=1)
             r = await record(w.store, sids[0])
             assert [a.channel for a in r.attempts] == ["a", "a", "b", "b"]
-            assert (r.reason, r.carrier_code) == ("refused", f"0x{status:08X}")
+            assert (r.reason, r.carrier_code) == (of_status(status)[0], f"0x{status:08X}")
 
 
 async def test_what_is_not_sent_is_ours_to_mend(valkey: ValkeyServer) -> None:

@@ -150,7 +150,7 @@ async def test_the_worst_part_is_the_messages_state(valkey: ValkeyServer) -> Non
             sids = await accepted(w.store, [long_message(w.store)])
             await end_as(w.store, sids, U=1)
             r = await record(w.store, sids[0])
-            assert (r.parts_delivered, r.reason) == (2, "UNDELIV")
+            assert (r.parts_delivered, r.reason, r.carrier_code) == (2, "invalid-number", "001")
 
 
 async def test_one_receipt_of_three_leaves_it_submitted_until_the_wait_is_over(valkey: ValkeyServer) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.dispatch import health, outcome
 from gateway.model import Category
+from gateway.reasons import of_status
 from gateway.simulator.behaviour import Plan
 from gateway.smpp.pdu import SubmitSm
 from tests.support.line import channel_to, line_settings, worker
@@ -54,7 +55,7 @@ async def test_every_class_of_answer(valkey: ValkeyServer, bind: str) -> None:
                 assert r.attempts[0].status == status
                 tries = (there[m.msisdn], behind[m.msisdn])
                 if status in PERMANENT:
-                    assert (r.reason, r.carrier_code) == ("refused", f"0x{status:08X}")
+                    assert (r.reason, r.carrier_code) == (of_status(status)[0], f"0x{status:08X}")
                     assert tries == (1, 0)
                 elif status in SAME:
                     here = SAME[status] + 1
@@ -79,7 +80,7 @@ async def test_a_message_that_every_channel_refuses_fails(valkey: ValkeyServer) 
             sids = await accepted(w.store, [refused, failing])
             await end_as(w.store, sids, F=2)
             r = await record(w.store, refused.id)
-            assert (r.reason, [a.channel for a in r.attempts]) == ("refused", ["a", "b"])
+            assert (r.reason, [a.channel for a in r.attempts]) == ("carrier-internal", ["a", "b"])
             r = await record(w.store, failing.id)
             assert r.reason == "attempts_exhausted"  # a code has three
             assert submits(primary)[failing.msisdn] + submits(backup)[failing.msisdn] == 3

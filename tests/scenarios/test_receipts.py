@@ -218,14 +218,6 @@ async def test_what_cannot_be_read_is_kept_and_acknowledged(valkey: ValkeyServer
         assert smsc.counters.binds == 1
 
 
-async def test_messages_from_handsets_are_kept_and_acknowledged(valkey: ValkeyServer) -> None:
-    async with carrier() as smsc, worker(line_settings([channel_to(smsc, "a")]), valkey) as w:
-        smsc.send_mo("8613800138000", "1069", b"TD")
-        await until(lambda: smsc.counters.mo_acked == 1)
-        (row,) = await kept(w, "mo")
-        assert (row["from"], row["to"], row["channel"]) == ("8613800138000", "1069", "a")
-
-
 async def test_one_receipt_we_cannot_digest_does_not_hold_up_the_others(
     valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

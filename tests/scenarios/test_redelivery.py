@@ -72,7 +72,6 @@ async def test_a_failed_code_is_delivered_by_the_backup(valkey: ValkeyServer) ->
 async def test_what_is_permanent_or_switched_off_is_final(valkey: ValkeyServer) -> None:
     async with carrier(failed_rate=1.0, failed_states=(("UNDELIV", "MK:0001"),)) as a, carrier() as b:
         async with worker(line(a, b), valkey) as w:
-            w.recorder._reasons = _reasons()
             await end_as(w.store, await codes(w, 10), U=10)
             await end_as(w.store, await codes(w, 10, MARKETING), U=10)
             assert not b.ledger.submits
@@ -126,9 +125,3 @@ async def test_without_receipts_as_a_rule_a_missing_one_says_nothing(valkey: Val
             await until(decided, every_s=0.1)
             assert not b.ledger.submits
             await end_as(w.store, sids, s=10)
-
-
-def _reasons() -> Any:
-    from gateway.dlr.reasons import Failure, FailureReasons
-
-    return FailureReasons({"MK:0001": Failure("invalid-number", False)})

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.dispatch import lease
 from gateway.settings import Settings
-from gateway.store import store as store_module
+from gateway.store import moves
 from gateway.store.store import Store
 from tests.support.line import Worker, channel_to, line_settings, worker
 from tests.support.messages import message
@@ -29,7 +29,7 @@ from tests.support.valkey import ValkeyServer
 
 @pytest.fixture(autouse=True)
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "LEASE_MS", 1_000)
+    monkeypatch.setattr(moves, "LEASE_MS", 1_000)
     monkeypatch.setattr(lease, "_LEASE_S", 1.0)
     monkeypatch.setattr(lease, "HEARTBEAT_S", 0.1)
 

@@ -25,17 +25,13 @@ def read(folder: Path, env: dict[str, str] = ENV, **files: str) -> Settings:
 
 
 def said(settings: Settings) -> list[str]:
-    """The warnings but the one that every default configuration has."""
-    return [str(warning) for warning in settings.warnings if not warning.key.endswith(".send_hours")]
+    return [str(warning) for warning in settings.warnings]
 
 
 def test_what_is_not_acted_on_is_said(tmp_path: Path) -> None:
     text = GATEWAY + "[categories.notification]\nmin_share = 0.1\n"
     keys = [warning.key for warning in read(tmp_path, gateway=text).warnings]
-    assert keys == [
-        "categories.notification.min_share",
-        "categories.marketing.send_hours",
-    ]
+    assert keys == ["categories.notification.min_share"]
 
 
 def test_a_sound_folder_becomes_settings(tmp_path: Path) -> None:
@@ -76,7 +72,7 @@ def test_categories_lie_over_their_defaults(tmp_path: Path) -> None:
     assert categories[Category.MARKETING].send_hours == (570, 1440)
     assert categories[Category.MARKETING].on_uncertain == "hold"
     assert categories[Category.VERIFICATION].per_number == ()
-    assert categories[Category.VERIFICATION].send_hours is None
+    assert categories[Category.VERIFICATION].send_hours == (0, 1440)
     assert categories[Category.VERIFICATION].max_attempts == 3
     assert categories[Category.NOTIFICATION] == default_categories()[Category.NOTIFICATION]
 
@@ -367,12 +363,14 @@ class TestSecrets:
         assert "CANARY" not in "\n".join(told)
 
     def test_an_http_webhook_must_be_wanted(self, tmp_path: Path) -> None:
-        webhook = '[account.webhook]\nurl = "http://shop.example/sms"\nsecret = "${env:TOKEN}"\n'
+        webhook = '[account.webhook]\nurl = "http://shop.example/sms"\nsecret = "${env:HOOK}"\n'
         write_config(tmp_path, accounts=ACCOUNTS + webhook)
         assert problems_of(tmp_path) == [
             "accounts.toml: account[shop].webhook: url: http sends bodies in the clear; "
             "use https or set allow_insecure = true"
         ]
-        settings = read(tmp_path, accounts=ACCOUNTS + webhook + "allow_insecure = true\n")
+        secret = "whsec_" + "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3"
+        write_config(tmp_path, accounts=ACCOUNTS + webhook + "allow_insecure = true\n")
+        settings = load(tmp_path, {**ENV, "HOOK": secret})
         assert settings.accounts[0].webhook is not None
-        assert settings.accounts[0].webhook.secret.reveal() == "a-token"
+        assert [found.reveal() for found in settings.accounts[0].webhook.secrets] == [secret]

@@ -52,7 +52,7 @@ async def settle(store: Store, c: Any, verb: str, outcome: str = "", channel: st
 
 def receipt(c: Any, state: str, *, again: bool = False) -> ReceiptRow:
     """Return the final receipt of a message that channel `a` took."""
-    return ("a", spellings("a", [f"a{c.id.hex()}"]), c.msisdn.encode(), state, "why", "", again)
+    return ("a", spellings("a", [f"a{c.id.hex()}"]), c.msisdn.encode(), state, "why", "", again, False)
 
 
 async def submitted(store: Store, **changes: Any) -> Any:

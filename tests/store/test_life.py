@@ -51,7 +51,7 @@ async def test_from_accept_to_receipt(store: Store) -> None:
     assert record is not None
     assert record.state == State.SUBMITTED
     assert record.attempts[0].smsc_ids == {0: "00ABC"}
-    row = ("ch", spellings("ch", ("zzz", "abc")), m.msisdn.encode(), "D", "DELIVRD", "000", False)
+    row = ("ch", spellings("ch", ("zzz", "abc")), m.msisdn.encode(), "D", "DELIVRD", "000", False, False)
     assert await store.apply_receipts([row]) == [("f", 1)]
     record = await store.get(m.id)
     assert record is not None
@@ -72,7 +72,7 @@ async def test_a_claim_takes_each_message_once_and_repeats_by_token(store: Store
 
 async def test_an_early_receipt_is_parked_and_handed_back(store: Store) -> None:
     m = message(store)
-    early = ParkedReceipt(("ch", spellings("ch", ("x1", "X1")), m.msisdn.encode(), "D", "", "", False), b"early")
+    early = ParkedReceipt(("ch", spellings("ch", ("x1", "X1")), m.msisdn.encode(), "D", "", "", False, False), b"early")
     assert await store.park([early]) == ["P"]
     await accept(store, m)
     (c,) = await claim(store)
@@ -85,7 +85,7 @@ async def test_an_early_receipt_is_parked_and_handed_back(store: Store) -> None:
 
 async def test_a_receipt_without_an_address_is_found_on_every_shard(store: Store) -> None:
     m = message(store)
-    early = ParkedReceipt(("ch", "ch:x", b"", "D", "", "", False), b"early")
+    early = ParkedReceipt(("ch", "ch:x", b"", "D", "", "", False, False), b"early")
     assert await store.apply_receipts([early.row]) == [("n", -1)]
     assert await store.park([early]) == ["P"]
     await accept(store, m)

@@ -24,7 +24,7 @@ async def lose(store: Store, c: Any, verb: str = "u", channel: str = "ch") -> No
 
 
 def stranger(msisdn: str, state: str = "D", smsc_id: str = "77", channel: str = "ch") -> ReceiptRow:
-    return (channel, spellings(channel, [smsc_id]), msisdn.encode(), state, "why", "001", False)
+    return (channel, spellings(channel, [smsc_id]), msisdn.encode(), state, "why", "001", False, False)
 
 
 async def one(store: Store, row: ReceiptRow) -> tuple[str, int]:

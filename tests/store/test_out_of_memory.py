@@ -88,7 +88,7 @@ async def test_what_is_there_can_be_finished(store: Store, valkey: ValkeyServer,
     ms = [message(store, category=1) for _ in range(8)]
     short = message(store, ttl_ms=1)
     await accept(store, *ms, short)
-    early = ParkedReceipt(("ch", "ch:early", b"", "D", "", "", False), b"receipt")
+    early = ParkedReceipt(("ch", "ch:early", b"", "D", "", "", False, False), b"receipt")
     assert await store.park([early]) == ["P"]
     full()
 

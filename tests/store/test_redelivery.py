@@ -45,6 +45,7 @@ def row(c: Any, state: str, channel: str, part: int = 0, *, again: bool = True) 
         "UNDELIV",
         "",
         again,
+        False,
     )
 
 
@@ -88,7 +89,7 @@ async def test_a_failure_asks_and_the_copy_is_delivered(store: Store) -> None:
     assert (copy.attempt, copy.accepted) == (2, 0)
     await send(store, copy, "b", again_ms=20_000)
     assert await apply(store, row(c, "D", "b")) == "f"
-    assert await state_of(store, c) == ("D", "UNDELIV", True)
+    assert await state_of(store, c) == ("D", "", True)
     assert await store.redo(0) == []
 
 
@@ -228,7 +229,7 @@ async def test_what_was_uncertain_once_has_no_copy(store: Store) -> None:
     lost = Settlement(c.claim, 1, "U", "a", log="1\x1fa\x1f\x1funcertain\x1f")
     assert await store.settle(0, [lost]) == "1"
     assert await store.settle(0, [Settlement(c.claim, 1, "s", "a", 86_400_000, 1, log="1\x1fa\x1f0\x1f\x1f0=x")]) == "l"
-    stranger = ("a", spellings("a", ["x"]), m.msisdn.encode(), "U", "UNDELIV", "", True)
+    stranger = ("a", spellings("a", ["x"]), m.msisdn.encode(), "U", "UNDELIV", "", True, False)
     assert await apply(store, stranger) == "r"
     assert await store.redeliver(0, [Redelivery(c.id, "g", 1, "b")]) == "n"
     assert (await state_of(store, c))[0] == "U"
@@ -285,7 +286,7 @@ async def test_a_copy_nobody_knows_the_outcome_of_is_not_sent_a_third_time(store
     assert (await state_of(store, c))[0] == "s"
     assert (await store.due(0))[0] == 0
     # Its receipt comes under an id nobody knows.
-    stranger = ("b", spellings("b", ["9"]), c.msisdn.encode(), "D", "DELIVRD", "", False)
+    stranger = ("b", spellings("b", ["9"]), c.msisdn.encode(), "D", "DELIVRD", "", False, False)
     assert await apply(store, stranger) == "f"
     assert (await state_of(store, c))[0] == "D"
 

@@ -17,20 +17,30 @@ from typing import Any
 
 import pytest
 
+from gateway.dlr.events import entry
 from gateway.errors import StoreUnavailable
 from gateway.settings import AccountSettings, Settings
-from gateway.store import scripts
+from gateway.store import keys, scripts
+from gateway.store.audit import Audit
+from gateway.store.blacklists import Blacklists
+from gateway.store.erase import Eraser
+from gateway.store.inbox import InboundStore, PartRow, Recorded, Result
 from gateway.store.limits import AccountLimiter
 from gateway.store.moves import Feedback, ParkedReceipt, Redelivery, Settlement, named
+from gateway.store.outbox import BACK, DONE, GIVEN_UP, LATER, NotHeld, Outbox, Verdict
+from gateway.store.receipt_notes import ReceiptNotes
 from gateway.store.records import claim_of
+from gateway.store.statistics import Statistics
+from gateway.store.stats_table import Table
 from gateway.store.store import Store
+from gateway.store.templates import TemplateStore
 from tests.support.messages import accept, apply, claim, ids_of, message, receipt_row, record_ids, request
 from tests.support.proxy import CuttingProxy
 from tests.support.snapshot import check_consistent, snapshot
 from tests.support.until import until
 from tests.support.valkey import ValkeyServer
 
-REPEAT_FLAG = {"accept": 5, "claim": 2}  # place of the argument by which a repeated call says that it is one
+REPEAT_FLAG = {"accept": 2, "claim": 2}  # place of the argument by which a repeated call says that it is one
 
 
 @dataclass
@@ -150,7 +160,7 @@ def _timeless(snap: dict[str, Any]) -> dict[str, Any]:
     """Take out what a repeat may refresh: lease ends, heartbeats, and the fill of the two buckets (see their cases)."""
     found = {}
     for name, value in snap.items():
-        if name.endswith((":lease", ":slots")):
+        if name.endswith((":lease", ":slots", "{hooks}:workers", "{hooks}:owners")):
             found[name] = {k: re.sub(rb"\d+", b"", v) for k, v in value.items()}
         elif not name.endswith((":bucket", ":limit")):
             found[name] = value
@@ -408,7 +418,7 @@ async def settle_with_ids_and_what_is_finished(t: Twice) -> None:
     answer = await t.store.settle_rows(0, [settlement(c).row()], ids, [field])
     assert answer == ("0", [b"early"])
     assert await t.store.claim_fields(0) == []
-    row = ("ch", "ch:y", m.msisdn.encode(), "D", "", "", False)
+    row = ("ch", "ch:y", m.msisdn.encode(), "D", "", "", False, False)
     assert await apply(t.store, row) == "p"
 
 
@@ -476,7 +486,7 @@ async def receipt_that_corrects(t: Twice) -> None:
     (record,) = check_consistent(t.look()).values()
     assert (record.state, record.late_correction) == ("D", True)
     counted = await t.store.statistics(record.accepted_at_ms // 3_600_000)
-    assert {f[8]: n for f, n in counted.items() if f[9] == "late_correction"} == {"D": 1, "K": -1}
+    assert {f[8:]: n for f, n in counted.items() if f[8] in "DK"} == {("D", "late_correction"): 1, ("K", "why"): 0}
 
 
 @case("recipients")
@@ -750,3 +760,358 @@ async def redeliver(t: Twice) -> None:
     assert await t.store.redeliver(0, [Redelivery(go.id, "g", 0, "other"), Redelivery(stay.id, "n")]) == "00"
     assert number_of_states(t) == {"q": 1, "s": 1}
     assert await t.store.redo(0) == []
+
+
+@case("receipt_notes")
+async def receipt_notes(t: Twice) -> None:
+    kept = ReceiptNotes(t.store)
+    await kept.add(1, {("a", "QQ:1"): 2, ("b", "QQ:1"): 1}, {("a", "D"): 5, ("a", "t0"): 5})
+    assert [(one.channel, one.count) for one in await kept.unknown_codes()] == [("a", 2), ("b", 1)]
+    await kept.add(2, {("a", "QQ:1"): 1}, {("a", "D"): 1})
+    assert (await kept.unknown_codes())[0].count == 3
+    assert await kept.counts(600) == {"a": {"D": 6, "t0": 5}}
+
+
+COUNTER = "shop\x1fcm\x1fr\x1f\x1f\x1f\x1f1\x1fch\x1fs\x1f"
+
+
+async def counted(t: Twice, hours_ago: int = 3) -> Statistics:
+    """Count one message of an hour that is over."""
+    hour = int(time.time()) // 3_600 - hours_ago
+    await t.store.client.execute("HINCRBY", f"{t.store.prefixes[0]}stats:{hour}", COUNTER, 7)
+    return Statistics(t.store)
+
+
+async def seven(statistics: Statistics) -> bool:
+    """Return whether the seven are found once, whichever tables are read."""
+    found: list[int] = []
+
+    def add(account: str, table: Table) -> None:
+        found.extend(n for columns in table.slots.values() for _, _, numbers in columns for n in numbers)
+
+    today = int(time.time()) // 86_400
+    for kind in ("whole", "path", "content", "merged"):
+        await statistics.read([(today - 1, kind == "path"), (today, kind == "path")], None, add, kind)
+    return found == [7] * 4
+
+
+@case("stats_take")
+async def stats_take(t: Twice) -> None:
+    statistics = await counted(t)
+    assert await statistics.fold() == 1
+    assert t.answers[0][0] in (t.answers[0][1], None)
+    assert await seven(statistics)
+
+
+@case("stats_fold")
+async def stats_fold(t: Twice) -> None:
+    statistics = await counted(t)
+    assert await statistics.fold() == 0, "the repeat finds it gone"
+    assert t.answers[0][1] == b"gone"
+    assert await seven(statistics)
+
+
+@case("stats_open")
+async def stats_open(t: Twice) -> None:
+    statistics = await counted(t)
+    assert await seven(statistics)
+    assert t.answers[-1][0] in (t.answers[-1][1], None)
+
+
+@case("stats_drop")
+async def stats_drop(t: Twice) -> None:
+    statistics = await counted(t)
+    await statistics.fold()
+    old = int(time.time()) // 86_400 - 91
+    for family in ("stath", "statd"):
+        await t.store.client.execute("HSET", f"{t.store.prefixes[0]}{family}:{old}", "shop", b"x")
+        await t.store.client.execute("SADD", f"{t.store.prefixes[0]}statdays", f"{family}:{old}")
+    assert await statistics.drop() == 0  # the repeat's: the first one removed it
+    assert await t.store.client.execute("EXISTS", f"{t.store.prefixes[0]}statd:{old}") == 1
+    assert await t.store.client.execute("EXISTS", f"{t.store.prefixes[0]}stath:{old}") == 0
+    assert await seven(statistics)
+
+
+# --- messages from handsets, blacklists, audit
+
+
+def reply(t: Twice, opt: str = "stop", **changes: Any) -> Recorded:
+    """Return a decided message from a handset whose number has messages of `shop`."""
+    values: dict[str, Any] = {
+        "id": keys.new_id(0),
+        "msisdn": "8613800138000",
+        "digest": b"0123456789abcdef",
+        "account": "shop",
+        "opt": opt,
+        "event": b'{"account":"shop"}',
+        "channel": "ch",
+        "scope": "shop",
+        "mask": 4,
+        "source": "mo.ch",
+        "audit": b"{}",
+        "opted": b"{}",
+    }
+    return Recorded(**(values | changes))
+
+
+async def told(t: Twice, *messages: Recorded) -> list[Result]:
+    return await InboundStore(t.store).record(0, messages, keep_s=86_400, keep_optouts_s=86_400)
+
+
+@case("mo")
+async def a_reply_that_opts_out(t: Twice) -> None:
+    await t.store.set_consumers({"shop": "io"})
+    waits = message(t.store, "8613800138000", category=2, send_at_ms=1 << 42, state="h")
+    await accept(t.store, waits)
+    await told(t, reply(t))
+    [(first, second)] = t.answers
+    assert (first is None or first[0] == b"n", second[0]) == (True, b"r")
+    assert await t.store.waiting() == 0
+    assert await t.store.client.execute("LLEN", "gw:{s00}:out:shop") == 2
+
+
+@case("mo")
+async def a_reply_that_opts_in(t: Twice) -> None:
+    lists = Blacklists(t.store)
+    await lists.add("8613800138000", "shop", 4, "td", source="mo.ch", actor="mo.ch")
+    await told(t, reply(t, "start"), reply(t, "review", digest=b"another one 1234"))
+    assert await lists.get("8613800138000") == []
+    assert await InboundStore(t.store).waiting_for_review() == 1
+
+
+async def parts_of(t: Twice, *places: int) -> list[tuple[str, list[bytes]]]:
+    rows = [PartRow("name", b'{"c":"ch"}', 3, place, b"\0\0part %d" % place) for place in places]
+    return await InboundStore(t.store).keep_parts(0, rows, 60_000)
+
+
+@case("mo_part")
+async def parts_of_a_long_reply(t: Twice) -> None:
+    assert await parts_of(t, 1, 3) == [("w", []), ("w", [])]
+    [(letter, parts)] = await parts_of(t, 2)
+    assert (letter, len(parts)) == ("c", 3)
+    await told(t, reply(t, "", parts="name", parts_done=b"1=x;"))
+    assert await t.store.client.execute("ZCARD", "gw:{s00}:moparts") == 0
+
+
+@case("mo_overdue")
+async def a_reply_whose_rest_does_not_come(t: Twice) -> None:
+    await parts_of(t, 1)
+    [(name, _, parts)] = await InboundStore(t.store).overdue(0, 10, 0)  # more than may wait
+    assert (name, list(parts)) == ("name", [1])
+    assert t.answers[0][1] == t.answers[0][0] or t.answers[0][0] is None
+
+
+@case("mo_latest")
+async def whose_reply_it_is(t: Twice) -> None:
+    c = await submitted(t.store)
+    [latest] = await InboundStore(t.store).latest(0, [(c.msisdn,)])
+    assert [(one.id, one.account, one.left) for one in latest.sent] == [(c.id, "shop", True)]
+
+
+@case("mo_reviewed")
+async def a_reply_was_read(t: Twice) -> None:
+    one = reply(t, "review")
+    await told(t, one)
+    assert not await InboundStore(t.store).reviewed(one.id, actor="operator", decision="dismiss")  # the repeat's
+
+
+@case("mo_erase")
+async def what_a_handset_wrote_is_erased(t: Twice) -> None:
+    await told(t, reply(t))
+    assert await InboundStore(t.store).erase("8613800138000", 2) == 0  # the repeat's
+    assert await InboundStore(t.store).find() == []
+
+
+@case("black_set")
+async def a_number_is_listed(t: Twice) -> None:
+    entry = await Blacklists(t.store).put("8613800138000", "shop", 4, "operator", source="api", actor="account:shop")
+    assert (entry.mask, t.answers[0][1][:3]) == (4, [0, 0, 1])
+
+
+@case("black_set")
+async def numbers_are_imported(t: Twice) -> None:
+    rows = [(f"86138{i:08d}", 4, "do-not-disturb") for i in range(10)]
+    counts = await Blacklists(t.store).add_many("*", rows, source="import.x", import_id="x")
+    assert counts.unchanged == 10
+
+
+@case("black_remove")
+async def a_number_is_taken_off(t: Twice) -> None:
+    lists = Blacklists(t.store)
+    await lists.put("8613800138000", "shop", 4, "operator", source="api", actor="account:shop")
+    assert await lists.remove("8613800138000", "shop", actor="account:shop", below=True) == []
+    assert await lists.counts() == {}
+
+
+@case("black_get")
+async def a_number_is_looked_at(t: Twice) -> None:
+    lists = Blacklists(t.store)
+    await lists.put("8613800138000", "shop", 4, "operator", source="api", actor="account:shop")
+    assert len(await lists.get("8613800138000")) == 1
+
+
+@case("black_undo")
+async def an_import_is_taken_back(t: Twice) -> None:
+    lists = Blacklists(t.store)
+    await lists.add("8613800000001", "*", 2, "td", source="mo.ch", actor="mo.ch")
+    rows = [(f"86138{i:08d}", 4, "do-not-disturb") for i in range(3)]
+    await lists.add_many("*", rows, source="import.x", import_id="x")
+    assert await lists.undo("*", "import.x", import_id="x") == ("", 0, 0)
+    assert await lists.counts() == {("*", "td"): 1}
+
+
+@case("black_invalid")
+async def a_number_is_called_invalid(t: Twice) -> None:
+    lists = Blacklists(t.store)
+    today = int(time.time()) // 86_400
+    for day in (today - 1, today - 1, today):
+        await lists.note_invalid(["8613800138000"], day)
+    [entry] = await lists.get("8613800138000")
+    assert (entry.scope, entry.mask, entry.reason) == ("*", 6, "invalid-number")
+
+
+@case("audit")
+async def a_change_is_noted(t: Twice) -> None:
+    audit = Audit(t.store)
+    await audit.note("operator", "gate.set", "gate:spring", "open", "hold")
+    [entry] = await audit.read()
+    assert (entry.actor, entry.action, entry.before, entry.after) == ("operator", "gate.set", "open", "hold")
+
+
+@case("template_put")
+async def template_put(t: Twice) -> None:
+    kept = TemplateStore(t.store)
+    assert await kept.put("otp", b'{"text":"one"}') == ("same", 1)
+    assert await kept.put("otp", b'{"text":"two"}', 2) == ("same", 2)
+    assert await kept.put("otp", b'{"text":"else"}', 2) == ("conflict", 2)
+    assert [one.content for one in (await kept.all())[1]] == [b'{"text":"one"}', b'{"text":"two"}']
+
+
+@case("template_retire")
+async def template_retire(t: Twice) -> None:
+    kept = TemplateStore(t.store)
+    await kept.put("otp", b"{}")
+    assert await kept.retire("otp") == 0  # the repeat's: the first one retired it
+    assert [bool(one.retired_at_ms) for one in (await kept.all())[1]] == [True]
+
+
+@case("erase")
+async def erase(t: Twice) -> None:
+    """What is final goes, what waits ends first; the second time nothing is there."""
+    mine, other = "8613900000001", "8613900000002"
+    await accept(t.store, message(t.store, mine), message(t.store, mine), message(t.store, other))
+    done = await Eraser(t.store, Audit(t.store), keep_periods=1).go_on(mine, cancel=True, rewrite=False)
+    assert "records" not in done.counts
+    assert await t.store.find(mine, "shop") == []
+    assert len(await t.store.find(other, "shop")) == 1
+    assert await t.store.waiting() == 1
+
+
+@case("erase_kept")
+async def erase_kept(t: Twice) -> None:
+    mine, other = "8613900000001", "8613900000002"
+    await t.store.set_consumers({"shop": "f"})
+    await accept(t.store, message(t.store, mine), message(t.store, other))
+    for one in await t.store.find(mine, "shop") + await t.store.find(other, "shop"):
+        await t.store.cancel(one.id, "shop")
+    await t.store.learn_ported([(mine, "china-mobile", "")], 3600)
+    await Eraser(t.store, Audit(t.store), keep_periods=1).go_on(mine, learned_ttl_s=3600, rewrite=False)
+    with t.server.sync() as client:
+        (event,) = client.lrange(f"{t.store.prefixes[0]}out:shop", 0, -1)
+    assert other.encode() in event
+
+
+# --- outboxes
+
+
+async def _out(t: Twice, n: int) -> Outbox:
+    """Write events about messages of one account, and serve it."""
+    box = Outbox(t.store)
+    await box.beat("worker01", ["shop"])
+    await accept(t.store, *(message(t.store) for _ in range(n)))
+    for c in await claim(t.store):
+        raw = await t.store.client.execute("GET", f"{t.store.prefixes[0]}msg:".encode() + c.id)
+        await box.put(0, "shop", [entry("f", int(time.time() * 1000), c.id, raw)])
+    return box
+
+
+@case("outbox_lease")
+async def an_account_has_one_holder(t: Twice) -> None:
+    box = Outbox(t.store)
+    mine = await box.beat("worker01", ["shop"])
+    other = await box.beat("worker02", ["shop", "bank"])
+    assert mine.accounts["shop"][1] == other.accounts["shop"][1] == "worker01"
+    assert other.accounts["bank"][1] == "worker02"
+    heir = await box.beat("worker02", ["shop"], [("worker01", mine.workers["worker01"])])
+    assert heir.accounts["shop"][1] == "worker02"
+    assert heir.accounts["shop"][0] > mine.accounts["shop"][0]
+    await box.leave("worker02")
+    assert not (await box.beat("worker03")).workers.keys() & {"worker01", "worker02"}
+
+
+@case("outbox_take")
+async def events_are_taken_once_under_a_token(t: Twice) -> None:
+    box = await _out(t, 3)
+    first = await box.take(0, "shop", 1, "a", 2)
+    assert [one.number for one in first] == [1, 2]
+    assert t.answers[-1][0] in (None, t.answers[-1][1])  # None: the answer that was cut off
+    assert [one.number for one in await box.take(0, "shop", 1, "b", 2)] == [3]
+    assert [one.event for one in await box.take(0, "shop", 2, "c", 9)][:2] == [one.event for one in first]
+    with pytest.raises(NotHeld):
+        await box.settle(0, "shop", 1, [])
+
+
+@case("outbox_settle")
+async def what_became_of_events(t: Twice) -> None:
+    box = await _out(t, 4)
+    done, later, dead, back = await box.take(0, "shop", 1, "a", 9)
+    verdicts = [
+        Verdict(done.number, DONE),
+        Verdict(later.number, LATER, 5000, "http_5xx"),
+        Verdict(dead.number, GIVEN_UP, reason="timeout"),
+        Verdict(back.number, BACK),
+    ]
+    assert await box.settle(0, "shop", 1, verdicts) in (0, 1)
+    found = (await box.look(["shop"]))["shop"]
+    assert (found.waiting, found.taken, found.retrying, found.dead) == (1, 0, 1, 1)
+    assert found.reasons == {"timeout": 1}
+    assert [one.event for one in await box.take(0, "shop", 1, "b", 9)] == [back.event]
+
+
+@case("outbox_revive")
+async def dead_letters_go_back_in_line(t: Twice) -> None:
+    box = await _out(t, 2)
+    taken = await box.take(0, "shop", 1, "a", 9)
+    await box.settle(0, "shop", 1, [Verdict(one.number, GIVEN_UP, reason="dns") for one in taken])
+    await box.revive("shop")
+    found = (await box.look(["shop"]))["shop"]
+    assert (found.waiting, found.dead, found.reasons) == (2, 0, {})
+    assert [one.event for one in await box.take(0, "shop", 1, "b", 9)] == [one.event for one in taken]
+
+
+@case("outbox_due")
+async def who_has_something_to_take(t: Twice) -> None:
+    box = await _out(t, 1)
+    assert await box.due(0, ["bank", "shop"]) == ["shop"]
+    (one,) = await box.take(0, "shop", 1, "a", 9)
+    assert await box.due(0, ["bank", "shop"]) == []
+    await box.settle(0, "shop", 1, [Verdict(one.number, LATER, 0, "connect")])
+    assert await box.due(0, ["bank", "shop"]) == ["shop"]
+
+
+@case("outbox_look")
+async def how_an_outbox_is(t: Twice) -> None:
+    box = await _out(t, 3)
+    await box.take(0, "shop", 1, "a", 1)
+    found = (await box.look(["shop"]))["shop"]
+    assert (found.waiting, found.taken) == (2, 1)
+    assert 0 <= found.now_ms - found.oldest_ms < 60_000
+
+
+@case("outbox_scan")
+async def records_of_an_account_by_time(t: Twice) -> None:
+    mine, other = message(t.store), message(t.store, account="bank")
+    await accept(t.store, mine, other)
+    box, now = Outbox(t.store), int(time.time() * 1000)
+    assert [sid for sid, _ in (await box.scan(0, "0", "shop", 0, now + 60_000))[1]] == [mine.id]
+    assert (await box.scan(0, "0", "shop", now + 60_000, now + 70_000))[1] == []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+
+from aiohttp.web import RouteDef
 
 from gateway.admin.server import AdminServer
 from gateway.app import address_of, bind_listener
@@ -16,9 +18,13 @@ from gateway.store.store import Store
 
 @contextlib.asynccontextmanager
 async def admin_listener(
-    settings: Settings, store: Store, folder: Path, router: Router | None = None
+    settings: Settings,
+    store: Store,
+    folder: Path,
+    router: Router | None = None,
+    more: Iterable[RouteDef] = (),
 ) -> AsyncIterator[str]:
-    """Serve for a block; gives `host:port`. Always ready, with no gauges of its own."""
+    """Serve for a block; gives `host:port`. Always ready, with no gauges of its own; `more` as for `AdminServer`."""
 
     async def ready() -> list[str]:
         return []
@@ -26,7 +32,7 @@ async def admin_listener(
     async def readings() -> list[GaugeReading]:
         return []
 
-    server = AdminServer(settings, MetricsHub(folder), store, ready, readings, router)
+    server = AdminServer(settings, MetricsHub(folder), store, ready, readings, router, more)
     listener = bind_listener("admin", "127.0.0.1", 0)
     await server.start(listener)
     try:

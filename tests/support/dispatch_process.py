@@ -16,7 +16,7 @@ from typing import Any
 from gateway.dispatch import lease
 from gateway.model import Secret
 from gateway.settings import ChannelSettings
-from gateway.store import store as store_module
+from gateway.store import moves
 from gateway.store.store import Store
 from tests.support.line import Worker, line_settings
 
@@ -30,7 +30,7 @@ def arguments_of(url: str, name: str, lease_s: float, port: int, **changes: Any)
 
 
 async def _run(url: str, name: str, lease_s: float, port: int, changes: dict[str, int]) -> None:
-    store_module.LEASE_MS = int(lease_s * 1000)
+    moves.LEASE_MS = int(lease_s * 1000)
     lease._LEASE_S, lease.HEARTBEAT_S = lease_s, lease_s / 10  # type: ignore[misc]
     channel = ChannelSettings(
         id="a",

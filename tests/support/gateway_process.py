@@ -53,6 +53,8 @@ max_attempts = 50
 [categories.marketing]
 per_number = []
 send_hours = ""
+require_signature = []
+require_optout_text = {}
 """
 
 

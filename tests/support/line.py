@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from gateway.dispatch.dispatcher import Dispatcher
+from gateway.dlr.reasons import FailureReasons, FailureTable, load_table
 from gateway.dlr.receipt import submit_key
 from gateway.dlr.recorder import Recorder
 from gateway.metrics import Metrics
@@ -74,6 +76,11 @@ def line_settings(
     )
 
 
+@cache
+def _failure_table() -> FailureTable:
+    return load_table(Path("config/failure_codes.csv"))
+
+
 class Worker:
     """One dispatch worker inside the test's own process."""
 
@@ -81,7 +88,8 @@ class Worker:
         self.store = store
         self.metrics = Metrics("dispatch", store.incarnation, store.incarnation)
         self.lost = False
-        self.recorder = Recorder(settings, store, self.metrics)
+        reasons = FailureReasons(_failure_table(), settings.channels)
+        self.recorder = Recorder(settings, store, self.metrics, reasons=reasons)
         self.dispatcher = Dispatcher(
             settings,
             store,

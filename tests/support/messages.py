@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.model import MessageKind, NewMessage
+from gateway.model import Category, MessageKind, NewMessage
 from gateway.store import keys
 from gateway.store.moves import ClaimRequest, ClaimSource, ReceiptRow, Settlement, SmscId, named, spellings
 from gateway.store.records import pack_body, pack_content
@@ -50,6 +50,9 @@ def message(store: Store, msisdn: str | None = None, **changes: Any) -> NewMessa
     }
     for name, value in changes.items():
         (own if name in own else shared)[name] = value
+    limits = ";".join(f"{n},{s}" for n, s in store._settings.categories[Category(shared["category"])].per_number)
+    shared.setdefault("caps", f"\x1e{shared['account']}\x1f{limits}" if limits else "")
+    shared.setdefault("scopes", (shared["account"],))
     key = tuple(sorted(shared.items()))
     kind = _kinds.get(key)
     if kind is None:
@@ -98,7 +101,7 @@ def receipt_row(
 ) -> ReceiptRow:
     """Return a final receipt of a part whose SMSC id is that of `ids_of`."""
     digits = c.msisdn if address is None else address
-    return (channel, spellings(channel, [smsc_id(c.id, part)]), digits.encode(), state, "why", "001", False)
+    return (channel, spellings(channel, [smsc_id(c.id, part)]), digits.encode(), state, "why", "001", False, False)
 
 
 async def record_ids(store: Store, shard: int, ids: list[SmscId], channel: str = "ch") -> list[bytes]:

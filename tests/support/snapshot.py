@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import redis
 
 from gateway.store import records
 
-_LIVE = "qhfrw"
+_LIVE, _FINAL = "qhfrw", "DUREFCBK"
 
 
 def snapshot(client: redis.Redis) -> dict[str, Any]:
@@ -34,6 +35,7 @@ _READ: dict[bytes, Any] = {
     b"list": lambda pipe, key: pipe.lrange(key, 0, -1),
     b"set": lambda pipe, key: pipe.smembers(key),
     b"zset": lambda pipe, key: pipe.zrange(key, 0, -1, withscores=True),
+    b"stream": lambda pipe, key: pipe.xrange(key),
     b"none": lambda pipe, key: pipe.get(key),  # lapsed in between
 }
 
@@ -85,7 +87,29 @@ def check_consistent(snap: dict[str, Any]) -> dict[bytes, records.Record]:
         ringed = [f"{ring}:{account}" for ring, accounts in rings.items() for account in accounts]
         assert len(ringed) == len(set(ringed)), "an account stands in a ring twice"
         assert queues <= set(ringed), "a queue nobody will ever look at"
+        _check_statistics(p, snap, list(mine.values()))
     return messages
+
+
+def _check_statistics(p: str, snap: dict[str, Any], messages: list[records.Record]) -> None:
+    """Assert that what was counted is what stands on record: to the last message, by account, category, state and reason.
+
+    Only where all records are still there that were counted: none purged or made by the test itself.
+    """
+    counted: Counter[tuple[str, ...]] = Counter()
+    for name, fields in snap.items():
+        if name.startswith(f"{p}stats:"):
+            for field, n in fields.items():
+                account, *_, category, _, outcome, reason = field.decode().split(records.US)
+                counted[account, category, outcome, "" if outcome == "D" else reason] += int(n)
+    real = [r for r in messages if not r.test]
+    if sum(n for key, n in counted.items() if key[2] == "accepted") != len(real):
+        return
+    ended = Counter(
+        (r.account, str(r.category), r.state, "" if r.state == "D" else r.reason) for r in real if r.state in _FINAL
+    )
+    found = Counter({key: n for key, n in counted.items() if key[2] in _FINAL and n})
+    assert found == ended, f"counted {found - ended} too much, {ended - found} too little"
 
 
 def held(messages: dict[bytes, records.Record], claims: dict[bytes, bytes]) -> list[bytes]:

@@ -1,10 +1,12 @@
 -- Shared by the moves that read or change a record (see gateway/store/records.py for the layout in full).
 --
 --   1-6 accepted_at  7-12 expires_at  13-18 due (send_at, 0 none)   big-endian epoch ms, written here from TIME
---   19-20 concatenation reference   21 version   22 category '0'..'2'   23 parts   24 flags (1 test)
+--   19-20 concatenation reference   21 version   22 category '0'..'2'   23 parts   24 flags (1 test, 2 counted as `other`, see
+--   `counted_dims`, 4 has a window, 8 deferred when it was accepted)
 --   25 length of msisdn   26-27 of dims   28-29 of extras   30-32 of body   33- msisdn dims extras body log trailer
 --   dims:   account US carrier US route US template US campaign US variant        (US = 0x1f)
---   extras: sender US gate US tags (RS = 0x1e between them)
+--   extras: sender US gate US tags (RS = 0x1e between them), and where one of the two is used also US signature US the end
+--   of the window in which it may be sent (as the log writes times, '' none)
 --
 -- The trailer is the last T bytes, so that one SETRANGE at (length - T) appends to the log and changes the state:
 --   1 state (`q` while a worker holds it too: see claim.lua)  2 rank  3 attempts used  4 flags (1 possible duplicate, 2 late correction, 4 caps given back,
@@ -15,7 +17,8 @@ local US, RS = '\31', '\30'
 local T = 26
 local ID = 16 -- bytes of a message id
 local sub, byte, char, find, floor, call -- set by `begin`: a library sees no other names while it is loaded
-local RETENTION = {} -- seconds a record is kept after its final state, by category; set by the including script
+local RETENTION = {} -- seconds a record is kept after its final state, by category, with an `e` behind where its text is
+-- cut out then; set by the including script
 
 local function time_ms()
   local t = call('TIME')
@@ -62,7 +65,8 @@ local function read_record(id, raw)
   local ml, dl1, dl2, el1, el2 = byte(raw, 25, 29)
   local dl = dl1 * 256 + dl2
   return {
-    id = id, raw = raw, length = #raw, cat = byte(raw, 22) - 48, parts = byte(raw, 23), test = byte(raw, 24) % 2 == 1,
+    id = id, raw = raw, length = #raw, cat = byte(raw, 22) - 48, parts = byte(raw, 23), marks = byte(raw, 24),
+    test = byte(raw, 24) % 2 == 1,
     accepted_at = de6(raw, 1), expires_at = de6(raw, 7), state_at = de6(raw, t + 13),
     msisdn = sub(raw, 33, 32 + ml), dims = sub(raw, 33 + ml, 32 + ml + dl),
     extras_at = 33 + ml + dl, extras_len = el1 * 256 + el2,
@@ -113,6 +117,31 @@ end
 
 local function account_of(dims)
   return sub(dims, 1, find(dims, US, 1, true) - 1)
+end
+
+-- The parts of the extras: sender, gate, tags, signature, end of the window (ms or nil).
+local function extras_of(r)
+  local sender, gate, tags, rest = string.match(sub(r.raw, r.extras_at, r.extras_at + r.extras_len - 1),
+    '^([^\31]*)\31([^\31]*)\31([^\31]*)(.*)$')
+  local signature, closes = string.match(rest, '^\31([^\31]*)\31([^\31]*)$')
+  return sender, gate, tags, signature or '', closes and closes ~= '' and tonumber(closes, 36) or nil
+end
+
+-- A record (or the front of one that ends within or behind its log) without its text.
+local function without_text(raw)
+  local ml, dl1, dl2, el1, el2, b1, b2, b3 = byte(raw, 25, 32)
+  local body = 33 + ml + dl1 * 256 + dl2 + el1 * 256 + el2
+  local size = (b1 * 256 + b2) * 256 + b3
+  if size < 5 then return raw end
+  local r1, r2, c1, c2 = byte(raw, body + 1, body + 4)
+  local kept = 5 + r1 * 256 + r2 + c1 * 256 + c2
+  if kept >= size then return raw end
+  return sub(raw, 1, 29) .. char(0, floor(kept / 256), kept % 256) .. sub(raw, 33, body + kept - 1) .. sub(raw, body + size)
+end
+
+-- Whether a category's texts are cut out of the record when a message ends.
+local function erases(cat)
+  return sub(RETENTION[cat + 1] or '', -1) == 'e'
 end
 
 local function route_of(dims)
@@ -168,383 +197,3 @@ local function push(r, now, left)
   end
 end
 
--- Statistics: one HINCRBY a distinct field and batch, when the script ends. Two tables deep, because building the whole
--- field for each message costs more than all the rest of counting it.
-local stats
-local function count_as(dims, suffix, n)
-  local by = stats[dims]
-  if not by then
-    by = {}
-    stats[dims] = by
-  end
-  by[suffix] = (by[suffix] or 0) + n
-end
-
-local function count(r, channel, outcome, reason)
-  if not r.test then count_as(r.dims, r.cat .. US .. channel .. US .. outcome .. US .. reason, 1) end
-end
-
--- How channels do, by five minutes of submission, channel, carrier and category: `s` submitted, `D` delivered, `f` not
--- delivered, `o` not delivered for the message's own reason, `t<n>` receipts that took up to 2^n s, `k` `c` `x` feedback
--- (clicked, converted, complained). Kept for two hours. Nothing is counted where no route asks for it.
-local quality
-local function rate(at_ms, dims, cat, channel, what)
-  local slot = floor(at_ms / 300000) * 300
-  local by = quality[slot]
-  if not by then
-    by = {}
-    quality[slot] = by
-  end
-  local a = find(dims, US, 1, true)
-  local field = channel .. US .. sub(dims, a + 1, find(dims, US, a + 1, true) - 1) .. US .. cat .. US .. what
-  by[field] = (by[field] or 0) + 1
-end
-
-local function rate_receipt(at_ms, dims, cat, channel, what, now)
-  rate(at_ms, dims, cat, channel, what)
-  local seconds, n = (now - at_ms) / 1000, 0
-  while seconds > 1 and n < 18 do
-    seconds, n = seconds / 2, n + 1
-  end
-  rate(at_ms, dims, cat, channel, 't' .. n)
-end
-
--- Final records are removed by buckets of five minutes (see purge.lua): one push a batch instead of a TTL a key.
-local gone
-local function keep_until_purged(id, cat, now)
-  local list = gone[cat]
-  if list then list[#list + 1] = id else gone[cat] = { id } end
-end
-
-local waiting_delta
-
--- Write what the script has gathered. Returns the final states it made, for the caller's metrics: for each kind
--- RS <field of the statistics> US <number>, '' when there were none.
-local function finish(now)
-  local key = P .. 'stats:' .. floor(now / 3600000)
-  local finals = {}
-  for dims, by in pairs(stats) do
-    for suffix, n in pairs(by) do
-      local field = dims .. US .. suffix
-      call('HINCRBY', key, field, n)
-      if n > 0 and find(suffix, '^%d\31[^\31]*\31[DUREFCBK]\31') then finals[#finals + 1] = RS .. field .. US .. n end
-    end
-  end
-  for cat, list in pairs(gone) do
-    local bucket = math.ceil((now / 1000 + RETENTION[cat + 1]) / 300) * 300
-    for i = 1, #list, 5000 do
-      call('RPUSH', P .. 'gone:' .. bucket, unpack(list, i, math.min(i + 4999, #list)))
-    end
-  end
-  for slot, by in pairs(quality) do
-    local slot_key = P .. 'quality:' .. slot
-    for field, n in pairs(by) do call('HINCRBY', slot_key, field, n) end
-    call('EXPIRE', slot_key, 7200)
-  end
-  if waiting_delta ~= 0 then call('INCRBY', P .. 'waiting', waiting_delta) end
-  if woke then call('PUBLISH', 'gw:wake', P) end
-  return table.concat(finals)
-end
-
--- Visit the ids that are filed in buckets whose time has come, in order, at most `most`; returns how many. A cursor says
--- which bucket is next; when the wall clock went back it follows, so that what is filed since is found.
-local function visit_buckets(family, grain, most, now, visit)
-  local now_s = floor(now / 1000)
-  local current = floor(now_s / grain) * grain
-  local key = P .. family .. ':cursor'
-  local cursor = tonumber(call('GET', key) or current)
-  local first, looked, steps = cursor, 0, 0
-  if cursor > current + grain then cursor = current end
-  while cursor <= now_s and looked < most and steps < 2000 do
-    steps = steps + 1
-    local ids = call('LPOP', P .. family .. ':' .. cursor, most - looked)
-    if ids then
-      looked = looked + #ids
-      visit(ids)
-    end
-    if looked < most then cursor = cursor + grain end
-  end
-  if cursor ~= first or call('EXISTS', key) == 0 then call('SET', key, cursor) end
-  return looked
-end
-
--- Numbers: one hash for eight days (the longest cap is seven), the one before it is still read. A number's value:
---   1-2 concatenation reference  3-4 length of the caps  caps  ids of its latest messages (at most 16, oldest first)
---   caps: for each category and account: category, length of the account, account, number of times (2 bytes), times
---   (epoch seconds, 4 bytes each, oldest first)
-local NUM_S = 691200
-local function num_key(now, back)
-  return P .. 'num:' .. (floor(now / 1000 / NUM_S) - back)
-end
-
-local function be4(n)
-  local high = floor(n / 65536)
-  local low = n - high * 65536
-  return char(floor(high / 256) % 256, high % 256, floor(low / 256), low % 256)
-end
-
--- Where the caps of a category and account stand in a number's value: their first time and how many, nil for none.
-local function find_caps(value, cat, account)
-  local l1, l2 = byte(value, 3, 4)
-  local at, stop = 5, 4 + l1 * 256 + l2
-  while at <= stop do
-    local c, l = byte(value, at, at + 1)
-    local n1, n2 = byte(value, at + 2 + l, at + 3 + l)
-    local n = n1 * 256 + n2
-    if c == cat and sub(value, at + 2, at + 1 + l) == account then return at + 4 + l, n end
-    at = at + 4 + l + 4 * n
-  end
-end
-
-local function time_at(value, at)
-  local a, b, c, d = byte(value, at, at + 3)
-  return ((a * 256 + b) * 256 + c) * 256 + d
-end
-
--- The ids in a number's value, oldest first.
-local function ids_of_number(value)
-  local l1, l2 = byte(value, 3, 4)
-  local ids = {}
-  for at = 5 + l1 * 256 + l2, #value, ID do ids[#ids + 1] = sub(value, at, at + ID - 1) end
-  return ids
-end
-
--- SMSC ids: one hash a day, gone as a whole; a field (channel:smsc_id) leaves when its part was delivered.
--- Returns by place in `fields` what it names (id .. part) or false, and the key of its hash.
-local function find_smsc_ids(fields, now, days)
-  local today = floor(now / 86400000)
-  local key = P .. 'corr:' .. today
-  local values, places, missing = call('HMGET', key, unpack(fields)), {}, {}
-  for i = 1, #fields do
-    if values[i] then places[i] = key else missing[#missing + 1] = i end
-  end
-  for back = 1, days do
-    if #missing == 0 then break end
-    local names, left = {}, {}
-    for k = 1, #missing do names[k] = fields[missing[k]] end
-    key = P .. 'corr:' .. (today - back)
-    local older = call('HMGET', key, unpack(names))
-    for k = 1, #missing do
-      local i = missing[k]
-      if older[k] then
-        values[i], places[i] = older[k], key
-      else
-        left[#left + 1] = i
-      end
-    end
-    missing = left
-  end
-  return values, places
-end
-
--- A message that was never sent gives its frequency caps back (one entry of its category and account).
-local function give_back(r, now)
-  if has(r.flags, 4) or has(r.flags, 8) then return end
-  r.flags = r.flags + 4
-  for back = 0, 1 do
-    local key = num_key(now, back)
-    local value = call('HGET', key, r.msisdn)
-    local at, n = nil, 0
-    if value then at, n = find_caps(value, r.cat, account_of(r.dims)) end
-    local second = floor(r.accepted_at / 1000)
-    for k = 0, n and n - 1 or -1 do
-      if time_at(value, at + 4 * k) == second then
-        local l1, l2 = byte(value, 3, 4)
-        call('HSET', key, r.msisdn, sub(value, 1, 2) .. be2(l1 * 256 + l2 - 4) .. sub(value, 5, at - 3) .. be2(n - 1)
-          .. sub(value, at, at + 4 * k - 1) .. sub(value, at + 4 * k + 4))
-        return
-      end
-    end
-  end
-end
-
--- Visit the items of the log: kind and payload.
-local function each_item(raw, visit)
-  local el1, el2, b1, b2, b3 = byte(raw, 28, 32)
-  local ml, dl1, dl2 = byte(raw, 25, 27)
-  local at = 33 + ml + dl1 * 256 + dl2 + el1 * 256 + el2 + (b1 * 256 + b2) * 256 + b3
-  local stop = #raw - T
-  while at < stop do
-    local h, l = byte(raw, at + 1, at + 2)
-    local size = h * 256 + l
-    visit(sub(raw, at, at), sub(raw, at + 3, at + 2 + size))
-    at = at + 3 + size
-  end
-end
-
--- Visit the attempts in the log: the channel of each, its SMSC ids as `part=id` with commas between, its number and outcome.
-local function each_attempt(raw, visit)
-  each_item(raw, function(kind, payload)
-    if kind == 'A' then
-      local number, channel, outcome, ids = string.match(payload,
-        '^[^\31]*\31([^\31]*)\31([^\31]*)\31?[^\31]*\31?([^\31]*)\31?([^\31]*)')
-      if channel then visit(channel, ids, number, outcome) end
-    end
-  end)
-end
-
--- Note that a channel has attempts of which nobody knows what became: its parked receipts may be theirs.
-local LOST_S = 900
-local function lost_on(channel)
-  call('SET', P .. 'lost:' .. channel, '', 'EX', LOST_S)
-end
-
--- The first attempt on a channel of which nobody knows what became, and how many there are.
-local function uncertain_attempt(raw, channel)
-  local open, first, n = {}, nil, 0
-  each_attempt(raw, function(by, _, number, outcome)
-    open[number] = by == channel and outcome == 'uncertain' or nil -- what is said later of an attempt counts
-  end)
-  for number in pairs(open) do
-    n = n + 1
-    if not first or tonumber(number) < tonumber(first) then first = number end
-  end
-  return first, n
-end
-
--- The last receipt in the log that says a part was not delivered: channel, state, reason, code; nil when there is none.
-local function last_failure(raw)
-  local channel, state, reason, code
-  each_item(raw, function(kind, payload)
-    if kind == 'R' then
-      local by, what, why, number = string.match(payload, '^[^\31]*\31[^\31]*\31([^\31]*)\31([^\31]*)\31([^\31]*)\31([^\31]*)')
-      if what ~= 'D' then channel, state, reason, code = by, what, why, number end
-    end
-  end)
-  return channel, state, reason, code
-end
-
--- Whether another channel than `but` took the message, or may have, and no receipt of a failure came from there.
-local function elsewhere(raw, but)
-  local open, some = {}, false
-  each_item(raw, function(kind, payload)
-    if kind == 'A' then
-      local channel, outcome = string.match(payload, '^[^\31]*\31[^\31]*\31([^\31]*)\31?[^\31]*\31?([^\31]*)')
-      if outcome == '' or outcome == 'uncertain' then open[channel] = true end
-    elseif kind == 'R' then
-      local channel, what = string.match(payload, '^[^\31]*\31[^\31]*\31([^\31]*)\31([^\31]*)')
-      if what ~= 'D' then open[channel] = nil end
-    end
-  end)
-  for channel in pairs(open) do some = some or channel ~= but end
-  return some
-end
-
--- The channel of the last attempt in the log ('' when there was none).
-local function last_channel(r)
-  local last = ''
-  each_attempt(r.raw, function(channel) last = channel end)
-  return last
-end
-
--- Put a message back where it is claimed from: its channel's pin queue while parts of it are out there, else its queue.
-local function requeue(r, now, left, channel)
-  r.state, r.requeued = 'q', true
-  if has(r.flags, 16) then
-    call('RPUSH', P .. 'pin:' .. (channel or last_channel(r)) .. ':' .. r.cat, entry_of(r, now))
-    woke = true
-  else
-    push(r, now, left)
-  end
-end
-
--- Put a message where one channel alone claims it; see unpin.lua for what follows when that one goes away.
-local function assign(r, now, channel)
-  r.state, r.requeued = 'q', true
-  call('RPUSH', P .. 'pin:' .. channel .. ':' .. r.cat, entry_of(r, now))
-  woke = true
-end
-
--- When the receipts of a message that was redelivered have had their time: nil when nothing is waited for any more.
---   What was accepted last has `wait` ms from then. Where that failed, an attempt before it has five minutes more.
-local function receipts_end(raw, wait)
-  local order, at_of, failed_at = {}, {}, {}
-  each_item(raw, function(kind, payload)
-    if kind == 'A' then
-      local at, channel, outcome = string.match(payload, '^([^\31]*)\31[^\31]*\31([^\31]*)\31?[^\31]*\31?([^\31]*)')
-      if outcome == '' or outcome == 'uncertain' then
-        order[#order + 1] = channel
-        at_of[channel], failed_at[channel] = tonumber(at, 36), nil
-      end
-    elseif kind == 'R' then
-      local at, channel, what = string.match(payload, '^([^\31]*)\31[^\31]*\31([^\31]*)\31([^\31]*)')
-      if what ~= 'D' then failed_at[channel] = tonumber(at, 36) end
-    end
-  end)
-  local last = order[#order]
-  if not last then return nil end
-  if not failed_at[last] then return at_of[last] + wait end
-  for _, channel in ipairs(order) do
-    if not failed_at[channel] then return failed_at[last] + 300000 end
-  end
-  return nil
-end
-
--- When a channel took a message (ms), by its log.
-local function taken_at(raw, channel)
-  local found = nil
-  each_item(raw, function(kind, payload)
-    if kind == 'A' then
-      local at, by, outcome = string.match(payload, '^([^\31]*)\31[^\31]*\31([^\31]*)\31?[^\31]*\31?([^\31]*)')
-      if by == channel and outcome == '' then found = tonumber(at, 36) end
-    end
-  end)
-  return found
-end
-
--- Whether a receipt of a part from a channel that says `state` is in the log.
-local function told(raw, channel, part, state)
-  local known = false
-  each_item(raw, function(kind, payload)
-    if kind == 'R' then
-      local number, by, what = string.match(payload, '^[^\31]*\31([^\31]*)\31([^\31]*)\31([^\31]*)')
-      known = known or (tonumber(number) == part and by == channel and what == state)
-    end
-  end)
-  return known
-end
-
--- Look at a submitted message again in `seconds`, whether its receipt has come (see wait.lua).
-local function look_again(r, now, seconds)
-  call('RPUSH', P .. 'wait:' .. math.ceil((now / 1000 + seconds) / 300) * 300, r.id)
-end
-
--- A copy on another channel that came to nothing: the first attempt stands. What its receipt said is the end of the
--- message; without one it waits on.
-local finalise
-local function drop_copy(r, now, item)
-  local channel, state, reason, code = last_failure(r.raw)
-  r.state = 's'
-  if state and not elsewhere(r.raw, channel) then
-    finalise(r, state, reason, code, channel, now, item)
-  else
-    write_record(r, now, item)
-    look_again(r, now, 300) -- see wait.lua
-  end
-end
-
--- The final state: record, statistics, caps, retention. `unsent` states give the caps back.
-function finalise(r, state, reason, code, channel, now, item)
-  if has(r.flags, 64) and r.state ~= 's' then return drop_copy(r, now, item) end
-  r.state = state
-  if state ~= 'D' then give_back(r, now) end
-  local why = log_item('X', log_time(now) .. US .. state .. US .. reason .. US .. code)
-  write_record(r, now, (item or '') .. why)
-  keep_until_purged(r.id, r.cat, now)
-  count(r, channel, state, reason)
-end
-
--- How channels of one rank share (see claim.lua), kept in the server's memory from call to call: losing it costs nothing.
-local share_specs, share_specs_n = {}, 0
-local credits, credits_n = {}, 0
-
--- Every move that shares this begins here: what the last call left behind is forgotten.
-local function begin(prefix)
-  P = prefix
-  if not call then
-    sub, byte, char, find, floor = string.sub, string.byte, string.char, string.find, math.floor
-    call = redis.call
-  end
-  RETENTION[1], RETENTION[2], RETENTION[3] = nil, nil, nil
-  stats, quality, gone, waiting_delta, woke, everybodys_claims = {}, {}, {}, 0, false, nil
-end

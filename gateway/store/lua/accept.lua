@@ -7,33 +7,47 @@
 -- Repeat: the ids are made before the call, so the same call again answers `a` again for what it stored (the record is
 --   there under the same id) and writes nothing twice.
 -- KEYS 1 prefix of the shard
--- ARGV 1 most waiting messages (0: no limit, -1: none may be added)  2 the same for verification  3-5 cap rules of the categories
---   ("limit,window_s;...")  6 '1' when the call is repeated  7 number of classes, then for each class 9 values:
---   category, account, dims, route, ttl_ms, send_at_ms, not_after_ms, state, test ('1' or '0');
+-- ARGV 1 most waiting messages (0: no limit, -1: none may be added)  2 the same for verification  3 '1' when the call is
+--   repeated  4 number of classes, then for each class 13 values: category, account, dims, route, ttl_ms, send_at_ms,
+--   not_after_ms, state, test ('1' or '0'), caps (for each RS name US "limit,window_s;..."), blacklist scopes besides `*`
+--   (US between), ms after send_at over which its messages leave, '1' to defer what is capped instead of refusing it;
 --   then for each item 5 values: class number, id (16 bytes), msisdn, rest of the record, idem (16) .. digest (8) or ''
--- Returns  now (ms as text), one letter an item in one string, then for each item in order that is r or c what belongs to
---   it: a accepted | r replay: id and '1' when its digest matches | b blacklisted | c capped: allowed again at, ms
---   | e not_after is past | f full
+-- Returns  now (ms as text), one letter an item in one string, then for each item in order that is r, c or d what belongs
+--   to it: a accepted | d accepted, deferred by a cap: due at, ms | r replay: id and '1' when its digest matches |
+--   b blacklisted | c capped: allowed again at, ms | e not_after is past | f full
 local now = time_ms()
-local ncls = tonumber(ARGV[7])
+local ncls = tonumber(ARGV[4])
+
+-- Caps by the text they are written as: there are few.
+local function caps_of(text)
+  local known = cap_specs[text]
+  if known then return known end
+  known = {}
+  for name, rules in string.gmatch(text, '\30([^\31]*)\31([^\30]*)') do
+    local cap = { name = name, most = 0, longest = 0, rules = {} }
+    for limit, window in string.gmatch(rules, '(%d+),(%d+)') do
+      limit, window = tonumber(limit), tonumber(window)
+      cap.rules[#cap.rules + 1] = { limit, window }
+      cap.most, cap.longest = math.max(cap.most, limit), math.max(cap.longest, window)
+    end
+    known[#known + 1] = cap
+  end
+  cap_specs_n = cap_specs_n + 1
+  if cap_specs_n > 2000 then cap_specs, cap_specs_n = {}, 1 end
+  cap_specs[text] = known
+  return known
+end
+
 local classes = {}
-local at = 8
+local at = 5
 for i = 1, ncls do
   classes[tostring(i)] = {
     cat = tonumber(ARGV[at]), account = ARGV[at + 1], dims = ARGV[at + 2], route = ARGV[at + 3],
     ttl = tonumber(ARGV[at + 4]), send_at = tonumber(ARGV[at + 5]), not_after = tonumber(ARGV[at + 6]),
-    state = ARGV[at + 7], test = ARGV[at + 8] == '1', entries = {}, n = 0, accepted = 0,
+    state = ARGV[at + 7], test = ARGV[at + 8] == '1', caps = caps_of(ARGV[at + 9]), scopes = ARGV[at + 10],
+    spread = tonumber(ARGV[at + 11]), defers = ARGV[at + 12] == '1', entries = {}, n = 0, accepted = 0,
   }
-  at = at + 9
-end
-
-local rules = {}
-for c = 0, 2 do
-  local list = {}
-  for limit, window in string.gmatch(ARGV[3 + c], '(%d+),(%d+)') do
-    list[#list + 1] = { tonumber(limit), tonumber(window) }
-  end
-  rules[c] = list
+  at = at + 13
 end
 
 -- Reads first, one command for all items.
@@ -57,11 +71,21 @@ if #idem_fields > 0 then
 end
 local black = call('HMGET', P .. 'blacklist:*', unpack(numbers))
 local black_own = {}
+local scoped = {} -- scopes of a class, as the call writes them → those of these blacklists that exist
 for i = 1, ncls do
-  local account = classes[tostring(i)].account
-  if black_own[account] == nil then
-    local key = P .. 'blacklist:' .. account
-    black_own[account] = call('EXISTS', key) == 1 and call('HMGET', key, unpack(numbers)) or false
+  local scopes = classes[tostring(i)].scopes
+  if scoped[scopes] == nil then
+    scoped[scopes] = false
+    for scope in string.gmatch(scopes, '[^\31]+') do
+      if black_own[scope] == nil then
+        local key = P .. 'blacklist:' .. scope
+        black_own[scope] = call('EXISTS', key) == 1 and call('HMGET', key, unpack(numbers)) or false
+      end
+      if black_own[scope] then
+        scoped[scopes] = scoped[scopes] or {}
+        table.insert(scoped[scopes], black_own[scope])
+      end
+    end
   end
 end
 local nums = call('HMGET', num_key(now, 0), unpack(numbers))
@@ -77,59 +101,73 @@ local function blocked(value, cat)
   return value and has(byte(value, 1) - 48, 2 ^ cat)
 end
 
--- Decide the caps on the packed value of a number; nil: allowed, else the second from which it is allowed again.
+local function on_own_list(cls, i)
+  for k = 1, #cls.black do
+    if blocked(cls.black[k][i], cls.cat) then return true end
+  end
+  return false
+end
+
+-- Decide the caps on the packed value of a number; nil: allowed, else the second from which all of them allow it again.
 local function capped(value, cls, second)
-  local at, n = find_caps(value, cls.cat, cls.account)
-  if not at then return nil end
-  local times = {}
-  for k = 1, n do times[k] = time_at(value, at + 4 * k - 4) end
   local until_s = nil
-  for _, rule in ipairs(rules[cls.cat]) do
-    local limit, window = rule[1], rule[2]
-    local inside, oldest = 0, nil
-    for k = #times, 1, -1 do
-      if times[k] > second - window then
-        inside = inside + 1
-        if inside == limit then oldest = times[k] end
+  for c = 1, #cls.caps do
+    local at, n = find_caps(value, cls.cat, cls.caps[c].name)
+    for _, rule in ipairs(at and cls.caps[c].rules or {}) do
+      local limit, window = rule[1], rule[2]
+      local inside, oldest = 0, nil
+      for k = n, 1, -1 do
+        local time = time_at(value, at + 4 * k - 4)
+        if time > second - window then
+          inside = inside + 1
+          if inside == limit then oldest = time end
+        end
       end
-    end
-    if inside >= limit then
-      local again = oldest + window
-      if not until_s or again > until_s then until_s = again end
+      if inside >= limit then
+        local again = oldest + window
+        if not until_s or again > until_s then until_s = again end
+      end
     end
   end
   return until_s
 end
 
+-- The caps of a number's value with one time more in those of `cap`; `counts` is when the message counts (it may be later
+-- than `second`, which is now).
+local function with_time(caps, cap, cat, second, counts)
+  local value = '\0\0' .. be2(#caps) .. caps
+  local at, n = find_caps(value, cat, cap.name)
+  local kept = {}
+  if at then
+    local from = at - 4 - #cap.name - 4 -- where the block begins, counted in `caps`
+    for k = 1, n do
+      local time = time_at(value, at + 4 * k - 4)
+      if time > second - cap.longest then kept[#kept + 1] = time end
+    end
+    while #kept >= cap.most do table.remove(kept, 1) end
+    caps = sub(caps, 1, from - 1) .. sub(caps, from + 4 + #cap.name + 4 * n)
+  end
+  local place = #kept + 1
+  while place > 1 and kept[place - 1] > counts do place = place - 1 end
+  table.insert(kept, place, counts)
+  for k = 1, #kept do kept[k] = be4(kept[k]) end
+  return caps .. char(cat, #cap.name) .. cap.name .. be2(#kept) .. table.concat(kept)
+end
+
 -- The packed value of a number that has one already, with this message in it; and the concatenation reference.
-local function packed(value, cls, id, second, long)
+local function packed(value, cls, id, second, long, counts)
   local r1, r2, l1, l2 = byte(value, 1, 4)
   local reference, caps_end = r1 * 256 + r2, 4 + l1 * 256 + l2
   if long then reference = (reference + 1) % 65536 end
   local caps, ids = sub(value, 5, caps_end), sub(value, caps_end + 1)
-  if cls.capped then
-    local at, n = find_caps(value, cls.cat, cls.account)
-    local kept, from = {}, nil
-    if at then
-      from = at - 4 - #cls.account - 4 -- where the block begins, counted in `caps`
-      for k = 1, n do
-        if time_at(value, at + 4 * k - 4) > second - cls.longest then
-          kept[#kept + 1] = sub(value, at + 4 * k - 4, at + 4 * k - 1)
-        end
-      end
-      while #kept >= cls.most do table.remove(kept, 1) end
-      caps = sub(caps, 1, from - 1) .. sub(caps, from + 4 + #cls.account + 4 * n)
-    end
-    kept[#kept + 1] = be4(second)
-    caps = caps .. char(cls.cat, #cls.account) .. cls.account .. be2(#kept) .. table.concat(kept)
-  end
+  for c = 1, #cls.caps do caps = with_time(caps, cls.caps[c], cls.cat, second, counts) end
   if #ids >= 16 * ID then ids = sub(ids, ID - 16 * ID) end
   return be2(reference) .. be2(#caps) .. caps .. ids .. id, reference
 end
 
 -- A call repeated after a lost answer: which of the ids are stored already?
 local stored = {}
-if ARGV[6] == '1' then
+if ARGV[3] == '1' then
   for i = 1, n do
     local id = ARGV[first + (i - 1) * 5 + 1]
     if call('EXISTS', P .. 'msg:' .. id) == 1 then stored[i] = true end
@@ -139,34 +177,73 @@ end
 local second = floor(now / 1000)
 local now6 = be6(now)
 local expiring = {}
+local function bucket_of(expires, ttl)
+  local grain = ttl <= 3600000 and 15000 or 300000
+  local bucket = math.ceil(expires / grain) * grain / 1000
+  local list = expiring[bucket]
+  if not list then
+    list = {}
+    expiring[bucket] = list
+  end
+  return list
+end
+
+-- The times at the front of a record that is due at `due` (0: now), and the bucket it is filed in to expire; nil: too late.
+local function front_of(cls, due)
+  local expires = (due > now and due or now) + cls.ttl
+  if cls.not_after > 0 and expires > cls.not_after then expires = cls.not_after end
+  if expires <= now or due >= expires then return nil end
+  return now6 .. be6(expires) .. be6(due), bucket_of(expires, cls.ttl)
+end
+
+-- The combination of template, campaign and variant of a class: beyond 2,000 an account and day they are counted as `other`.
+local combinations, combined = {}, {} -- key → new ones of this call; those already known
+local function counts_as_other(cls)
+  local combination = string.match(cls.dims, '^[^\31]*\31[^\31]*\31[^\31]*\31(.*)$')
+  if combination == US .. US or cls.test then return false end
+  local key = P .. 'kinds:' .. floor(now / 86400000) .. ':' .. cls.account
+  local name = key .. US .. combination
+  if combined[name] == nil then
+    combined[name] = false
+    if call('SISMEMBER', key, combination) == 0 then
+      local fresh = combinations[key] or {}
+      combinations[key] = fresh
+      if call('SCARD', key) + #fresh >= 2000 then
+        combined[name] = true
+      else
+        fresh[#fresh + 1] = combination
+      end
+    end
+  end
+  return combined[name]
+end
+
 for i = 1, ncls do
   local cls = classes[tostring(i)]
-  local expires = (cls.send_at > now and cls.send_at or now) + cls.ttl
-  if cls.not_after > 0 and expires > cls.not_after then expires = cls.not_after end
-  cls.late = expires <= now
+  if cls.test then cls.caps = {} end
   local state = 'q'
   if cls.send_at > now then state = cls.state == 'f' and 'f' or 'h' end
   cls.due = state ~= 'q'
-  cls.front = now6 .. be6(expires) .. be6(cls.send_at)
-  cls.back = state .. '\0\0\0\0\0\0\0\0\0-\0' .. now6 .. '--------'
-  local grain = cls.ttl <= 3600000 and 15000 or 300000
-  local bucket = math.ceil(expires / grain) * grain / 1000
-  expiring[bucket] = expiring[bucket] or {}
-  cls.bucket = expiring[bucket]
-  cls.limit = cls.cat == 0 and limit_code or limit_all
-  cls.capped = #rules[cls.cat] > 0 and not cls.test
-  cls.most, cls.longest = 0, 0
-  for _, rule in ipairs(rules[cls.cat]) do
-    cls.most, cls.longest = math.max(cls.most, rule[1]), math.max(cls.longest, rule[2])
+  if cls.spread > 0 and state == 'f' then
+    cls.front = '' -- each message has its own
+  else
+    cls.spread = 0
+    cls.front, cls.bucket = front_of(cls, cls.send_at)
+    cls.late = not cls.front
   end
-  local caps = cls.capped and char(cls.cat, #cls.account) .. cls.account .. '\0\1' .. be4(second) or ''
+  cls.tail = '\0\0\0\0\0\0\0\0\0-\0' .. now6 .. '--------'
+  cls.back = state .. cls.tail
+  cls.limit = cls.cat == 0 and limit_code or limit_all
+  local caps = ''
+  for c = 1, #cls.caps do caps = with_time(caps, cls.caps[c], cls.cat, second, second) end
   cls.number = '\0\0' .. be2(#caps) .. caps -- what a number without a value gets, before the id
   cls.number_long = '\0\1' .. be2(#caps) .. caps
-  cls.black = black_own[cls.account]
+  cls.black = scoped[cls.scopes] or {}
+  cls.other = counts_as_other(cls)
 end
 
 local answers, result = {}, { ms_text(now), '' }
-local records, idem_new, due, seen, num_new, changed = {}, {}, {}, {}, {}, false
+local records, idem_new, due_ids, seen, num_new = {}, {}, {}, {}, {}
 for i = 1, n do
   local b = first + (i - 1) * 5
   local cls, id, msisdn, rest, mark = classes[ARGV[b]], ARGV[b + 1], numbers[i], ARGV[b + 3], ARGV[b + 4]
@@ -188,49 +265,65 @@ for i = 1, n do
   if answer then
   elseif stored[i] then
     answer = 'a'
-  elseif blocked(black[i], cls.cat) or (cls.black and blocked(cls.black[i], cls.cat)) then
+  elseif blocked(black[i], cls.cat) or on_own_list(cls, i) then
     answer = 'b'
   else
-    local again = value and cls.capped and capped(value, cls, second)
-    if again then
+    local front, bucket, back, due = cls.front, cls.bucket, cls.back, cls.due and cls.send_at or nil
+    local again = value and #cls.caps > 0 and capped(value, cls, second)
+    local late = cls.late
+    if again and cls.defers then
+      due = math.max(again * 1000, cls.send_at)
+      front, bucket = front_of(cls, due)
+      back, late = 'f' .. cls.tail, not front
+    elseif cls.spread > 0 then
+      -- Its place in the opening follows from its id: the same whoever asks.
+      due = cls.send_at + floor(cls.spread * (((byte(id, 13) * 256 + byte(id, 14)) * 256 + byte(id, 15)) / 16777216))
+      front, bucket = front_of(cls, due)
+      late = not front
+    end
+    if again and (late or not cls.defers) then
       answer = 'c'
       result[#result + 1] = ms_text(again * 1000)
-    elseif cls.late then
+    elseif late then
       answer = 'e'
     elseif cls.limit < 0 or (cls.limit > 0 and waiting >= cls.limit) then
       answer = 'f'
-    end
-  end
-  if not answer then
-    answer = 'a'
-    local long = byte(rest, 3) > 1
-    local reference = long and 1 or 0
-    if value then
-      value, reference = packed(value, cls, id, second, long)
     else
-      value = (long and cls.number_long or cls.number) .. id
+      answer = again and 'd' or 'a'
+      local long = byte(rest, 3) > 1
+      local reference = long and 1 or 0
+      if value then
+        value, reference = packed(value, cls, id, second, long, again and floor(due / 1000) or second)
+      else
+        value = (long and cls.number_long or cls.number) .. id
+      end
+      num_now[msisdn] = value
+      num_new[#num_new + 1] = msisdn
+      num_new[#num_new + 1] = value
+      if due then
+        due_ids[#due_ids + 1] = due
+        due_ids[#due_ids + 1] = id
+      else
+        cls.n = cls.n + 1
+        cls.entries[cls.n] = id .. now6 .. sub(rest, 3, 3)
+      end
+      if again or cls.other then
+        if again then result[#result + 1] = ms_text(due) end
+        local marks = bit.bor(byte(rest, 4), (again and 8 or 0) + (cls.other and 2 or 0))
+        rest = sub(rest, 1, 3) .. char(marks) .. sub(rest, 5)
+      end
+      records[#records + 1] = P .. 'msg:' .. id
+      records[#records + 1] = front .. (reference == 0 and '\0\0' or be2(reference)) .. rest .. back
+      bucket[#bucket + 1] = id
+      if field then
+        local held = id .. sub(mark, 17)
+        seen[field] = held
+        idem_new[#idem_new + 1] = field
+        idem_new[#idem_new + 1] = held
+      end
+      waiting = waiting + 1
+      cls.accepted = cls.accepted + 1
     end
-    num_now[msisdn] = value
-    num_new[#num_new + 1] = msisdn
-    num_new[#num_new + 1] = value
-    if cls.due then
-      due[#due + 1] = cls.send_at
-      due[#due + 1] = id
-    else
-      cls.n = cls.n + 1
-      cls.entries[cls.n] = id .. now6 .. sub(rest, 3, 3)
-    end
-    records[#records + 1] = P .. 'msg:' .. id
-    records[#records + 1] = cls.front .. (reference == 0 and '\0\0' or be2(reference)) .. rest .. cls.back
-    cls.bucket[#cls.bucket + 1] = id
-    if field then
-      local held = id .. sub(mark, 17)
-      seen[field] = held
-      idem_new[#idem_new + 1] = field
-      idem_new[#idem_new + 1] = held
-    end
-    waiting = waiting + 1
-    cls.accepted = cls.accepted + 1
   end
   answers[i] = answer
 end
@@ -246,12 +339,18 @@ if #records > 0 then
     if #list > 0 then call('RPUSH', P .. 'exp:' .. bucket, unpack(list)) end
   end
   if #idem_new > 0 then call('HSET', P .. 'idem:' .. gen, unpack(idem_new)) end
-  if #due > 0 then call('ZADD', P .. 'due', unpack(due)) end
+  if #due_ids > 0 then call('ZADD', P .. 'due', unpack(due_ids)) end
+  for key, fresh in pairs(combinations) do
+    if #fresh > 0 then
+      call('SADD', key, unpack(fresh))
+      call('EXPIRE', key, 172800)
+    end
+  end
   for i = 1, ncls do
     local cls = classes[tostring(i)]
     waiting_delta = waiting_delta + cls.accepted
     if cls.accepted > 0 and not cls.test then
-      count_as(cls.dims, cls.cat .. US .. US .. 'accepted' .. US, cls.accepted)
+      count_as(counted_dims(cls.dims, cls.other and 2 or 0), cls.cat .. US .. US .. 'accepted' .. US, cls.accepted)
     end
     if cls.n > 0 then
       local name = cls.route .. ':0:' .. cls.cat

@@ -5,7 +5,8 @@
 --
 -- Promise: what is returned has left its queue and stands in claims:<incarnation> under the token and its channel. The
 --   record stays `q`: an id is in at most one queue or one worker's claims, so the record need not be written for it.
---   Entries whose record is gone, no longer queued, past its time, closed by a gate or blacklisted leave the queue here.
+--   Entries whose record is gone, no longer queued, past its time, closed by a gate or blacklisted leave the queue here;
+--   one whose window has closed is deferred (`reopen` names it, see reopen.lua).
 -- Repeat: with ARGV 3 = '1' the batch claimed under the same token is returned again (but for messages that a receipt
 --   ended meanwhile) and nothing new is taken.
 -- KEYS 1 prefix
@@ -235,19 +236,17 @@ if gates then for i = 1, #gates, 2 do gate[gates[i]] = gates[i + 1] end end
 
 -- The strictest of the gates that hold for a record: nil, or `hold`/`closed` with the gate's name.
 local function gated(r)
-  local extras = sub(r.raw, r.extras_at, r.extras_at + r.extras_len - 1)
-  local sender_end = find(extras, US, 1, true)
-  local gate_end = find(extras, US, sender_end + 1, true)
+  local _, name, tags = extras_of(r)
   local names = { 'category:' .. r.cat, 'account:' .. account_of(r.dims) }
-  if gate_end > sender_end + 1 then names[#names + 1] = 'gate:' .. sub(extras, sender_end + 1, gate_end - 1) end
-  for tag in string.gmatch(sub(extras, gate_end + 1), '[^\30]+') do names[#names + 1] = 'tag:' .. tag end
+  if name ~= '' then names[#names + 1] = 'gate:' .. name end
+  for tag in string.gmatch(tags, '[^\30]+') do names[#names + 1] = 'tag:' .. tag end
   local campaign = string.match(r.dims, '^[^\31]*\31[^\31]*\31[^\31]*\31[^\31]*\31([^\31]*)')
   if campaign ~= '' then names[#names + 1] = 'campaign:' .. campaign end
   local held, by = nil, nil
-  for _, name in ipairs(names) do
-    local state = gate[name]
-    if state == 'closed' then return state, name end
-    if state == 'hold' then held, by = state, name end
+  for _, one in ipairs(names) do
+    local state = gate[one]
+    if state == 'closed' then return state, one end
+    if state == 'hold' then held, by = state, one end
   end
   return held, by
 end
@@ -256,7 +255,7 @@ local keys = {}
 for i = 1, #ids do keys[i] = P .. 'msg:' .. ids[i] end
 local raws = call('MGET', unpack(keys))
 
--- Blacklists: the global one always, an account's only where accounts have one.
+-- Blacklists: the global one always, those of accounts and their senders only where there are some.
 local numbers, number_of = {}, {}
 for i = 1, #ids do
   local raw = raws[i]
@@ -278,11 +277,24 @@ local function blocked(value, cat)
   return value and has(byte(value, 1) - 48, 2 ^ cat)
 end
 
+-- Whether one of the blacklists of a message's account names its number: the account's own, or that of its sender or signature.
+local function on_own_list(r, cat, place)
+  local account = account_of(r.dims)
+  local sender, _, _, signature = extras_of(r)
+  for _, scope in ipairs({ account, account .. '/' .. sender, account .. '/' .. signature }) do
+    if scoped[scope] and blocked(scoped[scope][place], cat) then return true end
+  end
+  return false
+end
+
+local reopen, later = {}, {} -- messages whose window has closed; when they are looked at in any case
+
 -- Messages that may not go now leave here, each for its reason. Returns true when the message may be claimed.
 local function may_go(id, raw, expired, is_black, cat, attempt, place)
   local r = read_record(id, raw)
   local door, by = nil, nil
   if gates then door, by = gated(r) end
+  local closes = has(r.marks, 4) and not expired and select(5, extras_of(r))
   if expired then
     finalise(r, has(r.flags, 8) and 'K' or 'E', 'expired', '', '', now)
   elseif door == 'closed' then
@@ -293,10 +305,17 @@ local function may_go(id, raw, expired, is_black, cat, attempt, place)
     write_record(r, now)
     call('RPUSH', P .. 'held:' .. by, id)
     waiting_delta = waiting_delta + 1
-  elseif is_black or (any_scoped and scoped[account_of(r.dims)] and blocked(scoped[account_of(r.dims)][place], cat)) then
-    finalise(r, 'B', 'blacklisted', '', '', now)
+  elseif is_black or (any_scoped and on_own_list(r, cat, place)) then
+    finalise(r, 'B', 'blacklisted', '', '', now, nil, '1')
   elseif attempt >= tonumber(ARGV[4 + cat]) then
     finalise(r, has(r.flags, 1) and 'K' or 'F', 'attempts_exhausted', '', '', now)
+  elseif closes and closes <= now and not has(r.flags, 16) then
+    r.state = 'f'
+    write_record(r, now)
+    waiting_delta = waiting_delta + 1
+    reopen[#reopen + 1] = id
+    later[#later + 1] = now + 60000
+    later[#later + 1] = id
   else
     return true
   end
@@ -317,7 +336,7 @@ for i = 1, #ids do
       local a, b, c, d, e, f = byte(raw, 7, 12)
       local expired = ((((a * 256 + b) * 256 + c) * 256 + d) * 256 + e) * 256 + f <= now
       local is_black = blocked(black[number_of[i]], cat)
-      local plain = not (expired or is_black or gates or any_scoped) and attempt == 0
+      local plain = not (expired or is_black or gates or any_scoped) and attempt == 0 and byte(raw, 24) < 4
       if plain or may_go(id, raw, expired, is_black, cat, attempt, number_of[i]) then
         local n = #result
         result[n + 1] = channel_text[channel_of[i]]
@@ -333,6 +352,10 @@ for i = 1, #ids do
       end
     end
   end
+end
+if #reopen > 0 then
+  call('RPUSH', P .. 'reopen', unpack(reopen))
+  call('ZADD', P .. 'due', unpack(later))
 end
 if #result > 1 then
   local fields = {}

@@ -5,7 +5,7 @@
 -- Promise: state, times and claims of the message stay as they are; one item (kind V) is added to its log:
 --   time US outcome US event_id US amount US currency US customer US at (base 36, '' when it was not given).
 --   It is counted for the channel that delivered the message, else for the last that took it or may have: statistics
---   (outcome v, reason: the feedback's) count each event, ratings each outcome of a message once. Test messages are not counted.
+--   (outcome v, reason: the feedback's; amounts under a, complaints by signature too) count each event, ratings each outcome of a message once. Test messages are not counted.
 -- Repeat: answers `repeated`.
 -- KEYS 1 prefix
 -- ARGV 1 id  2 account  3 '1' to count how channels do  4 clicked, converted or complained  5 event_id  6 amount  7 currency
@@ -49,6 +49,16 @@ local now = time_ms()
 write_record(r, r.state_at, log_item('V', log_time(now) .. US .. content))
 local channel = delivered or last
 count(r, channel, 'v', outcome)
+if ARGV[6] ~= '' then
+  -- In ten-thousandths, the finest that is taken: sums of whole numbers stay exact. What no message can have led to is on
+  -- record, but in no sum: a hundred thousand million of whatever it is.
+  local whole, part = string.match(ARGV[6], '^0*(%d*)%.?(%d*)$')
+  if #whole <= 11 then count(r, channel, 'a', ARGV[7], tonumber('0' .. whole .. sub(part .. '0000', 1, 4))) end
+end
+if outcome == 'complained' and not r.test then
+  local _, _, _, signature = extras_of(r)
+  count_td(r.dims, signature, 'complained', now)
+end
 local taken_at = tonumber(sent_at[channel], 36)
 if ARGV[3] == '1' and not r.test and not again and now - taken_at < RATED_MS then
   rate(taken_at, r.dims, r.cat, channel, LETTERS[outcome])

@@ -12,8 +12,8 @@
 -- Repeat: a part that is done answers `d`.
 -- KEYS 1 prefix
 -- ARGV 1-3 retention_s  4 days an SMSC id may be old  5 '1' to count how channels do  6 routes with redelivery: for each
---   RS route US a digit a category, '1' where it is on  7 number of classes, then for each class 5 values: channel, state
---   letter, reason, carrier code, '1' when another channel may do better; then for each item 3 values: class number,
+--   RS route US a digit a category, '1' where it is on  7 number of classes, then for each class 6 values: channel, state
+--   letter, reason, carrier code, '1' when another channel may do better, '1' when the reason will hold the next time too; then for each item 3 values: class number,
 --   address digits (or ''), spellings of its SMSC id, likeliest first (channel:smsc_id, US between them)
 -- Returns  one letter an item in one string: f final | p part noted | r redelivery asked for | d duplicate | c corrected |
 --   q known, but as another number's | x known, but as another channel's |
@@ -29,14 +29,16 @@ if ARGV[6] ~= '' then
 end
 local classes, first = {}, 8
 for i = 1, tonumber(ARGV[7]) do
-  local channel, state, reason, code, again = unpack(ARGV, first, first + 4)
-  classes[tostring(i)] = { channel = channel, state = state, reason = reason, code = code, again = again == '1', items = {} }
-  first = first + 5
+  local channel, state, reason, code, again, permanent = unpack(ARGV, first, first + 5)
+  classes[tostring(i)] = { channel = channel, state = state, reason = reason, code = code, again = again == '1',
+    permanent = permanent == '1' and US .. '1' or '', items = {} }
+  first = first + 6
 end
 local function item_of(cls, part)
   local item = cls.items[part]
   if not item then
-    item = log_item('R', now_text .. US .. part .. US .. cls.channel .. US .. cls.state .. US .. cls.reason .. US .. cls.code)
+    item = log_item('R', now_text .. US .. part .. US .. cls.channel .. US .. cls.state .. US .. cls.reason .. US .. cls.code
+      .. cls.permanent)
     cls.items[part] = item
   end
   return item
@@ -169,6 +171,15 @@ end
 local ALL_PARTS = 16 -- named by the id of a message that went as one submit_sm (see store/moves.py)
 local worse = { D = 1, K = 2, E = 3, U = 4, R = 5 }
 
+-- What the end of a message is counted with: how long the carrier took (`D`), else why its worst part failed.
+local function counted_reason(r, channel)
+  if r.state == 'D' then
+    local since = (r.parts > 1 or has(r.flags, 64) or r.was ~= 's') and taken_at(r.raw, channel) or r.state_at
+    return 't' .. doublings(now - since)
+  end
+  return r.worst_reason or reason_of(r.raw, r.state) or ''
+end
+
 -- Whether a failure asks for a copy on another channel.
 local function may_redeliver(r, channel, again)
   if not (again and redelivery) or r.state ~= 's' or r.flags >= 32 or r.expires_at <= now then return false end
@@ -215,7 +226,7 @@ local function apply(r, part, channel, state, reason, item, again, number)
   if has(r.done, mask) and not (state == 'D' and not has(r.delivered, mask) and closed) then return 'd' end
   if not has(r.done, mask) then
     r.done = bit.bor(r.done, mask)
-    if r.worst == '-' or worse[state] > worse[r.worst] then r.worst = state end
+    if r.worst == '-' or worse[state] > worse[r.worst] then r.worst, r.worst_reason = state, reason end
   end
   if state == 'D' then r.delivered = bit.bor(r.delivered, mask) end
   local all = 2 ^ r.parts - 1
@@ -224,15 +235,18 @@ local function apply(r, part, channel, state, reason, item, again, number)
     -- Closed before this receipt: only unknown and expired are corrected, when every part is delivered.
     local answer = 'd'
     if (r.state == 'K' or r.state == 'E') and r.delivered == all then
-      if not r.test then
-        count_as(r.dims, r.cat .. US .. channel .. US .. r.state .. US .. 'late_correction', -1)
-      end
+      local by, why = counted_as(r.raw, r.state)
+      count(r, by, r.state, why, -1)
       r.state, r.worst = 'D', 'D'
       r.flags = bit.bor(r.flags, 2)
       count(r, channel, 'D', 'late_correction')
       answer = 'c'
     end
     write_record(r, now, item)
+    if answer == 'c' and anybody_listens() then
+      local account = account_of(r.dims)
+      if wanted(account, 'c') then tell(account, 'c', now, r.id, call('GET', P .. 'msg:' .. r.id)) end
+    end
     return answer
   end
   -- A copy that waits is cancelled by this; one that a worker holds no longer counts as waiting.
@@ -240,10 +254,10 @@ local function apply(r, part, channel, state, reason, item, again, number)
   r.flags = bit.bor(r.flags, 8)
   if r.done == all then
     if waits then waiting_delta = waiting_delta - 1 end
-    r.state = r.worst
+    r.was, r.state = r.state, r.worst
     write_record(r, now, item)
-    keep_until_purged(r.id, r.cat, now)
-    count(r, channel, r.state, reason)
+    count(r, channel, r.state, counted_reason(r, channel))
+    ended(r, now)
     return 'f'
   end
   write_record(r, r.state == 'q' and r.state_at or now, item) -- a claim holds as long as the time stands
@@ -258,6 +272,7 @@ end
 -- An attempt of which nobody knew what became was accepted after all: its log, and the flag of a copy that never went.
 local function settled_by_receipt(r, number, channel, smsc_id, part, item)
   r.accepted = bit.bor(r.accepted, 2 ^ part)
+  count(r, channel, 's', '')
   if r.attempt == 1 and find('uqr', r.state, 1, true) and not (r.state == 'q' and held(r)) then
     r.flags = bit.band(r.flags, 254)
   end
@@ -281,6 +296,7 @@ local function final_as(cat, channel, state, reason)
 end
 
 local touched, answers, matched, delivered = {}, {}, {}, {}
+local erase_of, listens = { [0] = erases(0), erases(1), erases(2) }, anybody_listens()
 for i = 1, n do
   local b = first + (i - 1) * 3
   local cls, address = classes[ARGV[b]], ARGV[b + 1]
@@ -303,15 +319,29 @@ for i = 1, n do
       and (state == 'D' or flags < 32 and not (cls.again and redelivery)) then
       -- The plain case: one part, submitted, its first receipt.
       touched[at] = true
-      call('SETRANGE', keys[at], t, item_of(cls, part) .. state .. char(rank, attempt, bit.bor(flags, 8), 0, 1, 0,
-        state == 'D' and 1 or 0, a1, a2) .. state .. char(slow) .. now6 .. sub(raw, t + 19))
-      local cat = byte(raw, 22) - 48
+      local back = item_of(cls, part) .. state .. char(rank, attempt, bit.bor(flags, 8), 0, 1, 0,
+        state == 'D' and 1 or 0, a1, a2) .. state .. char(slow) .. now6 .. sub(raw, t + 19)
+      local cat, marks = byte(raw, 22) - 48, byte(raw, 24)
+      local ml, dl1, dl2 = byte(raw, 25, 27)
+      local dims = sub(raw, 33 + ml, 32 + ml + dl1 * 256 + dl2)
+      local erase, account = erase_of[cat], nil
+      if listens then
+        account = account_of(dims)
+        account = wanted(account, 'f') and account
+      end
+      if erase or account then
+        local whole = sub(raw, 1, t) .. back
+        if account then tell(account, 'f', now, ids[at], whole) end
+        call('SET', keys[at], erase and without_text(whole) or whole)
+      else
+        call('SETRANGE', keys[at], t, back)
+      end
       keep_until_purged(ids[at], cat, now)
-      if byte(raw, 24) % 2 == 0 then
-        local ml, dl1, dl2 = byte(raw, 25, 27)
-        local dims = sub(raw, 33 + ml, 32 + ml + dl1 * 256 + dl2)
-        count_as(dims, final_as(cat, channel, state, reason), 1)
-        if rated then rate_receipt(de6(raw, t + 13), dims, cat, channel, judged(cls), now) end
+      if marks % 2 == 0 then
+        local since = de6(raw, t + 13)
+        count_as(marks > 1 and counted_dims(dims, marks) or dims,
+          final_as(cat, channel, state, state == 'D' and 't' .. doublings(now - since) or reason), 1)
+        if rated then rate_receipt(since, dims, cat, channel, judged(cls), now) end
       end
       answer = 'f'
     else

@@ -33,12 +33,12 @@ for i = 4, #ARGV, 5 do
         count(r, ARGV[i + 3], 'n', 'redelivery')
       else
         r.flags = r.flags - 32
-        local channel, state, reason, code = last_failure(r.raw)
+        local channel, state, reason, code, permanent = last_failure(r.raw)
         if verb == 'w' then
           write_record(r, r.state_at)
           call('RPUSH', P .. 'late:' .. math.ceil((now + ARGV[i + 4]) / 15000) * 15, id)
         elseif state then
-          finalise(r, state, reason, code, channel, now)
+          finalise(r, state, reason, code, channel, now, nil, permanent)
         else
           write_record(r, r.state_at)
         end

@@ -9,9 +9,10 @@
 -- Repeat: an applied item no longer finds its claim; it answers `0` and changes nothing.
 -- KEYS 1 prefix
 -- ARGV 1 incarnation  2-4 retention_s  5 TTL of SMSC ids, s  6 number of classes  7 number of items  8 number of claim
---   fields of which everything is settled already  9 '1' to count how channels do; then for each class 10 values:
+--   fields of which everything is settled already  9 '1' to count how channels do; then for each class 12 values:
 --   attempt, verb, channel, delay_ms, mask of accepted parts, new rank, reason, carrier code, channel that alone is to take
---   it (or ''), ms after which it is redelivered without a receipt (0 never); then for each item 3 values: class number, claim (id .. time), log (or ''); then those fields; then to the end for each
+--   it (or ''), ms after which it is redelivered without a receipt (0 never), price of a part (millionths), '1' when the
+--   reason will hold the next time too; then for each item 3 values: class number, claim (id .. time), log (or ''); then those fields; then to the end for each
 --   part that has an SMSC id 2 values: channel:smsc_id (canonical), id .. part
 --   verbs: s submitted (delay: how long to wait for the receipt)  r again on this rank after delay  n on the new rank
 --          N as n, attempt given back (it was the channel's fault)
@@ -29,9 +30,9 @@ for i = 1, tonumber(ARGV[6]) do
   classes[tostring(i)] = {
     attempt = tonumber(ARGV[at]), verb = ARGV[at + 1], channel = ARGV[at + 2],
     delay = ARGV[at + 3], mask = tonumber(ARGV[at + 4]), rank = ARGV[at + 5], reason = ARGV[at + 6], code = ARGV[at + 7], target = ARGV[at + 8],
-    again = tonumber(ARGV[at + 9]),
+    again = tonumber(ARGV[at + 9]), price = tonumber(ARGV[at + 10]), permanent = ARGV[at + 11],
   }
-  at = at + 10
+  at = at + 12
 end
 local first = at
 local n, finished = tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -72,15 +73,31 @@ end
 
 local lost = {} -- channels with attempts of which nobody knows what became
 
+local function bits(mask)
+  local n = 0
+  while mask > 0 do
+    n, mask = n + mask % 2, floor(mask / 2)
+  end
+  return n
+end
+
+-- Count the parts that a carrier took now: `first` when the message counts as submitted by it in the same step.
+local function count_taken(dims, marks, cat, before, cls, first)
+  if marks % 2 == 1 then return end
+  local parts = bits(bit.band(cls.mask, bit.bnot(before)))
+  count_parts(counted_dims(dims, marks), cat, cls.channel, first and parts - 1 or parts, cls.price, parts)
+end
+
 -- Everything but the plain success of the claim's owner.
 local function settle_rest(r, cls, item)
   local verb, channel, delay, mask = cls.verb, cls.channel, tonumber(cls.delay), cls.mask
   if mask > 0 then
     r.flags = bit.bor(r.flags, 8)
+    count_taken(r.dims, r.marks, r.cat, r.accepted, cls, false)
     r.accepted = bit.bor(r.accepted, mask)
   end
   if verb == 'F' then
-    finalise(r, has(r.flags, 1) and 'K' or 'F', cls.reason, cls.code, channel, now, item)
+    finalise(r, has(r.flags, 1) and 'K' or 'F', cls.reason, cls.code, channel, now, item, cls.permanent)
   elseif (verb == 'u' or verb == 'U') and has(r.flags, 64) then -- a copy: not sent a third time
     lost[channel] = true
     r.state = 's'
@@ -150,6 +167,22 @@ local function submitted_as(cat, channel)
   return suffix
 end
 
+local costs = {} -- the same for what it costs
+local function cost_as(cat, channel)
+  local by = costs[cat]
+  if not by then
+    by = {}
+    costs[cat] = by
+  end
+  local suffix = by[channel]
+  if not suffix then
+    suffix = cat .. US .. channel .. US .. '$' .. US
+    by[channel] = suffix
+  end
+  return suffix
+end
+
+local listens = anybody_listens()
 for i = 1, n do
   local b = first + (i - 1) * 3
   local cls, id, log = classes[ARGV[b]], ids[i], ARGV[b + 2]
@@ -167,12 +200,23 @@ for i = 1, n do
         v2, floor(mask / 256), mask % 256, worst, 0) .. now6 .. inc)
       wait_for_receipt(id, cls.delay)
       if cls.again > 0 and flags < 64 then redeliver_after(id, cls.again) end
-      if byte(raw, 24) % 2 == 0 then
-        local ml, dl1, dl2 = byte(raw, 25, 27)
-        local dims = sub(raw, 33 + ml, 32 + ml + dl1 * 256 + dl2)
+      local marks = byte(raw, 24)
+      local ml, dl1, dl2 = byte(raw, 25, 27)
+      local dims = sub(raw, 33 + ml, 32 + ml + dl1 * 256 + dl2)
+      if marks % 2 == 0 then
         local cat = byte(raw, 22) - 48
-        count_as(dims, submitted_as(cat, cls.channel), 1)
+        local labels = marks > 1 and counted_dims(dims, marks) or dims
+        count_as(labels, submitted_as(cat, cls.channel), 1)
+        if cls.mask > 1 then
+          count_taken(dims, marks, cat, a1 * 256 + a2, cls, true)
+        elseif cls.price > 0 and cls.mask == 1 then
+          count_as(labels, cost_as(cat, cls.channel), cls.price)
+        end
         if rated then rate(now, dims, cat, cls.channel, 's') end
+      end
+      if listens then
+        local account = account_of(dims)
+        if wanted(account, 's') then tell(account, 's', now, id, call('GET', keys[i])) end
       end
     else
       local r = read_record(id, raw)
@@ -186,6 +230,7 @@ for i = 1, n do
       answer = '1'
       seen[id] = true
       r.attempt, r.inc, r.flags = cls.attempt, inc, bit.bor(r.flags, 8)
+      count_taken(r.dims, r.marks, r.cat, r.accepted, cls, true)
       r.accepted = bit.bor(r.accepted, cls.mask)
       write_record(r, r.state_at, item)
       count(r, cls.channel, 's', '')
@@ -198,6 +243,7 @@ for i = 1, n do
       if r.attempt == 1 then r.flags = bit.band(r.flags, 254) end
       r.state = 's'
       r.flags = bit.bor(r.flags, 8)
+      count_taken(r.dims, r.marks, r.cat, r.accepted, cls, true)
       r.accepted = bit.bor(r.accepted, cls.mask)
       write_record(r, now, item)
       wait_for_receipt(id, cls.delay)

@@ -20,14 +20,14 @@ local looked = visit_buckets('wait', 300, tonumber(ARGV[1]), now, function(ids)
       if later > now then
         look_again(r, now, (later - now) / 1000)
       else
-        local channel, state, reason, code = nil, nil, nil, nil
-        if r.flags >= 32 then channel, state, reason, code = last_failure(r.raw) end
+        local channel, state, reason, code, permanent = nil, nil, nil, nil, nil
+        if r.flags >= 32 then channel, state, reason, code, permanent = last_failure(r.raw) end
         if state then
-          finalise(r, state, reason, code, channel, now)
+          finalise(r, state, reason, code, channel, now, nil, permanent)
         elseif r.worst == '-' then
           finalise(r, 'K', 'no_receipt', '', last_channel(r), now)
         else
-          finalise(r, r.worst, 'parts_missing', '', last_channel(r), now)
+          finalise(r, r.worst, r.worst ~= 'D' and reason_of(r.raw, r.worst) or 'parts_missing', '', last_channel(r), now)
         end
         closed = closed + 1
       end

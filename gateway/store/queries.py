@@ -1,0 +1,171 @@
+"""Reading and steering single messages and numbers: queries, cancelling, gates, and the gauges of what waits.
+
+Owns nothing but the translation. Asked by applications and operators, never once a message of the path.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from gateway.model import Category, route_name, shard_of_id
+from gateway.store import keys, records
+from gateway.store.base import StoreBase, pairs
+from gateway.store.moves import Feedback, Recipient
+from gateway.store.records import Record
+
+NUMBER_S = 691_200
+"""How long one hash of numbers is written to (NUM_S in `lua/_numbers.lua`)."""
+_ID_BYTES = 16
+
+
+class Queries(StoreBase):
+    """What is asked about messages, numbers and queues."""
+
+    async def get(self, sid: bytes) -> Record | None:
+        """Return a message's record, None when there is none (any more)."""
+        shard = shard_of_id(sid)
+        if shard >= self.shards:
+            return None
+        raw = await self.client.execute("GET", f"{self.prefixes[shard]}msg:".encode() + sid)
+        return records.parse(sid, raw) if raw else None
+
+    async def find(self, msisdn: str, account: str) -> list[Record]:
+        """Return the account's latest messages to a number, newest first (the last 16 to it are remembered)."""
+        shard = keys.shard_of(msisdn, self.shards)
+        flat = await self.client.call("number", [self.prefixes[shard]], [msisdn, account])
+        return [records.parse(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
+
+    async def find_ref(self, msisdn: str, idem: bytes) -> Record | None:
+        """Return the message that an idempotency mark stands for, if its record is kept."""
+        shard = keys.shard_of(msisdn, self.shards)
+        found = await self.client.call("idem_find", [self.prefixes[shard]], [idem])
+        return records.parse(found[0], found[1]) if found and found[1] else None
+
+    async def cancel(self, sid: bytes, account: str) -> str:
+        """Cancel a message: `cancelled`, `already`, `too_late` or `not_found`."""
+        shard = shard_of_id(sid)
+        if shard >= self.shards:
+            return "not_found"
+        answer: bytes = await self.client.call("cancel", [self.prefixes[shard]], [sid, account, *self._retention])
+        return answer.decode()
+
+    async def feedback(self, sid: bytes, account: str, told: Feedback) -> str:
+        """Note what a message led to; see `lua/feedback.lua`.
+
+        Returns `done`, `repeated`, `conflict` (the event_id has other content), `too_many`, `not_sent` or `not_found`.
+        """
+        shard = shard_of_id(sid)
+        if shard >= self.shards:
+            return "not_found"
+        said = (told.outcome, told.event_id, told.amount, told.currency, told.customer, told.at_ms or "")
+        answer: bytes = await self.client.call("feedback", [self.prefixes[shard]], [sid, account, self._rated, *said])
+        return answer.decode()
+
+    async def set_gate(self, kind: str, name: str, state: str) -> dict[str, int]:
+        """Set a gate on every shard and move what it held; returns how many are still held and how many moved."""
+        moved = held = 0
+        label = f"{kind}:{_category_number(name)}" if kind == "category" else f"{kind}:{name}"
+        for p in self.prefixes:
+            while True:
+                left, now_moved = await self.client.call("gate", [p], [label, state, *self._retention, 200])
+                moved += now_moved
+                if state == "hold" or not left:
+                    held += left
+                    break
+        return {"held": held, "moved": moved}
+
+    async def gates(self) -> dict[str, dict[str, Any]]:
+        """Return the gates that are not open: name → state, messages held aside, messages closed so far."""
+        result: dict[str, dict[str, Any]] = {}
+        for p in self.prefixes:
+            flat = await self.client.execute("HGETALL", f"{p}gates")
+            counts = pairs(await self.client.execute("HGETALL", f"{p}gatecount"))
+            for name, state in pairs(flat).items():
+                kind, _, rest = name.partition(":")
+                shown = f"{kind}:{Category(int(rest)).label}" if kind == "category" else name
+                entry = result.setdefault(shown, {"state": state, "held": 0, "closed": 0})
+                entry["held"] += await self.client.execute("LLEN", f"{p}held:{name}")
+                entry["closed"] += int(counts.get(f"{name}\x1fclosed", 0))
+        return result
+
+    # --- blacklist
+
+    async def blacklist_add(self, scope: str, rows: Iterable[tuple[str, Sequence[Category], str]]) -> int:
+        """Add numbers to a blacklist: scope `*` (all accounts) or an account; rows of number, categories, reason."""
+        by_shard: dict[int, list[Any]] = {}
+        n = 0
+        now = int(time.time())
+        for msisdn, categories, reason in rows:
+            mask = sum(1 << c for c in categories)
+            by_shard.setdefault(keys.shard_of(msisdn, self.shards), []).extend((msisdn, f"{mask}{reason}:{now}"))
+            n += 1
+        for shard, flat in by_shard.items():
+            if scope != "*":
+                await self.client.execute("SADD", f"{self.prefixes[shard]}blacklists", scope)
+            for i in range(0, len(flat), 2000):
+                await self.client.execute("HSET", f"{self.prefixes[shard]}blacklist:{scope}", *flat[i : i + 2000])
+        return n
+
+    async def blacklist_remove(self, scope: str, msisdn: str) -> bool:
+        """Take a number off a blacklist; False when it was not on it."""
+        shard = keys.shard_of(msisdn, self.shards)
+        return bool(await self.client.execute("HDEL", f"{self.prefixes[shard]}blacklist:{scope}", msisdn))
+
+    async def recipient(self, msisdn: str, account: str) -> Recipient:
+        """Return what is known of a number, for whoever asks why it would be refused."""
+        p = self.prefixes[keys.shard_of(msisdn, self.shards)]
+        blacklists: dict[str, tuple[int, str]] = {}
+        for scope in ("*", account):
+            value = await self.client.execute("HGET", f"{p}blacklist:{scope}", msisdn)
+            if value:
+                blacklists[scope] = (value[0] - 48, value[1:].decode().rpartition(":")[0])
+        period = int(time.time()) // NUMBER_S
+        sent: dict[tuple[int, str], tuple[int, ...]] = {}
+        for key in (f"{p}num:{period - 1}", f"{p}num:{period}"):
+            value = await self.client.execute("HGET", key, msisdn)
+            if value:
+                sent |= records.caps_of_number(value)
+        return Recipient(blacklists, sent)
+
+    # --- gauges
+
+    async def depths(self) -> list[tuple[str, int, int, int, float]]:
+        """Return (route, rank, category, depth, age of the oldest entry in s) of every queue ring that has work."""
+        found: dict[tuple[str, int, int], tuple[int, float]] = {}
+        now_ms = time.time() * 1000
+        for p in self.prefixes:
+            for name in [x.decode() for x in await self.client.execute("SMEMBERS", f"{p}rings")]:
+                route, rank, category = name.rsplit(":", 2)
+                depth, age = found.get((route, int(rank), int(category)), (0, 0.0))
+                for account in await self.client.execute("LRANGE", f"{p}ring:{name}", 0, -1):
+                    queue = f"{p}q:{name}:{account.decode()}"
+                    depth += await self.client.execute("LLEN", queue)
+                    head = await self.client.execute("LINDEX", queue, 0)
+                    if head:
+                        age = max(age, (now_ms - int.from_bytes(head[_ID_BYTES : _ID_BYTES + 6], "big")) / 1000)
+                found[route, int(rank), int(category)] = (depth, max(0.0, age))
+        return [(*name, *value) for name, value in found.items()]
+
+    async def waiting(self) -> int:
+        """Return the number of stored messages that wait to be sent."""
+        total = 0
+        for p in self.prefixes:
+            total += int(await self.client.execute("GET", f"{p}waiting") or 0)
+        return total
+
+    async def statistics(self, hour: int) -> dict[tuple[str, ...], int]:
+        """Return the counters of one hour (epoch hours): (account, carrier, route, template, campaign, variant,
+        category, channel, outcome, reason) → number."""
+        result: dict[tuple[str, ...], int] = {}
+        for p in self.prefixes:
+            for name, value in pairs(await self.client.execute("HGETALL", f"{p}stats:{hour}")).items():
+                account, carrier, route, *rest = name.split("\x1f")
+                fields = (account, carrier, route_name(route), *rest)
+                result[fields] = result.get(fields, 0) + int(value)
+        return result
+
+
+def _category_number(name: str) -> str:
+    return str(int(Category[name.upper()])) if not name.isdigit() else name
