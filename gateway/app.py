@@ -219,8 +219,10 @@ async def run_admin(worker: _Worker) -> None:
     from gateway.admin.server import AdminServer
     from gateway.admin.store_gauges import StoreGauges
     from gateway.admin.templates_v1 import TemplatesApi
+    from gateway.admin.webhooks_v1 import WebhookRoutes
     from gateway.routing.loader import build_router
     from gateway.store.audit import Audit
+    from gateway.store.outbox import Outbox
     from gateway.store.statistics import Folder, Statistics
     from gateway.store.templates import TemplateStore
     from gateway.templates.load import load_templates
@@ -240,8 +242,9 @@ async def run_admin(worker: _Worker) -> None:
         audit = Audit(store)
         more = TemplatesApi(settings, router, templates, TemplateStore(store), audit).routes()
         more += ErasureApi(settings, store, audit).routes()
+        more += WebhookRoutes(settings, Outbox(store)).routes()
         more += BlacklistApi(settings, store).routes() + InboundApi(settings, store).routes() + AuditApi(store).routes()
-        server = AdminServer(settings, hub, store, readiness.reasons, gauges.read, router, more)
+        server = AdminServer(settings, hub, store, readiness.reasons, gauges.read, router, more, audit)
         await server.start(worker.listener(settings.admin.host, settings.admin.port))
         try:
             # 2. The store.

@@ -42,8 +42,8 @@ import redis
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run as a script, only loadtests/ would be searched
 
-from gateway.model import Category  # noqa: E402
 from gateway.settings import load  # noqa: E402
+from gateway.store.blacklists import PAGE, Blacklists  # noqa: E402
 from gateway.store.store import Store  # noqa: E402
 
 PATTERN = "vnmnnvmnnm"
@@ -499,8 +499,10 @@ async def load_blacklist(socket_path: str, setup: Setup) -> None:
     settings = load(setup.config_dir, setup.environment())
     store = await Store.open(settings, f"unix://{socket_path}")
     try:
-        every = tuple(Category)
-        await store.blacklist_add("bench", [(f"86139{n:08d}", every, "complaint") for n in range(BLACKLISTED)])
+        lists = Blacklists(store)
+        for first in range(0, BLACKLISTED, PAGE):
+            rows = [(f"86139{n:08d}", 7, "complaint") for n in range(first, min(first + PAGE, BLACKLISTED))]
+            await lists.add_many("bench", rows, source="operator")
     finally:
         await store.close()
 

@@ -20,6 +20,7 @@ from gateway.store.limits import AccountLimiter
 from gateway.store.records import Record, pack_body, pack_content
 from gateway.store.store import Store
 from tests.api.conftest import api_settings
+from tests.support.messages import blacklisted
 from tests.support.valkey import ValkeyServer
 
 SHOP = api_settings().accounts[0]
@@ -111,7 +112,7 @@ async def test_large_batches_leave_room_for_others(intake: Intake) -> None:
 
 
 async def test_the_store_s_answers_become_errors(intake: Intake, store: Store) -> None:
-    await store.blacklist_add("*", [("8613800000001", [Category.NOTIFICATION], "optout")])
+    await blacklisted(store, "*", "8613800000001", categories=[Category.NOTIFICATION])
     (result,) = await intake.accept(SHOP, [valid(1)], None)
     assert isinstance(result, RequestError)
     assert (result.code, result.field, result.status) == ("blocked_recipient", "to", 422)

@@ -27,7 +27,7 @@ from aiohttp import web
 
 from gateway.admin.blacklist_rows import BadRow, labels, read_row, written_row
 from gateway.admin.problem import json_answer
-from gateway.admin.requests import read_object, unknown_field
+from gateway.admin.requests import actor_of, read_object, unknown_field
 from gateway.errors import RequestError
 from gateway.model import CATEGORY_BY_LABEL, Category
 from gateway.routing.msisdn import normalise
@@ -43,11 +43,6 @@ _IMPORT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _SOURCE: Final = re.compile(r"[A-Za-z0-9_.@-]{1,80}")
 _CURSOR: Final = re.compile(r"[0-9]{1,3}:[0-9]{1,20}")
 GLOBAL: Final = "global"
-
-
-def actor_of(request: web.Request) -> str:
-    """Return who is asking, as the audit names it: whoever has the token, at an address."""
-    return f"operator@{request.remote or 'unknown'}"
 
 
 def shown_scope(scope: str) -> str:

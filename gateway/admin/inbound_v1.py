@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from gateway.admin.blacklist_v1 import actor_of, shown_scope
+from gateway.admin.blacklist_v1 import shown_scope
 from gateway.admin.problem import json_answer
-from gateway.admin.requests import read_object, unknown_field
+from gateway.admin.requests import actor_of, read_object, unknown_field
 from gateway.dlr.ties import mask_of, scope_of
 from gateway.errors import RequestError
 from gateway.model import mask_msisdn, store_id

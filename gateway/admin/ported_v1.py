@@ -16,11 +16,12 @@ from typing import Protocol
 from aiohttp import web
 
 from gateway.admin.problem import json_answer
-from gateway.admin.requests import read_object, unknown_field
+from gateway.admin.requests import actor_of, read_object, unknown_field
 from gateway.errors import RequestError
 from gateway.routing.msisdn import normalise
 from gateway.routing.ported_table import PortedTables
 from gateway.settings import Settings
+from gateway.store.audit import Audit
 
 
 class PortedStore(Protocol):
@@ -30,7 +31,11 @@ class PortedStore(Protocol):
 
 
 async def forget(
-    request: web.Request, settings: Settings, store: PortedStore, imported: PortedTables | None
+    request: web.Request,
+    settings: Settings,
+    store: PortedStore,
+    imported: PortedTables | None,
+    audit: Audit | None = None,
 ) -> web.Response:
     """Forget one number, or all that was learned.
 
@@ -58,4 +63,8 @@ async def forget(
             await asyncio.to_thread(imported.refresh)
             carrier = imported.get(number.country, msisdn)
     forgotten = await store.forget_ported(msisdn, settings.ported.learned_ttl_s)
+    if audit is not None:
+        await audit.prepare()
+        more = audit.named(msisdn) if msisdn else {}
+        await audit.note(actor_of(request), "ported.forget", "one number" if msisdn else "all", **more)
     return json_answer({"forgotten": forgotten, "imported": carrier})

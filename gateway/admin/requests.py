@@ -1,4 +1,4 @@
-"""Reading the bodies of admin requests: one JSON object, known fields only. Repeats nothing of what it refuses."""
+"""Reading admin requests: one JSON object with known fields, and who asks. Repeats nothing of what it refuses."""
 
 from __future__ import annotations
 
@@ -33,3 +33,8 @@ def unknown_field(body: dict[str, Any], known: set[str]) -> None:
         field = unknown[0] if _FIELD.fullmatch(unknown[0]) else None
         *first, last = sorted(known)
         raise RequestError("unknown_field", f"{', '.join(first)} and {last} are the fields", field=field)
+
+
+def actor_of(request: web.Request) -> str:
+    """Return who is asking, as the audit names it: operators share one token, so by the address they come from."""
+    return f"operator@{request.remote or 'unknown'}"

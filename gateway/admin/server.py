@@ -15,12 +15,13 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, Protocol
 
+import orjson
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.admin import channels_v1, explain_v1, failure_codes_v1, gates_v1, health, metrics_get, ported_v1, stats_v1
 from gateway.admin.problem import problem, refusal
-from gateway.admin.webhooks_v1 import WebhookRoutes
+from gateway.admin.requests import actor_of
 from gateway.dlr.reasons import load_reasons
 from gateway.errors import Backpressure, RequestError, StoreUnavailable
 from gateway.metrics import MetricsHub
@@ -28,7 +29,7 @@ from gateway.policy.policy import load_policy
 from gateway.routing.ported_table import PortedTables
 from gateway.routing.router import Router
 from gateway.settings import Settings
-from gateway.store.outbox import Outbox
+from gateway.store.audit import Audit
 from gateway.store.receipt_notes import ReceiptNotes
 from gateway.store.statistics import Shards, Statistics
 
@@ -38,6 +39,12 @@ MAX_CONNECTIONS: Final = 256
 IDLE_S: Final = 75.0
 REQUEST_LIMIT_S: Final = 15.0
 _PUBLIC: Final = ("/livez", "/readyz")
+_AUDITED: Final = {
+    "/admin/v1/gates": ("gate.set", (("kind", "name"), ("state",))),
+    "/admin/v1/channels": ("channel.set", (("id",), ("action",))),
+    "/admin/v1/webhooks": ("webhook", (("account",), ("action", "from", "to"))),
+}
+"""Changes that are noted here: the action, and the fields of the body that say of what, and what is now."""
 
 
 class Steered(
@@ -61,14 +68,15 @@ class AdminServer:
         readings: metrics_get.Readings,
         router: Router | None = None,
         more: Iterable[web.RouteDef] = (),
+        audit: Audit | None = None,
     ) -> None:
+        self._audit = audit
         self._more = list(more)
         self._token = settings.admin.token
         self._metrics_public = _is_loopback(settings.admin.host)
         self._hub = hub
         self._store = store
         self._statistics = Statistics(store)
-        self._webhooks = WebhookRoutes(settings, Outbox(store))
         self._receipt_notes = ReceiptNotes(store)
         self._failures = load_reasons(settings.failure_codes_file, settings.channels)
         self._channels = settings.channels
@@ -95,7 +103,6 @@ class AdminServer:
         app.router.add_post("/admin/v1/ported/forget", self._forget_ported)
         app.router.add_get("/admin/v1/stats", self._get_stats)
         app.router.add_get("/admin/v1/failure-codes", self._get_failure_codes)
-        app.router.add_routes(self._webhooks.routes())
         app.router.add_routes(self._more)
         if self._router is not None:
             app.router.add_get("/admin/v1/explain", self._get_explain)
@@ -131,9 +138,20 @@ class AdminServer:
             if not self._allowed(request):
                 return problem(401, "unauthorized", "the admin token is wanted", headers={"WWW-Authenticate": "Bearer"})
             async with asyncio.timeout(REQUEST_LIMIT_S):
-                return await handler(request)
+                answer = await handler(request)
+                if self._audit is not None and request.method != "GET" and request.path in _AUDITED:
+                    await self._note(request)
+                return answer
         except Exception as error:  # the one boundary: every error becomes an answer
             return _answer_to(error)
+
+    async def _note(self, request: web.Request) -> None:
+        """Put what an operator changed into the audit; endpoints with numbers in them do so themselves."""
+        assert self._audit is not None
+        action, names = _AUDITED[request.path]
+        body = orjson.loads(await request.read())
+        object_, after = (":".join(str(body[name]) for name in group if name in body) for group in names)
+        await self._audit.note(actor_of(request), action, object_, after=after)
 
     def _allowed(self, request: web.Request) -> bool:
         sent = request.headers.get("Authorization")
@@ -175,7 +193,7 @@ class AdminServer:
     async def _forget_ported(self, request: web.Request) -> web.Response:
         imported = self._router.imported if self._router is not None else None
         tables = imported if isinstance(imported, PortedTables) else None
-        answer = await ported_v1.forget(request, self._settings, self._store, tables)
+        answer = await ported_v1.forget(request, self._settings, self._store, tables, self._audit)
         log.info("what was learned of ported numbers was forgotten, for one or for all")
         return answer
 

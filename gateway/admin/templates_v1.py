@@ -21,7 +21,7 @@ import orjson
 from aiohttp import web
 
 from gateway.admin.problem import json_answer
-from gateway.admin.requests import read_object, unknown_field
+from gateway.admin.requests import actor_of, read_object, unknown_field
 from gateway.errors import ConfigError, RequestError
 from gateway.model import CATEGORY_LABELS
 from gateway.routing.msisdn import normalise
@@ -125,7 +125,7 @@ async def put_template(api: TemplatesApi, request: web.Request) -> web.Response:
     if word == "full":
         raise RequestError("too_many_templates", "the store keeps as many versions as it may", status=409)
     if word == "put":
-        await api.audit.note("admin", "template.put", f"template:{name}", after=f"version {number}")
+        await api.audit.note(actor_of(request), "template.put", f"template:{name}", after=f"version {number}")
     await api.templates.refresh()
     return json_answer({"id": name, "version": number, "new": word == "put"})
 
@@ -147,7 +147,7 @@ async def retire_template(api: TemplatesApi, request: web.Request) -> web.Respon
         raise RequestError("not_found", "there is no such template, or version", status=404)
     if retired:
         what = f"version {version}" if version else "all versions"
-        await api.audit.note("admin", "template.retire", f"template:{name}", before=what)
+        await api.audit.note(actor_of(request), "template.retire", f"template:{name}", before=what)
     await api.templates.refresh()
     return json_answer({"id": name, "retired": retired})
 

@@ -158,7 +158,7 @@ class Recorder:
 
     async def _keep_dead(self, inbound: Inbound) -> None:
         try:
-            await self._store.keep_inbound("dead", [_kept(inbound)])
+            await self._store.keep_dead([_kept(inbound)])
         except StoreUnavailable:
             Channel.acknowledge([inbound], _STATUS_AGAIN)
             return
@@ -183,7 +183,7 @@ class Recorder:
                 dead.append(_kept(inbound))
                 self._count(inbound.channel, "unreadable")
         if dead:
-            await self._store.keep_inbound("dead", dead)
+            await self._store.keep_dead(dead)
         if handset:
             await self._inbox.record(handset)
         if items:

@@ -111,7 +111,7 @@ def read_toml(path: Path, model: type[_Model]) -> _Model:
 
 
 def as_model(name: str, tree: Any, model: type[_Model]) -> _Model:
-    """Return a parsed tree as its model. Raises ConfigError as `read_toml`; `name` is what the problems call the file."""
+    """Return a parsed tree as its model. Raises ConfigError as `read_toml`; `name` is what problems call the file."""
     try:
         return model.model_validate(tree)
     except ValidationError as exc:

@@ -211,7 +211,10 @@ class StoreBase:
             try:
                 await pubsub.subscribe(keys.WAKE_CHANNEL)
                 async for note in pubsub.listen():
-                    (slots if note["data"] == b"slots" else wake)()
+                    if note["data"] == b"slots":
+                        slots()
+                    elif keys.names_a_shard(note["data"]):  # other words are for the events worker
+                        wake()
             except (RedisError, OSError):
                 await asyncio.sleep(1.0)
             finally:

@@ -28,6 +28,11 @@ def prefix(shard: int) -> str:
     return f"gw:{{s{shard:02d}}}:"
 
 
+def names_a_shard(word: bytes) -> bool:
+    """Tell whether a word on the wake channel is a shard's prefix: its queues got work."""
+    return word.startswith(b"gw:{s")
+
+
 def channel_key(channel: str, family: str) -> str:
     """Return a key of a channel: its rate bucket or its bind slots."""
     return f"gw:{{ch:{channel}}}:{family}"

@@ -6,13 +6,12 @@ Owns nothing but the translation. Asked by applications and operators, never onc
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gateway.model import Category, route_name, shard_of_id
 from gateway.store import keys, records
 from gateway.store.base import StoreBase, pairs
-from gateway.store.moves import Feedback, Recipient
+from gateway.store.moves import Feedback
 from gateway.store.records import Record
 
 NUMBER_S = 691_200
@@ -89,45 +88,6 @@ class Queries(StoreBase):
                 entry["held"] += await self.client.execute("LLEN", f"{p}held:{name}")
                 entry["closed"] += int(counts.get(f"{name}\x1fclosed", 0))
         return result
-
-    # --- blacklist
-
-    async def blacklist_add(self, scope: str, rows: Iterable[tuple[str, Sequence[Category], str]]) -> int:
-        """Add numbers to a blacklist: scope `*` (all accounts) or an account; rows of number, categories, reason."""
-        by_shard: dict[int, list[Any]] = {}
-        n = 0
-        now = int(time.time())
-        for msisdn, categories, reason in rows:
-            mask = sum(1 << c for c in categories)
-            by_shard.setdefault(keys.shard_of(msisdn, self.shards), []).extend((msisdn, f"{mask}{reason}:{now}"))
-            n += 1
-        for shard, flat in by_shard.items():
-            if scope != "*":
-                await self.client.execute("SADD", f"{self.prefixes[shard]}blacklists", scope)
-            for i in range(0, len(flat), 2000):
-                await self.client.execute("HSET", f"{self.prefixes[shard]}blacklist:{scope}", *flat[i : i + 2000])
-        return n
-
-    async def blacklist_remove(self, scope: str, msisdn: str) -> bool:
-        """Take a number off a blacklist; False when it was not on it."""
-        shard = keys.shard_of(msisdn, self.shards)
-        return bool(await self.client.execute("HDEL", f"{self.prefixes[shard]}blacklist:{scope}", msisdn))
-
-    async def recipient(self, msisdn: str, account: str) -> Recipient:
-        """Return what is known of a number, for whoever asks why it would be refused."""
-        p = self.prefixes[keys.shard_of(msisdn, self.shards)]
-        blacklists: dict[str, tuple[int, str]] = {}
-        for scope in ("*", account):
-            value = await self.client.execute("HGET", f"{p}blacklist:{scope}", msisdn)
-            if value:
-                blacklists[scope] = (value[0] - 48, value[1:].decode().rpartition(":")[0])
-        period = int(time.time()) // NUMBER_S
-        sent: dict[tuple[int, str], tuple[int, ...]] = {}
-        for key in (f"{p}num:{period - 1}", f"{p}num:{period}"):
-            value = await self.client.execute("HGET", key, msisdn)
-            if value:
-                sent |= records.caps_of_number(value)
-        return Recipient(blacklists, sent)
 
     # --- gauges
 

@@ -122,8 +122,8 @@ class Receipts(StoreBase):
         self._parked_at[shard, channel] = start + most if start + most < int(raw[0]) else 0
         return int(raw[0]), raw[1:]
 
-    async def keep_inbound(self, family: str, rows: list[bytes], most: int = 100_000) -> None:
-        """Append rows to a capped list: `mo` (messages from handsets) or `dead` (PDUs nobody can read)."""
-        key = f"{self.prefixes[0]}{family}"
+    async def keep_dead(self, rows: list[bytes], most: int = 100_000) -> None:
+        """Keep PDUs that nobody can read, in a capped list."""
+        key = f"{self.prefixes[0]}dead"
         await self.client.execute("RPUSH", key, *rows)
         await self.client.execute("LTRIM", key, -most, -1)

@@ -1,7 +1,7 @@
 """The log of a message record: attempts, receipts, ends and feedback, in the order in which they came.
 
-Owns the form of its items (see `lua/_record.lua`, which writes them) and what explains a state. Refuses to know the rest of
-the record (`records`). Read when somebody asks about a message, and before it is tried again.
+Owns the form of its items (see `lua/_record.lua`, which writes them) and what explains a state. Refuses to know
+the rest of the record (`records`). Read when somebody asks about a message, and before it is tried again.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from gateway.settings import (
 )
 from gateway.store.store import Store
 from tests.support.admin import admin_listener
-from tests.support.messages import accept, message
+from tests.support.messages import accept, blacklisted, message
 
 TOKEN = "a-long-admin-token"
 TO = "+8613800138000"
@@ -122,7 +122,7 @@ async def test_every_rule_that_refuses_is_named(url: str, store: Store) -> None:
     _, found = await ask(url)
     assert effects(found) == [("per_number", "refuse")]
     assert "1 of 1 in 60 s" in found["rules"][0]["why"]
-    await store.blacklist_add("*", [(TO[1:], [Category.NOTIFICATION], "td")])
+    await blacklisted(store, "*", TO[1:], categories=[Category.NOTIFICATION])
     _, found = await ask(url, category="notification")
     assert (effects(found), found["verdict"]) == ([("blacklist", "refuse")], "refused: blacklist")
     _, found = await ask(url, category="marketing", sender="9999")
@@ -170,7 +170,7 @@ async def test_window_caps_and_lists_are_told(store: Store, settings: Settings, 
     )
     caps = "\x1eshop\x1f2,60\x1eshop#s:Acme\x1f1,600"
     await accept(store, message(store, TO[1:], category=2, caps=caps))
-    await store.blacklist_add("shop/Acme", [(TO[1:], [Category.MARKETING], "td")])
+    await blacklisted(store, "shop/Acme", TO[1:])
     async with admin_listener(own, store, tmp_path, build_router(own)) as address:
         url = f"http://{address}/admin/v1/explain"
         _, found = await ask(url, category="marketing", text="【Acme】sale", tag="t", zone="Etc/UTC")

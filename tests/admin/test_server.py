@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import pytest
@@ -25,7 +25,10 @@ AUTH = {"Authorization": f"Bearer {TOKEN}"}
 
 
 class Peer:
-    """An admin server on a free port, and what a test changes about it."""
+    """An admin server on a free port, and what a test changes about it; its store too, of which gates are asked."""
+
+    client: Any = None
+    prefixes: ClassVar[list[str]] = ["gw:{s00}:"]
 
     def __init__(self, directory: Path) -> None:
         self.reasons: list[str] = []

@@ -17,6 +17,7 @@ from gateway.settings import AccountSettings, RankedChannel, Settings
 from gateway.settings.values import default_categories
 from gateway.store.store import Store
 from tests.api.conftest import KEY, LIMITED_KEY, Api, api_settings, start_api
+from tests.support.messages import blacklisted
 from tests.support.valkey import ValkeyServer
 
 SIGNED = "【Acme】周末八折，拒收请回复R"
@@ -155,7 +156,7 @@ async def test_what_else_is_told(ruled: Api) -> None:
     )
     assert (later["state"], later["spread_s"]) == ("deferred", 1800)
     assert _seconds(later["window_until"]) - _seconds(later["send_at"]) == 7200
-    await ruled.store.blacklist_add("shop/Acme", [(to[1:], [Category.MARKETING], "td")])
+    await blacklisted(ruled.store, "shop/Acme", to[1:])
     (listed, other) = await look(
         ruled,
         {"to": to, "category": "marketing", "text": SIGNED},

@@ -15,10 +15,11 @@ import pytest
 
 from gateway.model import Category, shard_of_id
 from gateway.settings import Settings
+from gateway.store.blacklists import Blacklists
 from gateway.store.moves import ClaimRequest, ClaimSource, Settlement
 from gateway.store.store import Store
 from tests.conftest import with_shards
-from tests.support.messages import accept, claim, message, request
+from tests.support.messages import accept, blacklisted, claim, message, request
 from tests.support.snapshot import check_consistent, snapshot
 from tests.support.until import until
 from tests.support.valkey import ValkeyServer
@@ -270,12 +271,12 @@ async def test_what_was_cancelled_does_not_hold_up_what_is_behind_it(one: Store)
 async def test_the_blacklist_is_looked_at_again(store: Store) -> None:
     ms = [message(store, category=c, account=a) for c in (1, 2) for a in ("shop", "bank")]
     await accept(store, *ms)
-    await store.blacklist_add("*", [(ms[2].msisdn, [Category.MARKETING], "td")])
-    await store.blacklist_add("bank", [(m.msisdn, [Category.NOTIFICATION], "asked") for m in ms])
+    await blacklisted(store, "*", ms[2].msisdn)
+    await blacklisted(store, "bank", *[m.msisdn for m in ms], categories=[Category.NOTIFICATION])
     assert {c.id for c in await claim(store)} == {ms[0].id, ms[3].id}
     assert [(await state_of(store, m.id))[0] for m in ms] == ["q", "B", "B", "q"]
-    assert await store.blacklist_remove("bank", ms[1].msisdn)
-    assert not await store.blacklist_remove("bank", ms[1].msisdn)
+    assert await Blacklists(store).remove(ms[1].msisdn, "bank", actor="operator")
+    assert not await Blacklists(store).remove(ms[1].msisdn, "bank", actor="operator")
 
 
 @pytest.mark.parametrize(

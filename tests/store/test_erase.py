@@ -92,7 +92,7 @@ async def everything_about(store: Store, msisdn: str, other: str) -> None:
         await store.learn_ported([(one, "china-mobile", "")], LEARNED_S)
         await Blacklists(store).add(one, "shop", 4, "operator", source="test", actor="me")
         await Blacklists(store).note_invalid([one], int(time.time()) // 86_400)
-        await store.keep_inbound("dead", [orjson.dumps({"octets": "00", "source": one})])
+        await store.keep_dead([orjson.dumps({"octets": "00", "source": one})])
     out = Outbox(store)
     await out.beat("worker01", ["shop"])
     (taken, *_) = await out.take(shard, "shop", 1, "t", 3)

@@ -12,7 +12,7 @@ from gateway.settings import Settings
 from gateway.store.moves import ALL_PARTS, ParkedReceipt, Settlement, named, spellings
 from gateway.store.store import Store
 from tests.conftest import with_shards
-from tests.support.messages import accept, apply, claim, ids_of, message, receipt_row
+from tests.support.messages import accept, apply, blacklisted, claim, ids_of, message, receipt_row
 from tests.support.valkey import ValkeyServer
 
 
@@ -343,12 +343,12 @@ async def test_caps_blacklist_and_giving_back(store: Store) -> None:
     assert [r.category for r in await store.find(m.msisdn, "shop")] == [0, 1, 0]
 
     n = message(store, category=2)
-    await store.blacklist_add("*", [(n.msisdn, [2], "td")])  # type: ignore[list-item]
+    await blacklisted(store, "*", n.msisdn)
     assert await accept(store, n) == ["blocked"]
     assert await accept(store, message(store, n.msisdn, category=1)) == ["accepted"]
     late = message(store, category=2)
     await accept(store, late)
-    await store.blacklist_add("shop", [(late.msisdn, [2], "td")])  # type: ignore[list-item]
+    await blacklisted(store, "shop", late.msisdn)
     assert [c.category for c in await claim(store, 500) if c.msisdn == late.msisdn] == []
     record = await store.get(late.id)
     assert record is not None

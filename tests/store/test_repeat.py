@@ -1115,3 +1115,24 @@ async def records_of_an_account_by_time(t: Twice) -> None:
     box, now = Outbox(t.store), int(time.time() * 1000)
     assert [sid for sid, _ in (await box.scan(0, "0", "shop", 0, now + 60_000))[1]] == [mine.id]
     assert (await box.scan(0, "0", "shop", now + 60_000, now + 70_000))[1] == []
+
+
+# --- windows
+
+
+@case("defer")
+async def defer_twice(t: Twice) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    late = message(t.store, category=2, window_until_ms=now_ms - 1)
+    await accept(t.store, late)
+    assert await claim(t.store) == []
+    assert await t.store.defer(0, [(late.id, now_ms + 60_000, now_ms + 120_000)]) == 1
+    assert await t.store.reopen(0) == []
+
+
+@case("reopen")
+async def reopen_twice(t: Twice) -> None:
+    late = message(t.store, category=2, window_until_ms=time.time_ns() // 1_000_000 - 1)
+    await accept(t.store, late)
+    assert await claim(t.store) == []
+    assert [sid for sid, _ in await t.store.reopen(0)] == [late.id]

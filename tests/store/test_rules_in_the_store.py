@@ -9,9 +9,10 @@ import pytest
 
 from gateway.model import Category, NewMessage, State
 from gateway.settings import Settings
+from gateway.store.recipients import Recipients
 from gateway.store.records import place_in_spread
 from gateway.store.store import Store
-from tests.support.messages import accept, claim, message, number
+from tests.support.messages import accept, blacklisted, claim, message, number
 from tests.support.snapshot import check_consistent, snapshot
 from tests.support.valkey import ValkeyServer
 
@@ -62,7 +63,7 @@ async def test_every_cap_that_applies_counts(store: Store) -> None:
     assert await accept(store, one("shop", shop, "*=9,60")) == ["capped"], "the account's"
     assert await accept(store, one("bank", "bank=9,60", "*=4,60")) == ["capped"], "everybody's"
     assert await accept(store, one("bank", "bank=9,60", "*=5,60")) == ["accepted"]
-    known = (await store.recipient(to, "shop")).sent
+    known = (await Recipients(store).of(to, ["shop"])).sent
     assert {name: len(times) for (_, name), times in known.items()} == {
         "shop": 3,
         "*": 5,
@@ -89,7 +90,7 @@ async def test_what_is_never_sent_gives_all_its_caps_back(store: Store) -> None:
     assert await accept(store, m) == ["accepted"]
     assert await accept(store, message(store, to, **kind)) == ["capped"]
     assert await store.cancel(m.id, "shop") == "cancelled"
-    assert all(not times for times in (await store.recipient(to, "shop")).sent.values())
+    assert all(not times for times in (await Recipients(store).of(to, ["shop"])).sent.values())
     assert await accept(store, message(store, to, **kind)) == ["accepted"]
 
 
@@ -110,7 +111,7 @@ async def test_a_cap_may_defer_instead(store: Store) -> None:
     (later,) = await store.accept([third])
     assert later.deferred_to_ms == due // 1000 * 1000 + 60_000, "one after the other"  # type: ignore[union-attr]
     assert await store.cancel(second.id, "shop") == "cancelled"
-    counted = (await store.recipient(to, "shop")).sent[1, "shop"]
+    counted = (await Recipients(store).of(to, ["shop"])).sent[1, "shop"]
     assert due // 1000 not in counted, "the place it would have had is free"
     assert len(counted) == 1, "a rule of one in a minute keeps one time"
 
@@ -135,8 +136,8 @@ async def test_tests_are_not_capped(store: Store) -> None:
 
 async def test_scopes_of_sender_and_signature(store: Store) -> None:
     to = number()
-    await store.blacklist_add("shop/1069", [(to, [Category.MARKETING], "td")])
-    await store.blacklist_add("shop/Acme", [(to, [Category.MARKETING], "td")])
+    await blacklisted(store, "shop/1069", to)
+    await blacklisted(store, "shop/Acme", to)
 
     def one(**changes: object) -> NewMessage:
         return message(store, to, **(MARKETING | {"caps": ""} | changes))
@@ -158,8 +159,8 @@ async def test_a_scope_holds_for_what_is_queued_already(store: Store) -> None:
     )
     other = message(store, to, **MARKETING, caps="", sender="1071", signature="Else", scopes=("shop", "shop/Else"))
     assert await accept(store, by_sender, by_signature, other) == ["accepted"] * 3
-    await store.blacklist_add("shop/1069", [(to, [Category.MARKETING], "td")])
-    await store.blacklist_add("shop/Acme", [(to, [Category.MARKETING], "td")])
+    await blacklisted(store, "shop/1069", to)
+    await blacklisted(store, "shop/Acme", to)
     assert [c.id for c in await claim(store)] == [other.id]
     assert await state(store, by_sender) == await state(store, by_signature) == ("B", "blacklisted")
 

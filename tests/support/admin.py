@@ -9,10 +9,13 @@ from pathlib import Path
 from aiohttp.web import RouteDef
 
 from gateway.admin.server import AdminServer
+from gateway.admin.webhooks_v1 import WebhookRoutes
 from gateway.app import address_of, bind_listener
 from gateway.metrics import GaugeReading, MetricsHub
 from gateway.routing.router import Router
 from gateway.settings import Settings
+from gateway.store.audit import Audit
+from gateway.store.outbox import Outbox
 from gateway.store.store import Store
 
 
@@ -32,7 +35,8 @@ async def admin_listener(
     async def readings() -> list[GaugeReading]:
         return []
 
-    server = AdminServer(settings, MetricsHub(folder), store, ready, readings, router, more)
+    more = [*more, *WebhookRoutes(settings, Outbox(store)).routes()]
+    server = AdminServer(settings, MetricsHub(folder), store, ready, readings, router, more, Audit(store))
     listener = bind_listener("admin", "127.0.0.1", 0)
     await server.start(listener)
     try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.model import Category, MessageKind, NewMessage
 from gateway.store import keys
+from gateway.store.blacklists import Blacklists
 from gateway.store.moves import ClaimRequest, ClaimSource, ReceiptRow, Settlement, SmscId, named, spellings
 from gateway.store.records import pack_body, pack_content
 from gateway.store.store import Store
@@ -125,3 +127,11 @@ async def held_by(store: Store, shard: int = 0) -> list[bytes]:
         if record is not None and record.state == "q" and record.state_at_ms == int.from_bytes(entry[16:], "big"):
             found.append(record.id)
     return found
+
+
+async def blacklisted(
+    store: Store, scope: str, *msisdns: str, categories: Sequence[int] = (2,), reason: str = "td"
+) -> None:
+    """Put numbers on a blacklist, as an operator's import does."""
+    mask = sum(1 << c for c in categories)
+    await Blacklists(store).add_many(scope, [(m, mask, reason) for m in msisdns], source="operator")

@@ -92,7 +92,7 @@ def check_consistent(snap: dict[str, Any]) -> dict[bytes, records.Record]:
 
 
 def _check_statistics(p: str, snap: dict[str, Any], messages: list[records.Record]) -> None:
-    """Assert that what was counted is what stands on record: to the last message, by account, category, state and reason.
+    """Assert that what was counted is what stands on record, by account, category, state and reason.
 
     Only where all records are still there that were counted: none purged or made by the test itself.
     """
