@@ -40,8 +40,10 @@ demo: $(VENV)/runtime
 run: $(VENV)/runtime
 	@$(BIN)/smsgw demo --serve $(ARGS)
 
+# Most tests wait for a clock or a socket, so more of them than there are cores run side by side (JOBS=0: one by one).
+JOBS ?= 3
 test: $(VENV)/dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 # Names, versions and hashes stand in peers.txt: npm's own lock file would name a registry. None of their scripts runs.
 peers: .peers/installed

@@ -15,6 +15,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 import orjson
@@ -303,7 +304,7 @@ class Intake:
         bare = len(given) <= (4 if "ref" in given else 3)
         window = OPEN
         if rules.ruled or (not bare and item.local_window):
-            window = self._window(rules, item, country, send_at_ms or now_ms)
+            window = self._window(rules, item, country, send_at_ms or now_ms, bool(item.ref) or key is not None)
         rest = pack_content(text, item.ref) if bare else _content(item)
         idem = digest = b""
         ref = item.ref
@@ -326,8 +327,11 @@ class Intake:
         )
         return index, message, planned.encoding, item
 
-    def _window(self, rules: _CategoryTerms, item: ValidMessage, country: str, at_ms: int) -> SendWindow:
+    def _window(self, rules: _CategoryTerms, item: ValidMessage, country: str, at_ms: int, marked: bool) -> SendWindow:
         """Return in which window a message leaves that is due at `at_ms`.
+
+        One that opens too late for `not_after` is returned where the message is `marked` as a possible repeat: it may
+        have been taken while the window was open, which only the store knows (see `not_taken`).
 
         Raises:
             RequestError: outside_window, or invalid_field for a window on a verification.
@@ -335,7 +339,8 @@ class Intake:
         if item.local_window and rules.number == Category.VERIFICATION:
             detail = "a verification is sent at any hour, because who asks for a code waits for it"
             raise RequestError("invalid_field", detail, field="local_window")
-        return self._windows.window(at_ms, rules.number, country, item.zone, item.local_window, item.not_after_ms)
+        not_after_ms = 0 if marked else item.not_after_ms
+        return self._windows.window(at_ms, rules.number, country, item.zone, item.local_window, not_after_ms)
 
     def _check_content(self, terms: _Terms, rules: _CategoryTerms, item: ValidMessage) -> None:
         """Ask the rules on contents that this account has.
@@ -646,10 +651,18 @@ def not_taken(one: Prepared, answer: Accepted) -> GatewayError:
     """Return the error that stands for the store's refusal."""
     if answer.code == "full":
         return Backpressure("overloaded", "the queue is full", retry_after_s=FULL_RETRY_S)
+    kind = one[1].kind
+    if answer.code == "expired" and kind.state == State.DEFERRED and kind.not_after_ms <= kind.send_at_ms:
+        detail = f"it may leave from {_utc(kind.send_at_ms)}, which is not before not_after"
+        return RequestError("outside_window", detail, field="not_after", retry_at_ms=kind.send_at_ms)
     verdict = "ref_conflict" if answer.code == "conflict" and one[3].ref else answer.code
     code, detail, field = _REFUSALS[verdict]
     wait_s = max(1.0, answer.retry_at_ms / 1000 - time.time()) if answer.retry_at_ms else None
     return RequestError(code, detail, field=field, retry_after_s=wait_s, retry_at_ms=answer.retry_at_ms)
+
+
+def _utc(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="minutes")
 
 
 def _refuse(prepared: Sequence[Prepared], results: list[ItemResult], error: GatewayError) -> None:

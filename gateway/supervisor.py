@@ -33,6 +33,8 @@ from gateway.store.store import Store
 log = logging.getLogger(__name__)
 
 BACKOFF_S: Final = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+READY_FAILURES: Final = 4
+"""What is left of a worker's failures once it is ready: one that then dies each time is started once a second."""
 STEADY_AFTER_S: Final = 30.0
 LISTEN_BACKLOG: Final = 1024
 
@@ -263,7 +265,7 @@ class Supervisor:
         if not word:
             asyncio.get_running_loop().remove_reader(slot.link)
         elif app.READY in word and not slot.ready:
-            slot.ready, slot.failures = True, 0
+            slot.ready, slot.failures = True, min(slot.failures, READY_FAILURES)
             log.info("worker %s is ready", slot.name)
             if all(s.ready for s in self._slots):
                 log.info("ready: http://%s", app.address_of(self._listeners.by_role["api"]))

@@ -77,6 +77,7 @@ class Setup:
     api_port: int = 0
     admin_port: int = 0
     smsc_port: int = 0
+    webhook: str = ""  # what stands in the account's [account.webhook]; empty: it has none
 
     def environment(self) -> dict[str, str]:
         """Return the environment of every process: its secrets, and the checkout to import from."""
@@ -163,6 +164,8 @@ signature = "【Acme】"
 default_country = "CN"
 max_per_s = {200_000 if setup.checks else 0}
 daily_quota = {1_000_000_000 if setup.checks else 0}
+{"[account.webhook]" if setup.webhook else ""}
+{setup.webhook}
 """,
     }
     for name, text in files.items():
@@ -367,7 +370,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _role_of(command: Sequence[str]) -> str:
     text = " ".join(command)
     if "gateway" in text:
-        for role in ("api", "dispatch", "admin"):
+        for role in ("api", "dispatch", "events", "admin"):
             if role in command:
                 return role
     if any(name in text for name in ("valkey-server", "redis-server", "valkey", "redis")):

@@ -22,6 +22,7 @@ from gateway.admin.blacklist_v1 import BlacklistApi
 from gateway.admin.inbound_v1 import InboundApi
 from gateway.model import Secret, message_id
 from gateway.settings import AdminSettings, Settings, load
+from gateway.store.audit import Audit
 from gateway.store.blacklists import Blacklists
 from gateway.store.inbox import InboundStore, Recorded
 from gateway.store.keys import new_id, shard_of
@@ -253,6 +254,8 @@ async def test_replies_that_a_person_reads(running: Running) -> None:
     shown = await running.json("inbound", "list", "--number", TO, "--full")
     assert (shown["to_review"], [one["text"] for one in shown["messages"]]) == (0, ["TD?2", "TD?1", "TD?0"])
     assert (await running.smsgw("inbound", "dismiss", "nonsense"))[0] == 4
+    page = await running.ask("GET", f"inbound?before=%7B{ids[1].upper()}%7D")  # as uuid reads it
+    assert [one["id"] for one in page["messages"]] == [ids[0]]
     actions = [e["action"] for e in (await running.json("audit"))["entries"]]
     assert sorted(actions) == ["blacklist.add", "inbound.read", "inbound.read", "inbound.reviewed", "inbound.reviewed"]
 
@@ -266,11 +269,17 @@ async def test_replies_that_a_person_reads(running: Running) -> None:
         ("PUT", "blacklist", {"number": TO, "scope": "shop/"}, "scope"),
         ("PUT", "blacklist", {"number": TO, "categories": []}, "categories"),
         ("PUT", "blacklist", {"number": TO, "categories": ["adverts"]}, "categories"),
+        ("PUT", "blacklist", {"number": TO, "categories": [["marketing"]]}, "categories"),
+        ("PUT", "blacklist", {"number": TO, "categories": [{}]}, "categories"),
         ("PUT", "blacklist", {"number": TO, "reason": "because"}, "reason"),
+        ("PUT", "blacklist", {"number": TO, "reason": ["td"]}, "reason"),
+        ("PUT", "blacklist", {"number": TO, "scope": ["shop"]}, "scope"),
         ("PUT", "blacklist", {"number": TO, "colour": 1}, "colour"),
         ("DELETE", "blacklist", {"number": TO, "country": 1}, "country"),
         ("GET", "blacklist?days=x", None, "days"),
+        pytest.param("GET", f"blacklist?days={'9' * 5000}", None, "days", id="days-of-5000-digits"),
         ("GET", "blacklist/entries?cursor=9:0", None, "cursor"),
+        ("GET", f"blacklist/entries?cursor=0:{'9' * 20}", None, "cursor"),
         ("GET", "blacklist/entries?scope=nobody", None, "scope"),
         ("POST", "blacklist/imports", {"country": "CHN"}, "country"),
         ("POST", "blacklist/imports", {"dry_run": 1}, "dry_run"),
@@ -282,10 +291,14 @@ async def test_replies_that_a_person_reads(running: Running) -> None:
         ("POST", "blacklist/undo", {"scope": "global", "source": "mo.a", "since": "now"}, "since"),
         ("GET", "inbound?review=2", None, "review"),
         ("GET", "inbound?limit=0", None, "limit"),
+        pytest.param("GET", f"inbound?limit={'9' * 5000}", None, "limit", id="limit-of-5000-digits"),
         ("GET", "inbound?before=x", None, "before"),
+        ("POST", "inbound/search", {"number": TO, "months": 121}, "months"),
+        ("POST", "inbound/reviewed", {"id": 1, "decision": "dismiss"}, "id"),
         ("POST", "inbound/reviewed", {"id": "0193d1c8-0000-7000-8000-000000000000", "decision": "perhaps"}, "decision"),
         ("POST", "inbound/reviewed", {"id": "0193d1c8-0000-7000-8000-000000000000", "decision": "dismiss"}, "no such"),
         ("GET", "audit?limit=x", None, "limit"),
+        pytest.param("GET", f"audit?before={'9' * 5000}", None, "before", id="before-of-5000-digits"),
     ],
 )
 async def test_what_is_refused(running: Running, method: str, path: str, body: Any, field: str) -> None:
@@ -295,3 +308,24 @@ async def test_what_is_refused(running: Running, method: str, path: str, body: A
         await running.ask(method, path, body)
     assert field in str(refused.value)
     assert TO not in str(refused.value)
+
+
+@pytest.mark.parametrize("shards", [1], indirect=True)
+async def test_a_chain_that_grows_while_it_is_read_is_sound(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit = Audit(running.store)
+    for i in range(5):
+        await audit.note("operator", "test", str(i))
+    execute = running.store.client.execute
+
+    async def and_one_more(command: str, *args: Any, **rest: Any) -> Any:
+        answer = await execute(command, *args, **rest)
+        if command == "XRANGE":
+            await audit.note("operator", "test", "meanwhile")
+        return answer
+
+    monkeypatch.setattr(running.store.client, "execute", and_one_more)
+    [verdict] = await audit.verify(page=2)
+    assert (verdict.broken_at, verdict.entries) == (0, verdict.last)
+    monkeypatch.undo()
+    await execute("HSET", "gw:{s00}:audit:head", "n", 3)  # a head that is set back, for entries to be cut off unseen
+    assert (await audit.verify())[0].broken_at

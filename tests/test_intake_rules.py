@@ -277,6 +277,30 @@ async def test_capped_messages_are_refused_or_deferred(valkey: ValkeyServer) -> 
     await asyncio.gather(store.close())
 
 
+async def test_a_repeat_after_the_window_has_closed_gets_the_first_answer(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken in time; asked for again when it could not be taken any more. What was never taken is refused."""
+    settings = api_settings()
+    store = await Store.open(settings, valkey.url)
+    intake = intake_of(settings, store)
+    now_ms = int(time.time() * 1000)
+    hour = time.gmtime().tm_hour
+    asked = {"category": "notification", "text": "hello", "zone": "Etc/UTC", "not_after_ms": now_ms + 3 * HOUR_MS}
+    asked |= {"to": "+8613800000001", "local_window": f"{hour:02}:00-{(hour + 2) % 24:02}:00", "ref": "r"}
+    (result,) = await intake.accept(SHOP, [ValidMessage(asked)], None)
+    assert isinstance(result, Taken)
+    monkeypatch.setattr("gateway.intake.time.time_ns", lambda: (now_ms + 9 * HOUR_MS // 4) * 1_000_000)
+    (again,) = await intake.accept(SHOP, [ValidMessage(asked)], None)
+    assert again == replace(result, replayed=True)
+    for other, key in (({**asked, "ref": "s"}, None), ({**asked, "ref": ""}, "k"), ({**asked, "ref": ""}, None)):
+        (refused,) = await intake.accept(SHOP, [ValidMessage(other)], key)
+        assert isinstance(refused, RequestError)
+        assert (refused.code, refused.field) == ("outside_window", "not_after")
+        assert refused.retry_at_ms == (now_ms // HOUR_MS + 24) * HOUR_MS
+    await store.close()
+
+
 @pytest.mark.parametrize("change", [{"zone": "Asia/Tokyo"}, {"local_window": "10:00-12:00"}, {"consent": True}])
 def test_the_new_fields_are_part_of_the_content(monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]) -> None:
     plain = prepare(api_settings(), monkeypatch, category="notification", ref="r")

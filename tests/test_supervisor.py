@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,8 +19,11 @@ import pytest
 import pytest_asyncio
 import redis.asyncio
 
+from gateway import app
+from gateway.settings import Settings
 from gateway.simulator.behaviour import SimulatorOptions
 from gateway.simulator.smsc import Smsc
+from gateway.supervisor import Supervisor, _Slot
 from tests.support.gateway import ADMIN_TOKEN, GatewayProcess
 from tests.support.until import until
 
@@ -92,6 +96,35 @@ async def test_a_killed_worker_is_back_and_counters_do_not_fall(shared: GatewayP
     await until(lambda: _is(shared, body["id"], "delivered"))
     await until(lambda: _has(shared, "smsgw_submits_total", submitted + 1))
     await until(lambda: _has(shared, "smsgw_worker_restarts_total", restarted + 1, role=role))
+
+
+async def test_a_worker_that_dies_whenever_it_is_ready_is_not_started_without_a_pause_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each start costs half a second of a core, which those that work could use."""
+    one = Supervisor(Settings(config_dir=tmp_path), tmp_path)
+    slot = _Slot("admin", 0)
+    pauses: list[float] = []
+
+    async def live_through(slot: _Slot) -> str:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.send(app.READY)
+            slot.link, slot.ready = ours, False
+            one._heard(slot)
+            assert slot.ready
+        return "code 1"
+
+    async def pause(pause_s: float) -> None:
+        pauses.append(pause_s)
+        one._stopping = len(pauses) == 10
+
+    monkeypatch.setattr(one, "_live_through", live_through)
+    monkeypatch.setattr(one, "_pause", pause)
+    await one._keep(slot)
+    assert pauses[0] == 0.0
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 1.0
 
 
 async def _ready(gateway: GatewayProcess) -> bool:

@@ -21,6 +21,7 @@ from gateway.store.audit import Audit, Entry
 from gateway.store.store import Store
 
 MOST: Final = 1000
+_DIGITS: Final = 19  # int() refuses more than 4,300
 
 
 @dataclass
@@ -68,6 +69,6 @@ def _view(entry: Entry) -> dict[str, Any]:
 
 
 def _number(text: str, name: str, most: int) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > most:
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS or int(text) > most:
         raise RequestError("invalid_field", f"a number up to {most} is wanted", field=name)
     return int(text)

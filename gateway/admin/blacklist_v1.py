@@ -41,7 +41,8 @@ _BAD_SHOWN: Final = 100
 _NAME: Final = re.compile(r"[ -~]{0,100}")
 _IMPORT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _SOURCE: Final = re.compile(r"[A-Za-z0-9_.@-]{1,80}")
-_CURSOR: Final = re.compile(r"[0-9]{1,3}:[0-9]{1,20}")
+_CURSOR: Final = re.compile(r"[0-9]{1,3}:[0-9]{1,19}")
+_DIGITS: Final = 19  # of any number in a request: int() refuses more than 4,300
 GLOBAL: Final = "global"
 
 
@@ -184,6 +185,8 @@ class BlacklistApi:
         known = await self._import(import_id)
         if known["scope"] != scope or any(known[key] != value for key, value in rules.items()):
             raise RequestError("invalid_field", "the import of this id has other rules", field="id", status=409)
+        if not dry_run:  # also of one that never ends: its rows are in force one by one
+            await self.lists.audit.note(actor_of(request), "blacklist.import_begun", scope, import_id=import_id)
         return json_answer({"id": import_id})
 
     async def import_rows(self, request: web.Request) -> web.Response:
@@ -322,7 +325,11 @@ def _msisdn(body: dict[str, Any]) -> str:
 
 def _mask(body: dict[str, Any]) -> int:
     written = body.get("categories", [Category.MARKETING.label])
-    if not isinstance(written, list) or not written or not all(label in CATEGORY_BY_LABEL for label in written):
+    if (
+        not isinstance(written, list)
+        or not written
+        or not all(isinstance(label, str) and label in CATEGORY_BY_LABEL for label in written)
+    ):
         detail = f"a list of some of {', '.join(CATEGORY_BY_LABEL)} is wanted"
         raise RequestError("invalid_field", detail, field="categories")
     return mask_of(CATEGORY_BY_LABEL[label] for label in written)
@@ -346,7 +353,7 @@ def _time(body: dict[str, Any], key: str, usual: int) -> int:
 
 
 def _number_of(text: str, name: str, most: int) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= most:
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS or int(text) > most:
         raise RequestError("invalid_field", f"a number from 0 to {most} is wanted", field=name)
     return int(text)
 

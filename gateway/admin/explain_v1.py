@@ -226,6 +226,8 @@ def _window(
     now_ms = time.time_ns() // 1_000_000
     zone, local_window = asked["zone"], asked["local_window"]
     try:
+        if local_window and category is Category.VERIFICATION:
+            raise RequestError("invalid_field", "a verification takes no local_window")  # as intake says
         window = policy.windows.window(now_ms, category, country, zone, local_window)
     except RequestError as error:
         rules.append(_rule("window", "refuse", error.detail))

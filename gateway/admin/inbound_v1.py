@@ -29,6 +29,7 @@ from gateway.store.inbox import InboundStore
 from gateway.store.store import Store
 
 MOST: Final = 1000
+_DIGITS: Final = 9  # int() refuses more than 4,300
 _DECISIONS: Final = ("dismiss", "opt_out")
 _FLAGS: Final = {"": False, "0": False, "1": True}
 
@@ -70,7 +71,7 @@ class InboundApi:
             flags[name] = _FLAGS[query.get(name, "")]
         account, before = query.get("account"), query.get("before", "")
         if before:
-            _sid(before, "before")
+            before = _sid(before, "before").hex()  # uuid reads more spellings than the store
         found = await self.inbox.find(
             account=account, review=flags["review"], before=before,
             most=_count(query.get("limit", "50"), "limit", MOST),
@@ -109,6 +110,8 @@ class InboundApi:
         answer: dict[str, Any] = {"id": body["id"], "decision": decision}
         actor = actor_of(request)
         if decision == "opt_out":
+            if not (event["from"].isascii() and event["from"].isdigit()):
+                raise RequestError("invalid_field", "it came from no number: none can be listed", field="decision")
             account = self._accounts.get(event["account"])
             sender = ""
             if event["in_reply_to"]:
@@ -141,6 +144,6 @@ def _sid(written: Any, name: str) -> bytes:
 
 
 def _count(text: str, name: str, most: int) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS or not 1 <= int(text) <= most:
         raise RequestError("invalid_field", f"a number from 1 to {most} is wanted", field=name)
     return int(text)

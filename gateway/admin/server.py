@@ -45,6 +45,7 @@ _AUDITED: Final = {
     "/admin/v1/webhooks": ("webhook", (("account",), ("action", "from", "to"))),
 }
 """Changes that are noted here: the action, and the fields of the body that say of what, and what is now."""
+_CHANGING: Final = ("POST", "PUT")  # a HEAD is answered as the GET it stands for, and may have a body
 
 
 class Steered(
@@ -139,7 +140,7 @@ class AdminServer:
                 return problem(401, "unauthorized", "the admin token is wanted", headers={"WWW-Authenticate": "Bearer"})
             async with asyncio.timeout(REQUEST_LIMIT_S):
                 answer = await handler(request)
-                if self._audit is not None and request.method != "GET" and request.path in _AUDITED:
+                if self._audit is not None and request.method in _CHANGING and request.path in _AUDITED:
                     await self._note(request)
                 return answer
         except Exception as error:  # the one boundary: every error becomes an answer

@@ -84,7 +84,7 @@ async def get_template(api: TemplatesApi, request: web.Request) -> web.Response:
     """
     await api.templates.refresh()
     asked = request.query.get("version", "0")
-    if not asked.isdigit() or len(asked) > 10:
+    if not (asked.isascii() and asked.isdigit()) or len(asked) > 10:
         raise RequestError("invalid_field", "a version's number is wanted", field="version")
     template = _known(api, request, int(asked))
     versions = [known for known in api.templates.known() if known.template.id == template.id]

@@ -170,13 +170,16 @@ def _schemas() -> Json:
         "id": accepted["id"], "state": {"type": "string", "enum": states}, "final": {"type": "boolean"},
         "to": text, "category": text, "sender": text, "parts": count, "parts_delivered": count,
         "encoding": text, "route": text, "carrier": text, "possible_duplicate": {"type": "boolean"},
-        "reason": {"type": ["object", "null"], "properties": {"code": text, "carrier_code": text}},
+        "reason": {"type": ["object", "null"], "properties": {
+            "code": text, "permanent": {"type": "boolean"}, "carrier_code": {"type": ["string", "null"]},
+        }},
         "late_correction": {"type": "boolean"}, "accepted_at": time, "send_at": time_or_none,
         "expires_at": time, "state_at": time, "attempts": {"type": "array", "items": _ref("Attempt")},
         "feedback": {"type": "array", "maxItems": 32, "items": _ref("Told")},
         "tags": {"type": "array", "items": text}, "test": {"type": "boolean"}, "ref": text,
         "origin": {"type": "object"}, "contact": text, "meta": text, "ext": text, "gate": text,
         "zone": text, "local_window": text, "consent": {"type": "boolean"},
+        "template": text, "template_version": {"type": "integer"},
     }  # fmt: skip
     return {
         "Message": schema.message_schema(),
@@ -217,7 +220,10 @@ def _schemas() -> Json:
                 "parts": accepted["parts"],
                 "encoding": accepted["encoding"],
                 "route": text,
-                "price": {"type": "string", "description": "Of all parts by the route's first channel."},
+                "price": {
+                    "type": "string",
+                    "description": "Of all parts by the dearest of the route's first channels.",
+                },
                 "send_at": {**time_or_none, "description": "When it would be due; null: at once."},
                 "spread_s": {**count, "description": "It leaves within so long after send_at."},
                 "window_until": {**time_or_none, "description": "When its window closes again."},

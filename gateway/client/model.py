@@ -32,6 +32,9 @@ class Message:
     ext: str | None = None
     meta: Any = None
     test: bool | None = None
+    template: str | None = None
+    template_version: int | None = None
+    params: Mapping[str, Any] | None = None
     zone: str | None = None
     local_window: str | None = None
     consent: bool | None = None

@@ -37,6 +37,7 @@ ROWS_A_CALL: Final = 5000
 _PLACE: Final = "/admin/v1/blacklist"
 _COLUMNS: Final = ("number", "categories", "reason", "since", "source")
 _BAD_SHOWN: Final = 20
+_MAX_CELL: Final = 64  # longer than any that is good; a piece with longer ones would be refused for its size
 _PROGRESS_EVERY: Final = 20 * ROWS_A_CALL
 
 Number = Annotated[str, typer.Argument(metavar="NUMBER", help="E.164 with '+', or national with --country; -: stdin.")]
@@ -152,7 +153,10 @@ def export(
     scope: Scope = "global",
     config: ConfigDir = DEFAULT_CONFIG,
 ) -> None:
-    """Write a list as CSV: number (digits, without '+'), categories, reason, since, source. It stands in the audit."""
+    """Write a list as CSV: number (digits, without '+'), categories, reason, since, source. It stands in the audit.
+
+    A number may stand there twice where the list grew or shrank meanwhile; none that was there all the time is missing.
+    """
 
     async def write(out: Any) -> int:
         rows = csv.writer(out, lineterminator="\n")
@@ -294,7 +298,7 @@ def _chunks(file: Path) -> Iterator[tuple[list[list[Any]], int, list[dict[str, A
                 continue
             if cells[0].strip().lower() == "number":
                 continue  # the head, also of files that were put together
-            rows.append([number, *cells[:3]])
+            rows.append([number, *(cell[:_MAX_CELL] for cell in cells[:3])])
             if len(rows) == ROWS_A_CALL:
                 yield rows, at, bad
                 rows, bad = [], []

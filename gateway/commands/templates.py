@@ -111,7 +111,7 @@ def put(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", exists=True, dir_okay=False, help="TOML with one or more [[template]], or one in JSON."
+            metavar="FILE", exists=True, dir_okay=False, help="TOML with one or more template tables, or one in JSON."
         ),
     ],
     config: ConfigDir = DEFAULT_CONFIG,

@@ -513,7 +513,8 @@ class Settler:
         if f.outcome is Outcome.WITHOUT and f.status is not None:
             # Read again when the message is claimed, perhaps by a worker whose channel does not know yet.
             word = WITHOUT_WORDS[self.row_of(f.channel, f.status).without]
-        price = self._prices[f.channel] if f.accepted else 0
+        # That of an attempt without an answer is counted when a receipt says that it was taken (`lua/receipt.lua`).
+        price = self._prices[f.channel] if f.accepted or f.outcome is Outcome.UNCERTAIN else 0
         log = attempt_log(m.attempt, f.channel, f.status, word, f.smsc_ids, price)
         return Settlement(
             m.claim, m.attempt, decision.verb, f.channel, decision.delay_ms, f.accepted, decision.rank,

@@ -78,6 +78,7 @@ def read(raw: bytes, *, full_number: bool = False, include_text: bool = False) -
     """
     try:
         at_ms = int.from_bytes(raw[1:_HEAD], "big")
+        iso(at_ms)  # here and not when it is sent: whatever has been read can be written
         kind = raw[0]
         if kind in _JSON_TYPES:
             return _told(_JSON_TYPES[kind], at_ms, raw[_HEAD:], full_number, include_text)
@@ -95,7 +96,7 @@ def read(raw: bytes, *, full_number: bool = False, include_text: bool = False) -
         return Event(f"{message_id(record.id)}.{suffix}", name, at_ms, view)
     except Unreadable:
         raise
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as exc:
         raise Unreadable(type(exc).__name__) from exc
 
 

@@ -184,7 +184,7 @@ def _sar(tlvs: Mapping[int, bytes]) -> tuple[int, int, int] | None:
     )
     if reference is None or not total or not place:
         return None
-    return int.from_bytes(reference, "big"), total[-1], place[-1]
+    return int.from_bytes(reference[-2:], "big"), total[-1], place[-1]  # two octets by SMPP 3.4 §5.3.2.22
 
 
 def _encoding(coding: int, alphabets: Alphabets) -> str | None:

@@ -26,7 +26,7 @@ from gateway.errors import StoreUnavailable
 from gateway.metrics import Metrics
 from gateway.model import message_id
 from gateway.policy.keywords import KeywordRules
-from gateway.policy.optout import OTHER, REVIEW, STOP, load_optout_words
+from gateway.policy.optout import OTHER, REVIEW, START, STOP, load_optout_words
 from gateway.routing.inbound import ReturnRoutes
 from gateway.settings import KeywordSettings, Settings
 from gateway.smpp.channel import Inbound
@@ -218,7 +218,7 @@ class Inbox:
         kind, word = reply.kind, reply.word
         if rule is not None and kind in (OTHER, REVIEW):
             kind, word = (rule.action if rule.action != "none" else OTHER), rule.words[0]
-        if whole.partial and kind == STOP:
+        if whole.partial and kind in (STOP, START):
             kind = REVIEW  # what is missing may have said something else
         if kind == STOP and not whole.numbers:
             kind = REVIEW  # from no number: there is nothing to put on a list

@@ -221,8 +221,8 @@ class Recorder:
     async def _note_unused(self, rows: list[ReceiptRow]) -> None:
         """Note the numbers that carriers say nobody has; the second day on which one does puts it on everybody's list.
 
-        By the message's number and not by the receipt's address, which carriers shorten. What the store does not take
-        now is noted when the receipt comes again.
+        By the message's number and not by the receipt's address, which carriers shorten. A receipt that comes again says
+        nothing new, even on another day; so what the store does not take now is not noted.
         """
         if not rows:
             return
@@ -244,7 +244,7 @@ class Recorder:
             self._account(channel, item.receipt.state, answer)
             if item.verdict is None and answer in "fpc":
                 self.notes.delivered(channel, item.inbound.source)
-            item.unused = item.verdict is not None and item.verdict.failure.suppress
+            item.unused = answer in "fpr" and item.verdict is not None and item.verdict.failure.suppress
             if self._teacher is not None:
                 item.ported = self._teacher.meaning(item.receipt)
             if which == BY_ADDRESS:

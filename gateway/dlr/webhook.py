@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 BEAT_S: Final = 2.0
 DEAD_AFTER_S: Final = 10.0
 """A worker whose beats stood still for so long, by our own clock, is dead."""
+SURE_FOR_S: Final = 7.0
+"""How long after a beat a worker begins calls: less than others wait until they take it for dead, so that one that was
+frozen does not tell once more, behind what came later, what another has told meanwhile."""
 POLL_S: Final = 0.25
 WAKE_PAUSE_S: Final = 0.005
 """Wake-ups within this time are one: under load every emptied list gives one."""
@@ -145,6 +148,8 @@ class Webhooks:
             epoch, holder = holders.accounts.get(account, (0, ""))
             if holder == self._me:
                 self._begin(account, epoch)
+        for one in self._served.values():
+            one.endpoint.sure(now + SURE_FOR_S)
         self._note(holders, now)
         await self._tell_seen()
 

@@ -80,6 +80,7 @@ class Endpoint:
         """Another worker serves the account by now."""
         self.gone = False
         """The endpoint said 410: this one makes no more calls; whoever is enabled again begins anew."""
+        self._sure_until = float("inf")
         self._webhook = webhook
         self._outbox = outbox
         self._client = client
@@ -109,6 +110,12 @@ class Endpoint:
         """Look at a shard: it may have events."""
         self._due.add(shard)
         self._signal.set()
+
+    def sure(self, until: float) -> None:
+        """Begin calls until then (monotonic seconds): nobody can have taken the account over before."""
+        self._sure_until = until
+        if self._ready:
+            self._signal.set()
 
     @property
     def in_flight(self) -> int:
@@ -265,7 +272,7 @@ class Endpoint:
 
     def _start_calls(self) -> None:
         now = time.monotonic()
-        while self._ready and len(self._calls) < self._circuit.room(now):
+        while self._ready and now < self._sure_until and len(self._calls) < self._circuit.room(now):
             group = self._next_group()
             task = asyncio.create_task(self._deliver(group))
             self._calls.add(task)
@@ -338,10 +345,10 @@ class Endpoint:
                 self.gone = True  # told once: an operator may enable it while other calls still hear the same
                 await self._on_gone(self.account)
             return
-        if answer.retry_after_s is not None:
+        # A failure like any other: an endpoint that always asks for a moment must not be tried with all that waits.
+        self._circuit.failed(now, random.random())
+        if answer.retry_after_s:
             self._circuit.pause(now, answer.retry_after_s)
-        else:
-            self._circuit.failed(now, random.random())
         for item in group:
             self._failed(item, answer, wall_ms)
 

@@ -142,10 +142,15 @@ _TLD_ELSEWHERE: Final = (
     "भारत|عرب|شبكة|موقع|السعودية|امارات|مصر|ไทย"
 )
 _BARE = re.compile(
+    r"(?<![\w-])(?<![\w-]\.)"
     rf"((?:[\w-]+\.)+(?:[a-z]{{2,24}}|xn--[a-z0-9-]{{2,59}}|{_TLD_ELSEWHERE})(?![a-z0-9_-]))(?::[0-9]+)?{_PATH}",
     re.IGNORECASE,
 )
-"""A name without a scheme: labels, and a last one that could be a top-level domain. What follows it may be Chinese."""
+"""A name without a scheme: labels, and a last one that could be a top-level domain. What follows it may be Chinese.
+
+It is looked for where a row of labels begins and nowhere else in it: whatever matches further on matches from there
+too, and a text of a thousand labels without an end would be read a thousand times.
+"""
 _ADDRESS = re.compile(r"(?<![0-9.])((?:[0-9]{1,3}\.){3}[0-9]{1,3})(?![0-9.])")
 _DOT_BETWEEN = re.compile(r"(?<=[A-Za-z0-9])[。｡](?=[A-Za-z0-9])")
 """An ideographic full stop is a dot to a browser (RFC 3490 §3.1), and the end of a sentence to everybody else."""
@@ -204,6 +209,9 @@ def links(text: str) -> Iterator[str]:
         at = match.end()
     rest.append(plain[at:])
     for part in rest:
-        for pattern in (_BARE, _ADDRESS):
-            for match in pattern.finditer(part):
-                yield match[1]
+        for match in _ADDRESS.finditer(part):
+            yield match[1]
+        left = part
+        while found := _BARE.search(left):
+            yield found[1]
+            left = left[found.end() :]  # cut off: what follows a path begins anew

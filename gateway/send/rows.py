@@ -21,9 +21,9 @@ from gateway.errors import GatewayError
 
 TEXT_COLUMNS = frozenset(
     {"to", "category", "text", "sender", "ref", "send_at", "not_after", "contact", "gate", "ext", "meta"}
-    | {"template", "template_version", "local_window", "zone"}
+    | {"template", "local_window", "zone"}
 )
-COLUMNS = TEXT_COLUMNS | {"ttl_s", "tags", "test", "consent"}
+COLUMNS = TEXT_COLUMNS | {"template_version", "ttl_s", "tags", "test", "consent"}
 PREFIXES = ("origin.", "params.")
 MAX_CELL_CHARACTERS = 32_768
 """Far above any message: a quote that never closes is noticed after this much, not at the end of the file."""
@@ -142,11 +142,6 @@ def _message(row: dict[str, str], ref: str) -> Message:
         table, dot, key = name.partition(".")
         if dot:
             nested.setdefault(table, {})[key] = cell
-    extra: dict[str, Any] = {
-        name: row[name] for name in ("template", "template_version", "local_window", "zone") if name in row
-    }
-    if "params" in nested:
-        extra["params"] = nested["params"]
     return Message(
         to=to,
         category=row.get("category"),
@@ -163,8 +158,12 @@ def _message(row: dict[str, str], ref: str) -> Message:
         ext=row.get("ext"),
         meta=row.get("meta"),
         test=_yes_or_no("test", row),
+        template=row.get("template"),
+        template_version=_whole_number("template_version", row),
+        params=nested.get("params"),
+        zone=row.get("zone"),
+        local_window=row.get("local_window"),
         consent=_yes_or_no("consent", row),
-        extra=extra,
     )
 
 

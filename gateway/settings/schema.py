@@ -39,6 +39,7 @@ _LIMITS_MOST, _TAGS_MOST, _TAG_OCTETS_MOST, _WORDINGS_MOST, _COUNTRIES_MOST = 4,
 _DAY_S = 86_400
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 MAX_WINDOW_S = 7 * 86_400
+MAX_LIMIT = 1000
 """Longest window of a per-number limit: the store keeps the counters of a number for eight days at least."""
 
 
@@ -122,6 +123,8 @@ def _limit(value: Any) -> Any:
     window_s = int(match[2]) * _UNIT_S[match[3]]
     if window_s > MAX_WINDOW_S:
         raise ValueError("the longest window is 7d")
+    if int(match[1]) > MAX_LIMIT:
+        raise ValueError(f"at most {MAX_LIMIT} within a duration: each is kept with the number")
     return (int(match[1]), window_s)
 
 

@@ -106,6 +106,9 @@ class Audit:
 
     async def _follow(self, shard: int, p: str, page: int) -> Verdict:
         client = self._store.client
+        # Before and after: what comes while the chain is read must not look like a break.
+        known_n, known_hash = await self._head(p)
+        at_known = ""
         start, last_hash, number, first, broken, count = "-", None, 0, 0, 0, 0
         while True:
             rows = await client.execute("XRANGE", f"{p}audit", start, "+", "COUNT", page)
@@ -121,16 +124,21 @@ class Audit:
                 if not fits and not broken:
                     broken = n
                 number, last_hash, count = n, row["h"], count + 1
+                if n == known_n:
+                    at_known = row["h"]
             if len(rows) < page:
                 break
             start = f"({rows[-1][0].decode()}"
         if first > 1 and count < MOST_KEPT:
             broken = broken or first  # the oldest leave when there are more than that, not before
-        head_n, head = await client.execute("HMGET", f"{p}audit:head", "n", "h")
-        head_text = head.decode() if head else ""
-        if int(head_n or 0) != number or head_text != (last_hash or ""):
+        head_n, head_hash = await self._head(p)
+        if at_known != known_hash or head_n < number or (head_n == number and head_hash != (last_hash or "")):
             broken = broken or number + 1
-        return Verdict(shard, count, first, number, head_text, broken)
+        return Verdict(shard, count, first, number, last_hash or "", broken)
+
+    async def _head(self, p: str) -> tuple[int, str]:
+        n, head = await self._store.client.execute("HMGET", f"{p}audit:head", "n", "h")
+        return int(n or 0), head.decode() if head else ""
 
 
 def _hash(before: str, row: dict[str, str]) -> str:

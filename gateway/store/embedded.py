@@ -303,14 +303,17 @@ class EmbeddedServer:
 def socket_path(data_dir: Path) -> Path:
     """Return the Unix socket of the embedded server of a data directory, the same for every caller.
 
-    Inside the directory where the path is short enough, else in a private directory under the temporary one.
+    Inside the directory where the path is short enough, else in a private directory under the temporary one, or under
+    /tmp where that is too long as well.
     """
     directory = Path(data_dir).absolute()
     inside = directory / "run" / "store.sock"
     if len(os.fsencode(inside)) <= SOCKET_PATH_MAX_BYTES:
         return inside
     name = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"smsgw-{os.getuid()}-{name}" / "store.sock"
+    outside = Path(f"smsgw-{os.getuid()}-{name}") / "store.sock"
+    temporary = Path(tempfile.gettempdir()) / outside
+    return temporary if len(os.fsencode(temporary)) <= SOCKET_PATH_MAX_BYTES else Path("/tmp") / outside
 
 
 async def running_pid(socket: Path, data_dir: Path) -> int:

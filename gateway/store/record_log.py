@@ -94,7 +94,9 @@ def why(log: Log, state: str, late_correction: bool) -> tuple[str, str, bool]:
         return log.ends[-1][1:]
     failed = [r for r in log.receipts if r.state != State.DELIVERED]
     if state.isupper():
-        failed = [r for r in failed if r.state == state][:1]  # the first part that ended like this
+        # The first part that ended like this, as the channel has it that said so last (`reason_of` in lua/_ends.lua).
+        failed = [r for r in failed if r.state == state]
+        failed = [r for r in failed if r.channel == failed[-1].channel][:1]
     if failed:
         return failed[-1].reason, failed[-1].carrier_code, failed[-1].permanent
     if state.isupper():

@@ -175,7 +175,7 @@ class Record:
     def cost(self) -> int:
         """What the carriers take for it, in millionths of the price's unit: each part that one accepted."""
         return sum(
-            a.price * (self.parts if ALL_PARTS in a.smsc_ids else max(1, len(a.smsc_ids)))
+            a.price * (self.parts if ALL_PARTS in a.smsc_ids or not a.smsc_ids else len(a.smsc_ids))
             for a in self.attempts
             if a.outcome == PLAIN or a.smsc_ids
         )

@@ -45,7 +45,7 @@ class TemplateStore:
         found = []
         for name, content in fields.items():
             template, _, version = name.partition(_US)
-            if version.isdigit() and template != "latest":
+            if version.isdigit():
                 at, retired = (int(fields.get(f"{what}{_US}{name}", 0)) for what in ("at", "retired"))
                 found.append(StoredVersion(template, int(version), content, at, retired))
         return int(fields.get("rev", 0)), sorted(found, key=lambda one: (one.id, one.version))

@@ -20,6 +20,7 @@ from gateway.templates.model import Param, Template
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _SIGNATURE = re.compile("[【】]")
 _NUMBER: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,6})?")
+_INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,14}")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NAMED: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # RFC 3986 without userinfo, port and IP literals: what stands behind the host begins with / ? or #, so that no reader
@@ -100,6 +101,9 @@ def _code(param: Param, value: Any) -> str:
 
 
 def _int(param: Param, value: Any) -> int:
+    # Also as a string, as a decimal: cells of a CSV file are nothing else. In one spelling: 007 is a code.
+    if value.__class__ is str and _INTEGER.fullmatch(value):
+        value = int(value)
     if value.__class__ is not int:
         raise BadValue("an integer is wanted")
     if (param.least and value < int(param.least)) or (param.most and value > int(param.most)):

@@ -16,6 +16,7 @@ from gateway.dlr import webhook as worker_module
 from gateway.dlr import webhook_replay
 from gateway.model import Secret, message_id
 from gateway.settings import AccountSettings, AdminSettings, Settings
+from gateway.store.audit import Audit
 from gateway.store.outbox import GIVEN_UP, Outbox, Verdict
 from gateway.store.record_log import attempt_log
 from gateway.store.store import Store
@@ -192,6 +193,21 @@ async def test_a_test_call_says_what_became_of_it(admin: Admin) -> None:
 async def test_bodies_that_are_refused(admin: Admin, body: dict[str, Any], field: str) -> None:
     status, found = await admin.call("POST", body)
     assert (status, found["field"]) == (422, field)
+
+
+async def test_changes_are_audited_and_looks_are_not(admin: Admin, store: Store) -> None:
+    change = {"kind": "gate", "name": "spring", "state": "hold"}
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with aiohttp.ClientSession() as session:
+        for method, body in (("HEAD", change), ("HEAD", None), ("PUT", {**change, "state": "shut"}), ("PUT", change)):
+            url = f"{admin.base}/admin/v1/gates"
+            async with session.request(method, url, json=body, headers=headers) as answer:
+                assert answer.status == (422 if body and body["state"] == "shut" else 200)
+    assert (await admin.post("disable"))[0] == 200
+    assert (await admin.post("explode"))[0] == 422
+    await admin.entry()
+    noted = [(one.action, one.object, one.after) for one in await Audit(store).read()]
+    assert noted == [("webhook", "shop", "disable"), ("gate.set", "gate:spring", "hold")]
 
 
 async def test_the_command_line(admin: Admin, store: Store) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -255,6 +257,44 @@ async def test_mutated_requests_never_make_a_5xx(api: Api, changes: list[tuple[i
     if answer:
         status = int(answer.split(b" ", 2)[1])
         assert status == 202 or 400 <= status < 500
+
+
+_odd = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.just(10**400), st.text(max_size=40),
+    st.sampled_from(["\\ud800", "24:00-24:00", "22:00-02:00", "Asia/Shanghai", "../etc/passwd", "0001-01-01T00:00:00Z",
+                     "9999-12-31T23:59:59-23:59", "１０:００-12:00", "x" * 2000]),
+    st.lists(st.integers(), max_size=3), st.dictionaries(st.text(max_size=5), st.integers(), max_size=3),
+)  # fmt: skip
+_new = st.dictionaries(
+    st.sampled_from(
+        ["template", "template_version", "params", "zone", "local_window", "consent", "send_at", "not_after", "ttl_s",
+         "tags", "origin", "test", "text", "category"]
+    ),
+    _odd,
+    max_size=4,
+)  # fmt: skip
+
+
+def _json(value: Any) -> bytes:
+    """Return what a careless client may write: lone surrogates, numbers beyond all bounds, NaN."""
+    return json.dumps(value).replace("\\\\ud800", "\\ud800").encode()
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_new, _odd, st.text(max_size=30))
+async def test_odd_values_never_make_a_5xx(api: Api, fields: dict[str, Any], odd: Any, name: str) -> None:
+    one = {**message(1), **fields}
+    for path, body in (("/v1/messages/check", {"messages": [one]}), ("/v1/messages", one)):
+        status, answer, _ = await api.call("POST", path, _json(body))
+        assert status in (200, 202) or 400 <= status < 500, (path, answer)
+    path = f"/v1/blacklist/{quote(name, safe='')}"
+    listed = {"categories": odd, "reason": fields.get("text", odd)}
+    for asked in (("PUT", path, _json(listed)), ("PUT", "/v1/blacklist/+8613800138000", _json(listed)), ("GET", path)):
+        status, answer, _ = await api.call(*asked, key=KEY)
+        assert 200 <= status < 500, (asked, answer)
+    for parameter in ("from", "zone", "by", "campaign", "signature", "format", name):
+        status, answer, _ = await api.call("GET", f"/v1/stats?{quote(parameter)}={quote(str(odd)[:500])}", key=KEY)
+        assert 200 <= status < 500, (parameter, answer)
 
 
 async def test_bodies_on_their_way_are_limited_together(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

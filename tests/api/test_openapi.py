@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from gateway.api import problem, schema
 from gateway.api.openapi_get import document
 from gateway.api.server import BLACKLIST, FEEDBACK, ITEM, PLACES
-from tests.api.conftest import Api
+from gateway.api.views import record_view
+from gateway.model import MessageId, store_id
+from tests.api.conftest import Api, message
 
 
 def references(value: Any) -> set[str]:
@@ -61,6 +64,26 @@ async def test_it_is_served_without_a_key(api: Api) -> None:
     assert "<script" not in text
     for code in problem.TITLES:
         assert code in text
+
+
+async def test_what_is_answered_of_a_message_is_described(api: Api) -> None:
+    described = document()["components"]["schemas"]
+    body = message(1, ref="r", meta="m", contact="c", gate="g", origin={"campaign": "x"}, zone="Asia/Shanghai")
+    body |= {"local_window": "00:00-24:00", "consent": True, "tags": ["t"]}
+    _, taken, _ = await api.post(body)
+    assert taken.keys() <= described["Accepted"]["properties"].keys()
+    await api.call("DELETE", f"/v1/messages/{taken['id']}")
+    _, shown, _ = await api.call("GET", f"/v1/messages/{taken['id']}")
+    assert shown.keys() <= described["Record"]["properties"].keys()
+    assert {"zone", "local_window", "consent"} <= shown.keys()
+    record = await api.store.get(store_id(MessageId(taken["id"])))
+    assert record is not None
+    view = record_view(replace(record, reason="expired", template="t"))
+    assert view.keys() <= described["Record"]["properties"].keys()
+    assert view["reason"].keys() == described["Record"]["properties"]["reason"]["properties"].keys()
+    _, seen, _ = await api.call("POST", "/v1/messages/check", {"messages": [message(2), {**message(3), "to": "1"}]})
+    for result in seen["results"]:
+        assert result.keys() <= described["Foreseen"]["properties"].keys()
 
 
 async def test_every_code_answered_has_a_title(api: Api) -> None:

@@ -124,6 +124,25 @@ async def test_a_repeat_is_the_same_whatever_became_of_the_template(
     assert (record.text, record.carried["t"]) == ("New: 482913", 2)
 
 
+async def test_a_check_renders_as_accepting_does(templated: tuple[Api, Templates, TemplateStore]) -> None:
+    api, _, _ = templated
+    asked = [
+        templated_message(1, params={"code": "0042", "name": "李雷"}, ref="r"),
+        templated_message(2, params={"code": "x"}),
+        templated_message(3, template="no"),
+        templated_message(4),
+    ]
+    _, seen, _ = await api.call("POST", "/v1/messages/check", {"messages": asked}, key=KEY)
+    assert await api.store.waiting() == 0
+    _, done, _ = await api.batch(asked)
+    assert [(r.get("state"), r.get("parts"), r.get("encoding"), r.get("error")) for r in seen["results"]] == [
+        (r.get("state"), r.get("parts"), r.get("encoding"), r.get("error")) for r in done["results"]
+    ]
+    assert [r["encoding"] for r in done["results"] if "id" in r] == ["ucs2", "gsm7"]
+    _, seen, _ = await api.call("POST", "/v1/messages/check", {"messages": asked[:1]}, key=KEY)
+    assert (seen["results"][0]["id"], seen["results"][0]["replayed"]) == (done["results"][0]["id"], True)
+
+
 async def test_a_batch_shares_a_template_in_its_defaults(templated: tuple[Api, Templates, TemplateStore]) -> None:
     api, _, _ = templated
     items = [{"to": f"+86138{i:08d}", "params": {"code": f"{1000 + i}"}} for i in range(50)]

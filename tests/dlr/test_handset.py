@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.dlr import handset
 from gateway.dlr.handset import Alphabets, Piece
+from gateway.smpp.constants import TAG_SAR_MSG_REF_NUM, TAG_SAR_SEGMENT_SEQNUM, TAG_SAR_TOTAL_SEGMENTS
 from gateway.smpp.text import ESM_CLASS_UDHI, GSM7, UCS2, data_coding, encode_parts, pack_septets, plan, unpack_septets
 
 GSM_CHARS = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./09:;<=>?¡AZÄÖÑÜ§¿azäöñüà^{}\\[~]|€"
@@ -118,3 +119,14 @@ def test_a_repeat_is_known_by_what_it_says_or_by_its_id() -> None:
     others = [("b", "1", "2", "text"), ("a", "3", "2", "text"), ("a", "1", "3", "text"), ("a", "1", "2", "other")]
     assert len({same, *(handset.digest_of(*one) for one in others)}) == 5
     assert handset.digest_of("a", "1", "2", "text", b"id") == handset.digest_of("a", "1", "2", "changed", b"id") != same
+
+
+def test_a_reference_of_absurd_length_is_read_by_its_end() -> None:
+    tlvs = {
+        TAG_SAR_MSG_REF_NUM: b"\xff" * 4000 + b"\x01\x02",
+        TAG_SAR_TOTAL_SEGMENTS: b"\2",
+        TAG_SAR_SEGMENT_SEQNUM: b"\1",
+    }
+    piece = handset.read(b"8613800138000", b"1069", b"x", tlvs, 0, 0)
+    assert (piece.reference, piece.total, piece.place) == (0x0102, 2, 1)
+    assert len(handset.set_name("a", piece)) == 32

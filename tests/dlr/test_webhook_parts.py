@@ -158,6 +158,7 @@ DENIED = [
     "192.0.0.8", "192.168.1.1", "198.18.0.1", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255", "168.63.129.16",
     "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:8.8.8.8", "64:ff9b::7f00:1", "64:ff9b:1::1", "2001::1",
     "2002:7f00:1::", "fc00::1", "fd12::1", "fe80::1", "fe80::1%eth0", "ff02::1", "", "localhost", "127.1", "2130706433",
+    "fec0::1", "::ffff:0:7f00:1", "64:ff9b:2::7f00:1", "100:0:0:1::1", "5f00::1", "3fff::1", "fe00::1", "192.88.99.1",
 ]  # fmt: skip
 LITERALS = [
     "2130706433", "127.1", "0x7f000001", "0177.0.0.1", "[::ffff:127.0.0.1]", "::1", "127.0.0.1", "127.0.0.1.", "0x7f.1",
@@ -390,7 +391,15 @@ class TestEvents:
         assert gone.data["number"] == "+86138****5678"
 
     @pytest.mark.parametrize(
-        "junk", [b"f", b"x" * 60, b"i" + bytes(6), b"i" + bytes(6) + b"[]", b"o" + bytes(6) + b"{}"]
+        "junk",
+        [
+            b"f",
+            b"x" * 60,
+            b"i" + bytes(6),
+            b"i" + bytes(6) + b"[]",
+            b"o" + bytes(6) + b"{}",
+            b"i" + b"\xff" * 6 + b'{"id": "1"}',  # a time that no calendar has
+        ],
     )
     def test_what_is_no_event(self, junk: bytes) -> None:
         with pytest.raises(events.Unreadable):

@@ -365,6 +365,55 @@ async def test_redirects_throttling_and_huge_answers(
         assert sent < 64 << 20
 
 
+async def test_a_short_retry_after_does_not_keep_a_failing_endpoint_open(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Retry-After: 0` on every answer: as without it, the backlog waits in line and is not tried to death."""
+    monkeypatch.setattr(webhook_schedule, "OPEN_FIRST_S", 30.0)
+    monkeypatch.setattr(webhook_schedule, "OPEN_MOST_S", 30.0)
+    await push_many(store, 40)
+    async with Sink(lambda call: web.Response(status=503, headers={"Retry-After": "0"})) as sink:
+        async with serving(with_hooks(settings, shop=hook(sink.url, concurrency=2)), store) as one:
+            await until(lambda: one._served and one._served["shop"].endpoint._circuit.until > time.monotonic() + 20)
+            await until(lambda: _in_line(store, 30))
+        assert len(sink.calls) <= 10
+
+
+async def _in_line(store: Store, least: int) -> bool:
+    now = await line(store)
+    return now.waiting >= least and not now.taken
+
+
+async def test_a_worker_that_cannot_say_that_it_lives_begins_no_calls(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a frozen worker had taken is another's by then; it must not tell it again behind what came later."""
+    monkeypatch.setattr(worker_module, "DEAD_AFTER_S", 0.6)
+    monkeypatch.setattr(worker_module, "SURE_FOR_S", 0.3)
+    go_on = asyncio.Event()
+
+    async def answer(call: Call) -> web.Response:
+        if len(sink.calls) == 1:
+            await go_on.wait()
+        return web.Response(status=204)
+
+    async with Sink(answer) as sink:
+        hooks = with_hooks(settings, shop=hook(sink.url, concurrency=1))
+        async with serving(hooks, store, name="frozen") as frozen:
+            ids = await push_many(store, 10)
+            await until(lambda: sink.calls)
+            stuck = asyncio.Event()
+            monkeypatch.setattr(frozen, "_beat_once", stuck.wait)
+            async with serving(hooks, store, name="other"):
+                await until(lambda: len(sink.calls) == 11)
+                await until(lambda: empty(store))
+                endpoint = frozen._served["shop"].endpoint
+                go_on.set()
+                await until(lambda: endpoint.lost)
+            stuck.set()
+        assert sorted(sink.ids) == sorted([*ids, sink.ids[0]])
+
+
 async def test_what_a_dead_worker_had_out_comes_again_with_the_same_id(
     store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

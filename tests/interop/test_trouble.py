@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.reasons import of_status
 from tests.interop.peer import Peer
 from tests.support.gateway_process import AuditedGateway
 from tests.support.until import until
@@ -46,7 +47,7 @@ async def test_what_is_refused_ends_as_failed_with_its_status(tmp_path: Path) ->
         for answer, status in zip(sent, statuses, strict=False):
             _, shown = await gateway.get(f"/v1/messages/{answer.id}")
             assert [a["command_status"] for a in shown["attempts"]] == [f"0x{status:08X}"]
-            assert shown["reason"]["code"] == "refused"
+            assert shown["reason"]["code"] == of_status(status)[0]
 
 
 async def test_answers_in_any_order_find_their_messages(tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ async def test_every_cut_costs_at_most_a_window_and_nothing_is_stuck(valkey: Val
             budget = CYCLES * WINDOW
             report = await audit_line(w.store, valkey, ms, [primary, backup], copies_allowed=budget, settled=False)
             assert (report.accepted, report.lost) == (len(ms), [])
-            assert sum((submits(primary) + submits(backup)).values()) == len(ms) + report.copies
+            # What was cut on its way to the carrier is uncertain, and not yet sent again.
+            sent = len(ms) + report.copies
+            assert sent - report.states["uncertain"] <= sum((submits(primary) + submits(backup)).values()) <= sent
 
 
 async def test_the_traffic_moves_at_most_twice_a_minute(valkey: ValkeyServer) -> None:

@@ -32,7 +32,7 @@ async def call(smsc: Smsc, *workers: Worker) -> None:
     before = smsc.counters.binds
     host, port = channels[0].settings.outbind_listen or ("", 0)
     await smsc.outbind(host, port, b"theirs", b"word")
-    await until(lambda: smsc.counters.binds == before + 1)
+    await until(lambda: smsc.counters.binds > before)
 
 
 @pytest.mark.parametrize("bind", ["transceiver", "transmitter_receiver"])

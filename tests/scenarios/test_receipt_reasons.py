@@ -206,6 +206,7 @@ async def test_two_days_of_a_safe_code_mark_a_number_as_not_in_use(valkey: Valke
 
             await until(lambda: len(noted()) == 2)
             await end_as(w.store, await accepted(w.store, [message(w.store, msisdn=gone.msisdn)]), U=1)
+            await until(lambda: smsc.counters.settled == 3)  # noted before it was acknowledged
             with valkey.sync() as client:
                 assert not client.hgetall(f"{P}blacklist:*"), "twice on one day is once"
                 client.hset(f"{P}invalid:{period}", gone.msisdn, yesterday)

@@ -136,6 +136,48 @@ async def test_a_rest_that_never_comes_and_a_reference_used_again(valkey: Valkey
             assert await w.recorder._inbox.deliver_overdue() == 0
 
 
+async def test_a_part_that_comes_while_the_others_are_given_up_is_not_lost(valkey: ValkeyServer) -> None:
+    async with carrier() as smsc:
+        settings = replace(line(smsc), inbound=InboundSettings(parts_wait_s=1))
+        async with worker(settings, valkey) as w:
+            inbox, kept = w.recorder._inbox, w.recorder._inbox._store
+            overdue, late = kept.overdue, []
+
+            async def and_then_one_comes(shard: int, most: int, may_wait: int) -> Any:
+                found = await overdue(shard, most, may_wait)
+                if found and not late:
+                    late.append(True)
+                    smsc.send_long_mo(HANDSET, "1069", "甲" * 150, order=(2,))
+                    await all_acked(smsc, 2)
+                return found
+
+            kept.overdue = and_then_one_comes  # type: ignore[method-assign]
+            smsc.send_long_mo(HANDSET, "1069", "甲" * 150, order=(0,))
+            await all_acked(smsc, 1)
+
+            async def delivered() -> bool:
+                await inbox.deliver_overdue()
+                return len(await texts(w.store)) == 2
+
+            await until(delivered)
+            assert sorted(await texts(w.store)) == ["…" + "甲" * 16, "甲" * 67 + "…"]
+
+
+async def test_half_an_opt_in_is_for_a_person_to_read(valkey: ValkeyServer) -> None:
+    async with carrier() as smsc:
+        settings = replace(line(smsc), inbound=InboundSettings(parts_wait_s=1))
+        async with worker(settings, valkey) as w:
+            smsc.send_long_mo(HANDSET, "1069", "START".ljust(67) + "? no, never" * 8, order=(0,))
+            await all_acked(smsc, 1)
+
+            async def delivered() -> bool:
+                await w.recorder._inbox.deliver_overdue()
+                return bool(await texts(w.store))
+
+            await until(delivered)
+            assert [one["opt"] for one in await messages(w.store)] == ["review"]
+
+
 async def test_whose_a_reply_is(valkey: ValkeyServer) -> None:
     """The number it came to; else the latest message from there; else the latest; in_reply_to names it."""
     accounts = [AccountSettings(name) for name in ("shop", "bank", "club")]

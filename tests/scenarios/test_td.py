@@ -220,3 +220,38 @@ async def test_a_forged_flood_raises_an_alarm_and_is_taken_back(valkey: ValkeySe
             assert removed == 199
             assert await lists.counts() == {("shop", "operator"): 1}
             assert len(await messages(w.store)) == 200, "what was written stays on record"
+
+
+async def test_a_change_of_mind_within_ten_minutes_is_no_repeat(valkey: ValkeyServer) -> None:
+    """TD, START, TD: the third says the same as the first, and is meant. The SMSC's repeat of it is none."""
+    async with carrier() as smsc:
+        settings = with_replies(line_settings([channel_to(smsc, "a")]))
+        async with worker(settings, valkey) as w:
+            for text, on_list in (("TD", 1), ("TD", 1), ("START", 0), ("START", 0), ("TD", 1), ("TD", 1), ("START", 0)):
+                await says(smsc, w, text)
+                assert len(await listed(w)) == on_list, text
+            assert [one["text"] for one in await messages(w.store)] == ["TD", "START", "TD", "START"]
+
+
+async def test_taking_an_import_back_leaves_the_opt_outs_of_meanwhile(valkey: ValkeyServer) -> None:
+    async with carrier() as smsc:
+        settings = with_replies(line_settings([channel_to(smsc, "a")]))
+        async with worker(settings, valkey) as w:
+            lists = Blacklists(w.store)
+            numbers = [f"861380013800{i}" for i in range(4)]
+            await lists.put(numbers[3], "shop", 2, "operator", source="operator", actor="operator")
+            rows = [(number, 4, "do-not-disturb") for number in numbers[:3]]
+            for name in ("one", "two"):
+                await lists.add_many("shop", rows, source=f"import.{name}", import_id=name)
+                rows = [(number, 6, "do-not-disturb") for number in numbers[:3]]
+            for number in (numbers[0], numbers[1], numbers[3]):
+                await says(smsc, w, "TD", source=number)
+            await says(smsc, w, "START", source=numbers[1])
+            assert await lists.undo("shop", "import.two", import_id="two") == ("", 0, 3)
+            assert await lists.undo("shop", "import.one", import_id="one") == ("", 2, 1)
+            assert [(one.reason, one.mask, one.source) for one in await lists.get(numbers[0])] == [("td", 4, "mo.a")]
+            assert await lists.get(numbers[1]) == await lists.get(numbers[2]) == []
+            assert await lists.counts() == {("shop", "td"): 1, ("shop", "operator"): 1}
+            # Nor does taking back what replies did take what an operator had said before.
+            assert await lists.undo("shop", "mo.a") == ("", 1, 0)
+            assert [one.reason for one in await lists.get(numbers[3])] == ["operator"]

@@ -35,6 +35,26 @@ def test_cells_become_fields() -> None:
     }
 
 
+def test_templates_have_columns() -> None:
+    header = "to,category,template,template_version,params.code,params.n,zone,local_window,consent\n"
+    (row,) = rows(header + "+8613800138000,marketing,code,2,0042,7,Asia/Shanghai,10:00-12:00,yes\n")
+    assert row.message is not None
+    sent = row.message.to_json()
+    assert sent.pop("ref")
+    assert sent == {
+        "to": "+8613800138000",
+        "category": "marketing",
+        "template": "code",
+        "template_version": 2,
+        "params": {"code": "0042", "n": "7"},
+        "zone": "Asia/Shanghai",
+        "local_window": "10:00-12:00",
+        "consent": True,
+    }
+    (bad,) = rows("to,template,template_version\n1,code,two\n")
+    assert (bad.message, bad.field) == (None, "template_version")
+
+
 def test_defaults_fill_empty_cells() -> None:
     first, second = rows("to,text\n1,own\n2,\n", category="notification", text="default")
     assert first.message is not None

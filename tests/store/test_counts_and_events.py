@@ -330,3 +330,70 @@ async def test_a_backlog_is_capped_and_says_so(store: Store, valkey: ValkeyServe
         assert client.llen(f"{P}out:shop") == 200_000
         assert client.lindex(f"{P}out:shop", -1)[:1] == b"f"
         assert client.hgetall(f"{P}outlost") == {b"shop": b"1"}
+
+
+async def test_an_account_may_have_any_name(store: Store, valkey: ValkeyServer) -> None:
+    await store.set_consumers({"shop": "f"})
+    for account in ("some", "type"):
+        m = message(store, account=account)
+        assert await accept(store, m) == ["accepted"]
+        assert await store.cancel(m.id, account) == "cancelled"
+        assert events(valkey, account) == []
+
+
+async def test_a_late_answer_tells_that_it_was_submitted(store: Store, valkey: ValkeyServer) -> None:
+    await store.set_consumers({"shop": "s"})
+    assert await accept(store, message(store)) == ["accepted"]
+    (c,) = await claim(store)
+    lost = Settlement(c.claim, 1, "u", "ch", 60_000, log=attempt_log(1, "ch", None, "uncertain", []))
+    assert await store.settle(0, [lost]) == "1"
+    assert events(valkey) == []
+    late = Settlement(c.claim, 1, "s", "ch", 60_000, 1, log=attempt_log(1, "ch", 0, "sent", [(0, "a")]))
+    assert await store.settle(0, [late]) == "l"
+    assert events(valkey) == [("s", "s", "")]
+
+
+# --- corrections and reasons
+
+
+async def test_a_correction_in_the_same_batch_as_the_end(store: Store) -> None:
+    c = await sent(store, message(store, parts=2))
+    rows = [receipt_row(c, state, part) for state in "KD" for part in (0, 1)]
+    assert await apply(store, *rows) == "pfdc"
+    found = await counted(store)
+    assert [(key, n) for key, n in found.items() if key[0] in "KD"] == [(("D", "late_correction"), 1)]
+
+
+async def test_a_correction_takes_back_the_end_and_not_what_was_said_later(store: Store) -> None:
+    c = await sent(store, message(store))
+    assert await _closed_without(store, c.id) == ("K", "no_receipt")
+    assert await apply(store, receipt_row(c, "K")) == "d"
+    assert await apply(store, receipt_row(c, "D")) == "c"
+    found = await counted(store)
+    assert [(key, n) for key, n in found.items() if key[0] in "KD"] == [(("D", "late_correction"), 1)]
+
+
+async def test_a_part_that_is_missing_leaves_the_others_reason(store: Store) -> None:
+    c = await sent(store, message(store, parts=2))
+    names = spellings("ch", [f"{c.id.hex()}0"])
+    failed: Any = ("ch", names, c.destination, "U", "invalid-number", "MK:0001", False, True)
+    assert await apply(store, failed) == "p"
+    assert await _closed_without(store, c.id) == ("U", "invalid-number")
+    record = await store.get(c.id)
+    assert record is not None
+    assert (record.carrier_code, record.permanent) == ("MK:0001", True)
+    assert (await counted(store))["U", "invalid-number"] == 1
+
+
+async def test_what_only_a_receipt_knows_was_taken_costs_as_much(store: Store) -> None:
+    assert await accept(store, message(store)) == ["accepted"]
+    (c,) = await claim(store)
+    lost = Settlement(c.claim, 1, "u", "ch", 60_000, log=attempt_log(1, "ch", None, "uncertain", [], PRICE))
+    assert await store.settle(0, [lost]) == "1"
+    assert ("$", "") not in await counted(store)
+    assert await apply(store, receipt_row(c)) == "f"
+    found = await counted(store)
+    assert (found["s", ""], found["$", ""]) == (1, PRICE)
+    record = await store.get(c.id)
+    assert record is not None
+    assert record.cost == PRICE

@@ -335,3 +335,16 @@ async def test_how_channels_do_is_counted_by_their_submissions(store: Store) -> 
         ("a", "china-mobile", 2, "o"): 1,
         ("a", "china-mobile", 2, "t"): 1,
     }
+
+
+async def test_the_reason_is_that_of_the_copy(store: Store) -> None:
+    """Statistics (compared with the records at the end of each test) and the record say the same."""
+    c = await sent(store)
+    first = row(c, "U", "a")
+    assert await apply(store, (*first[:4], "powered-off", "a1", True, False)) == "r"
+    await send(store, await copy_of(store, c), "b")
+    second = row(c, "U", "b")
+    assert await apply(store, (*second[:4], "out-of-service", "b1", True, True)) == "f"
+    record = await store.get(c.id)
+    assert record is not None
+    assert (record.state, record.reason, record.carrier_code, record.permanent) == ("U", "out-of-service", "b1", True)

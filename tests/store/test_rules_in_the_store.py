@@ -9,11 +9,14 @@ import pytest
 
 from gateway.model import Category, NewMessage, State
 from gateway.settings import Settings
+from gateway.store.moves import Settlement
 from gateway.store.recipients import Recipients
+from gateway.store.record_log import attempt_log
 from gateway.store.records import place_in_spread
 from gateway.store.store import Store
-from tests.support.messages import accept, blacklisted, claim, message, number
+from tests.support.messages import accept, apply, blacklisted, claim, message, number, receipt_row
 from tests.support.snapshot import check_consistent, snapshot
+from tests.support.until import until
 from tests.support.valkey import ValkeyServer
 
 P = "gw:{s00}:"
@@ -236,3 +239,68 @@ async def test_what_ended_meanwhile_is_not_deferred(store: Store) -> None:
     assert await store.defer(0, [(late.id, now_ms() + 1000, now_ms() + 2000)]) == 0
     assert (await state(store, late))[0] == "C"
     assert await store.waiting() == 0
+
+
+async def test_what_came_uncertain_and_missed_its_window_is_settled_by_a_late_answer(store: Store) -> None:
+    closes = now_ms() + 700
+    m = message(store, **MARKETING, caps="", window_until_ms=closes)
+    assert await accept(store, m) == ["accepted"]
+    (c,) = await claim(store)
+    lost = Settlement(c.claim, 1, "U", "ch", log=attempt_log(1, "ch", None, "uncertain", []))
+    assert await store.settle(0, [lost]) == "1"
+    await until(lambda: now_ms() > closes)
+    assert await claim(store, token="t2") == []
+    assert (await state(store, m))[0] == State.DEFERRED
+    late = Settlement(c.claim, 1, "s", "ch", 60_000, 1, log=attempt_log(1, "ch", 0, "sent", [(0, "a")]))
+    assert await store.settle(0, [late]) == "l"
+    assert (await state(store, m))[0] == State.SUBMITTED
+    assert await store.waiting() == 0
+
+
+async def test_a_lost_attempt_that_missed_its_window_is_found_by_its_receipt(store: Store) -> None:
+    closes = now_ms() + 700
+    m = message(store, **MARKETING, caps="", window_until_ms=closes)
+    assert await accept(store, m) == ["accepted"]
+    (c,) = await claim(store)
+    lost = Settlement(c.claim, 1, "U", "ch", log=attempt_log(1, "ch", None, "uncertain", []))
+    assert await store.settle(0, [lost]) == "1"
+    await until(lambda: now_ms() > closes)
+    assert await claim(store, token="t2") == []
+    assert await apply(store, receipt_row(c)) == "f"
+    record = await store.get(m.id)
+    assert record is not None
+    assert (record.state, record.possible_duplicate) == ("D", False)
+
+
+async def test_a_test_gives_back_no_cap_of_others(store: Store) -> None:
+    to = number()
+    text = caps(shop="1,60")
+    trial = message(store, to, caps=text, test=True)
+    assert await accept(store, message(store, to, caps=text), trial) == ["accepted"] * 2
+    assert await store.cancel(trial.id, "shop") == "cancelled"
+    assert await accept(store, message(store, to, caps=text)) == ["capped"]
+
+
+async def test_what_a_cap_deferred_gives_its_own_time_back(store: Store) -> None:
+    to = number()
+    text = caps(shop="2,60;3,3600")
+    ms = [message(store, to, caps=text, defer_capped=True) for _ in range(3)]
+    answers = await store.accept(ms)
+    due = answers[2].deferred_to_ms  # type: ignore[union-attr]
+    assert due
+    assert await store.cancel(ms[2].id, "shop") == "cancelled"
+    times = (await Recipients(store).of(to, ["shop"])).sent[1, "shop"]
+    assert len(times) == 2, "those of the two that leave"
+    assert due // 1000 not in times
+
+
+async def test_ever_new_signatures_do_not_fill_a_number(store: Store) -> None:
+    to = number()
+    for batch in range(5):
+        names = [f"{batch}-{i}-".ljust(100, "x") for i in range(200)]
+        ms = [message(store, to, caps=f"\x1eshop#s:{name}\x1f1,60", signature=name) for name in names]
+        assert await accept(store, *ms) == ["accepted"] * 200
+    known = (await Recipients(store).of(to, ["shop"])).sent
+    assert 400 < len(known) < 1000
+    again = message(store, to, caps=f"\x1eshop#s:{names[-1]}\x1f1,60", signature=names[-1])
+    assert await accept(store, again) == ["capped"]

@@ -127,6 +127,18 @@ async def test_puts_at_the_same_time_get_numbers_of_their_own(kept: TemplateStor
     assert len(set(texts)) == 21
 
 
+async def test_an_id_may_be_any_name(kept: TemplateStore, worker: Templates) -> None:
+    """The names of the hash's other fields too."""
+    for name in ("latest", "at", "retired", "rev", "1"):
+        assert await kept.put(name, content("{{ code }}", id=name)) == ("put", 1)
+        assert await kept.put(name, content("2 {{ code }}", id=name)) == ("put", 2)
+        assert await kept.retire(name, 1) == 1
+    _, versions = await kept.all()
+    assert [(one.id, one.version) for one in versions] == [
+        (name, version) for name in ("1", "at", "latest", "retired", "rev") for version in (1, 2)
+    ]
+
+
 async def test_the_file_wins_and_a_content_nobody_can_use_is_left_out(kept: TemplateStore) -> None:
     await kept.put("t", content("of the store {{ code }}"))
     await kept.put("broken", b'{"id": "broken", "of": "another version"}')

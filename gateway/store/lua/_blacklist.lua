@@ -19,14 +19,39 @@ end
 -- What an entry becomes when more is said of its number; nil when it says so already.
 local function black_merged(before, mask, reason, now, source)
   if not before then return black_value(mask, reason, now, source) end
-  local had, why = black_parts(before)
+  local had, why, _, from = black_parts(before)
   local both = 0
   for bit = 0, 2 do
     if has(had, 2 ^ bit) or has(mask, 2 ^ bit) then both = both + 2 ^ bit end
   end
   local stays = (HOLDS[why] or 5) >= (HOLDS[reason] or 5)
   if both == had and stays then return nil end
+  -- The source goes with the reason that stays: taking back what one source said must not take back what another did.
+  -- An import finds by its name what it changed, and has what was there before.
+  if stays and sub(source, 1, 7) ~= 'import.' then source = from end
   return black_value(both, stays and why or reason, now, source)
+end
+
+-- The values that imports cover at a number, as `each(key, value)` changes them: nil leaves one, '' removes it.
+local function black_covered(number, value, each)
+  for _ = 1, 8 do
+    local import = value and string.match(select(4, black_parts(value)), '^import%.(.+)$')
+    if not import then return end
+    local key = P .. 'blackundo:' .. import
+    value = call('HGET', key, number) or nil
+    local after = each(value)
+    if after == '' then
+      call('HDEL', key, number)
+    elseif after then
+      call('HSET', key, number, after)
+      call('EXPIRE', key, 34560000) -- 400 days
+    end
+  end
+end
+
+-- Say it of what an import covers as well: that is what `black_undo` gives back, and an opt-out must outlive it.
+local function black_beneath(number, before, mask, reason, now, source)
+  black_covered(number, before, function(value) return black_merged(value, mask, reason, now, source) end)
 end
 
 -- Note for the counters how many entries of a reason came and went; `black_counted` writes them.

@@ -55,13 +55,13 @@ end
 --   They are written with the state, in the same step, to `out:<account>`: kind, time, and the id and record of a message
 --   (so that an event may outlive its record), or JSON.
 local OUT_MOST = 200000
-local consumers, outs
+local consumers, listening, outs
 local function wanted(account, letter)
   if not consumers then
     consumers = {}
     local all = call('HGETALL', P .. 'consumers')
     for i = 1, #all, 2 do consumers[all[i]] = all[i + 1] end
-    consumers.some = #all > 0
+    listening = #all > 0
   end
   local letters = consumers[account]
   return letters and find(letters, letter, 1, true) and letters
@@ -70,7 +70,7 @@ end
 -- Whether anybody wants to hear of anything: asked first where it would cost to find out whose a message is.
 local function anybody_listens()
   if not consumers then wanted('', '') end
-  return consumers.some
+  return listening
 end
 
 local function tell_raw(account, kind, now, payload)
@@ -133,11 +133,7 @@ local function finish(now)
   for dims, by in pairs(stats) do
     for suffix, n in pairs(by) do
       local field = dims .. US .. suffix
-      if n < 1e12 then
-        call('HINCRBY', key, field, n)
-      else
-        redis.pcall('HINCRBY', key, field, ms_text(n)) -- a sum that is full must not end a script half-way
-      end
+      redis.pcall('HINCRBY', key, field, ms_text(n)) -- a sum that is full must not end a script half-way
       if n > 0 and find(suffix, '^%d\31[^\31]*\31[DUREFCBK]\31') then finals[#finals + 1] = RS .. field .. US .. n end
     end
   end

@@ -55,30 +55,32 @@ local function last_failure(raw)
   return channel, state, reason, code, permanent
 end
 
--- Why the first part ended that did so in a state, by its receipt (nil: none did).
+-- Why the first part ended that did so in a state, by its receipt: reason, code, permanent (nil: none did). Where several
+-- channels say so, that one counts which said it last: what others said before did not end the message (`record_log.why`).
 local function reason_of(raw, state)
-  local found = nil
+  local first, last = {}, nil
   each_item(raw, function(kind, payload)
-    if kind == 'R' and not found then
-      local what, why = string.match(payload, '^[^\31]*\31[^\31]*\31[^\31]*\31([^\31]*)\31([^\31]*)')
-      if what == state then found = why end
+    if kind == 'R' then
+      local by, what, why, code, lasting = string.match(payload,
+        '^[^\31]*\31[^\31]*\31([^\31]*)\31([^\31]*)\31([^\31]*)\31([^\31]*)\31?([^\31]*)')
+      if what == state then first[by], last = first[by] or { why, code, lasting }, by end
     end
   end)
-  return found
+  if last then return unpack(first[last]) end
 end
 
--- What a message that is final was counted as: channel and reason.
+-- What a message that is final was counted as: channel and reason. What receipts said after its end (X) counted nowhere.
 local function counted_as(raw, state)
-  local channel, reason = '', ''
+  local channel, reason = '', nil
   each_item(raw, function(kind, payload)
-    if kind == 'X' then
+    if reason then
+    elseif kind == 'X' then
       reason, channel = string.match(payload, '^[^\31]*\31[^\31]*\31([^\31]*)\31[^\31]*\31?([^\31]*)')
     elseif kind == 'R' then
       channel = string.match(payload, '^[^\31]*\31[^\31]*\31([^\31]*)')
-      reason = reason_of(raw, state) or reason
     end
   end)
-  return channel, reason
+  return channel, reason or reason_of(raw, state) or ''
 end
 
 -- Whether another channel than `but` took the message, or may have, and no receipt of a failure came from there.

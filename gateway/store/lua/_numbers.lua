@@ -81,20 +81,20 @@ end
 
 -- A message that was never sent gives its frequency caps back: one time of each cap it counted for.
 local function give_back(r, now)
-  if has(r.flags, 4) or has(r.flags, 8) then return end
+  if has(r.flags, 4) or has(r.flags, 8) or r.test then return end
   r.flags = r.flags + 4
   local account = account_of(r.dims)
   local _, _, tags, signature = extras_of(r)
   local names = { account, '*', account .. '#s:' .. signature }
   for tag in string.gmatch(tags, '[^\30]+') do names[#names + 1] = account .. '#t:' .. tag end
-  local second = floor(r.accepted_at / 1000)
-  local due = has(r.marks, 8) and floor(de6(r.raw, 13) / 1000) or nil -- where a cap deferred it, it counts for then
+  -- Where a cap deferred it, it counts for then: when it was accepted others counted.
+  local second = floor((has(r.marks, 16) and de6(r.raw, 13) or r.accepted_at) / 1000)
   for back = 0, 1 do
     local key = num_key(now, back)
     local value = call('HGET', key, r.msisdn)
     local changed = nil
     for i = 1, value and #names or 0 do
-      local less = without_time(value, r.cat, names[i], second) or due and without_time(value, r.cat, names[i], due)
+      local less = without_time(value, r.cat, names[i], second)
       if less then value, changed = less, true end
     end
     if changed then return call('HSET', key, r.msisdn, value) end

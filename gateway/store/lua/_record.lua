@@ -2,7 +2,7 @@
 --
 --   1-6 accepted_at  7-12 expires_at  13-18 due (send_at, 0 none)   big-endian epoch ms, written here from TIME
 --   19-20 concatenation reference   21 version   22 category '0'..'2'   23 parts   24 flags (1 test, 2 counted as `other`, see
---   `counted_dims`, 4 has a window, 8 deferred when it was accepted)
+--   `counted_dims`, 4 has a window, 8 deferred when it was accepted, 16 by a cap: it counts for its due time)
 --   25 length of msisdn   26-27 of dims   28-29 of extras   30-32 of body   33- msisdn dims extras body log trailer
 --   dims:   account US carrier US route US template US campaign US variant        (US = 0x1f)
 --   extras: sender US gate US tags (RS = 0x1e between them), and where one of the two is used also US signature US the end

@@ -154,6 +154,25 @@ local function with_time(caps, cap, cat, second, counts)
   return caps .. char(cat, #cap.name) .. cap.name .. be2(#kept) .. table.concat(kept)
 end
 
+-- The caps of a number whose value grew long, as by ever new signatures: without those whose times are all longer ago
+-- than any window, and of the rest those written last, as many as the value has room for.
+local CAPS_LONG, CAPS_MOST = 8192, 61440
+local function without_old(caps, second)
+  local kept, size, at = {}, 0, 1
+  while at <= #caps do
+    local n1, n2 = byte(caps, at + 2 + byte(caps, at + 1), at + 3 + byte(caps, at + 1))
+    local n = n1 * 256 + n2
+    local stop = at + 3 + byte(caps, at + 1) + 4 * n
+    if n > 0 and time_at(caps, stop - 3) > second - NUM_S then
+      kept[#kept + 1], size = sub(caps, at, stop), size + stop - at + 1
+    end
+    at = stop + 1
+  end
+  local first = 1
+  while size > CAPS_MOST do size, first = size - #kept[first], first + 1 end
+  return table.concat(kept, '', first)
+end
+
 -- The packed value of a number that has one already, with this message in it; and the concatenation reference.
 local function packed(value, cls, id, second, long, counts)
   local r1, r2, l1, l2 = byte(value, 1, 4)
@@ -161,6 +180,7 @@ local function packed(value, cls, id, second, long, counts)
   if long then reference = (reference + 1) % 65536 end
   local caps, ids = sub(value, 5, caps_end), sub(value, caps_end + 1)
   for c = 1, #cls.caps do caps = with_time(caps, cls.caps[c], cls.cat, second, counts) end
+  if #caps > CAPS_LONG then caps = without_old(caps, second) end
   if #ids >= 16 * ID then ids = sub(ids, ID - 16 * ID) end
   return be2(reference) .. be2(#caps) .. caps .. ids .. id, reference
 end
@@ -309,7 +329,7 @@ for i = 1, n do
       end
       if again or cls.other then
         if again then result[#result + 1] = ms_text(due) end
-        local marks = bit.bor(byte(rest, 4), (again and 8 or 0) + (cls.other and 2 or 0))
+        local marks = bit.bor(byte(rest, 4), (again and 24 or 0) + (cls.other and 2 or 0))
         rest = sub(rest, 1, 3) .. char(marks) .. sub(rest, 5)
       end
       records[#records + 1] = P .. 'msg:' .. id

@@ -17,6 +17,7 @@ for i = 4, #ARGV, 2 do
   elseif day ~= ARGV[1] then
     local before = call('HGET', P .. 'blacklist:*', number) or nil
     local after = black_merged(before, tonumber(ARGV[2]), 'invalid-number', now, ARGV[3])
+    black_beneath(number, before, tonumber(ARGV[2]), 'invalid-number', now, ARGV[3])
     if after then
       call('HSET', P .. 'blacklist:*', number, after)
       black_changed(counts, '*', before, after)

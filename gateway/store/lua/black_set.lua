@@ -31,6 +31,7 @@ for first = 7, #ARGV, 3 * CHUNK do
       after = black_value(mask, reason, now, source)
     end
     was, is = before or '', after or before
+    if merge and import == '' and not dry then black_beneath(number, before, mask, reason, now, source) end
     if not after then
       same = same + 1
     else

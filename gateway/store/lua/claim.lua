@@ -265,12 +265,11 @@ for i = 1, #ids do
   end
 end
 local black = #numbers > 0 and call('HMGET', P .. 'blacklist:*', unpack(numbers)) or {}
-local scoped = {}
+local scoped = {} -- scope → true, or what it says of these numbers once a message asked: there may be hundreds of scopes
 local any_scoped = false
 if #numbers > 0 then
   for _, scope in ipairs(call('SMEMBERS', P .. 'blacklists')) do
-    any_scoped = true
-    scoped[scope] = call('HMGET', P .. 'blacklist:' .. scope, unpack(numbers))
+    any_scoped, scoped[scope] = true, true
   end
 end
 local function blocked(value, cat)
@@ -282,6 +281,7 @@ local function on_own_list(r, cat, place)
   local account = account_of(r.dims)
   local sender, _, _, signature = extras_of(r)
   for _, scope in ipairs({ account, account .. '/' .. sender, account .. '/' .. signature }) do
+    if scoped[scope] == true then scoped[scope] = call('HMGET', P .. 'blacklist:' .. scope, unpack(numbers)) end
     if scoped[scope] and blocked(scoped[scope][place], cat) then return true end
   end
   return false

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 --@include _record
 -- Say when messages may be sent again whose window has closed (see claim.lua), and when that window closes.
 --

@@ -6,7 +6,7 @@
 --   hash by number) and its account told; an opt-out is in force from this moment on, its number's waiting messages among
 --   the latest 16 in scope that nobody holds end as blocked, statistics, audit and event say so. START lifts an opt-out and
 --   nothing else. What is to be read by a person stands in moreview.
--- Repeat: within ten minutes the same digest answers `r` and writes nothing; a time-out cannot double anything.
+-- Repeat: within ten minutes the same digest answers `r` and writes nothing (an opt-out after an opt-in is none); a time-out cannot double anything.
 -- KEYS 1 prefix   ARGV 1-3 retention of the categories  4 seconds kept  5 the same for opt-outs and opt-ins
 --   then for each message 16 values: id (16 bytes), msisdn, digest (16), account, stop/start/review/'', JSON, name of its
 --   parts ('' none), what to remember of these, id it answers ('' none), scope, mask, source, audit entry, JSON of the
@@ -57,6 +57,7 @@ local function opt_out(m)
     black_changed(counts, m.scope, before, after)
     audit(now, m.audit, before or '', after)
   end
+  black_beneath(m.msisdn, before, m.mask, 'td', now, m.source)
   if new then
     local r = m.answers ~= '' and fetch({ m.answers })[1]
     if r then
@@ -85,6 +86,9 @@ local function opt_in(m)
       black_changed(counts, scope, value, nil)
       audit(now, m.audit, scope .. ' ' .. value, '')
     end
+    black_covered(m.msisdn, value or nil, function(under)
+      return under and select(2, black_parts(under)) == 'td' and '' or nil
+    end)
   end
 end
 
@@ -111,18 +115,31 @@ local function keep_message(m)
   tell_json(m.account, 'i', now, m.json)
 end
 
+-- Whether a message is on record already. TD, START and TD again within ten minutes are three wishes, of which the last
+-- holds: an opt-out or opt-in repeats the number's latest one only. (`modup` also has o<number> → digest of that.)
+local function repeated(m)
+  local known = call('HGET', P .. 'modup:' .. slot, m.digest) or call('HGET', P .. 'modup:' .. (slot - 1), m.digest)
+  if not known or now - de6(known, ID + 1) >= REPEAT_MS then return false end
+  if sub(known, 1, ID) == m.id or m.msisdn == '' or (m.opt ~= 'stop' and m.opt ~= 'start') then return true end
+  local field = 'o' .. m.msisdn
+  local last = call('HGET', P .. 'modup:' .. slot, field) or call('HGET', P .. 'modup:' .. (slot - 1), field)
+  return not last or last == m.digest
+end
+
 for i = 6, #ARGV, 16 do
   local m = {
     id = ARGV[i], msisdn = ARGV[i + 1], digest = ARGV[i + 2], account = ARGV[i + 3], opt = ARGV[i + 4], json = ARGV[i + 5],
     parts = ARGV[i + 6], done = ARGV[i + 7], answers = ARGV[i + 8], scope = ARGV[i + 9], mask = tonumber(ARGV[i + 10]),
     source = ARGV[i + 11], audit = ARGV[i + 12], opted = ARGV[i + 13], channel = ARGV[i + 14], signature = ARGV[i + 15],
   }
-  local known = call('HGET', P .. 'modup:' .. slot, m.digest) or call('HGET', P .. 'modup:' .. (slot - 1), m.digest)
-  if known and now - de6(known, ID + 1) < REPEAT_MS then
+  if repeated(m) then
     letters[#letters + 1] = 'r'
   else
     letters[#letters + 1] = 'n'
     call('HSET', P .. 'modup:' .. slot, m.digest, m.id .. be6(now))
+    if m.msisdn ~= '' and (m.opt == 'stop' or m.opt == 'start') then
+      call('HSET', P .. 'modup:' .. slot, 'o' .. m.msisdn, m.digest)
+    end
     call('PEXPIREAT', P .. 'modup:' .. slot, ms_text((slot + 2) * REPEAT_MS))
     keep_message(m)
     if m.opt == 'stop' and m.msisdn ~= '' then opt_out(m) end

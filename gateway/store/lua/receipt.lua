@@ -152,7 +152,7 @@ local function match_by_number(i, address, channel, state)
       local was = char(byte(raw, #raw - T + 1))
       if was == 'q' then under_way[#under_way + 1] = { id, raw } end
       local number, attempts = uncertain_attempt(raw, channel)
-      if number and find('qrwusKE', was, 1, true) then
+      if number and find('qrwfusKE', was, 1, true) then
         lost[#lost + 1] = { id = id, raw = raw, number = number, attempts = attempts }
       end
     end
@@ -269,14 +269,31 @@ local function judged(cls)
   return cls.state == 'D' and 'D' or cls.again and 'f' or 'o'
 end
 
--- An attempt of which nobody knew what became was accepted after all: its log, and the flag of a copy that never went.
+-- The price of a part in an attempt, as the log has it ('': a reaped worker could not say).
+local function price_of(raw, number, channel)
+  local price = ''
+  each_item(raw, function(kind, payload)
+    if kind == 'A' then
+      local n, by, last = string.match(payload,
+        '^[^\31]*\31([^\31]*)\31([^\31]*)\31[^\31]*\31[^\31]*\31[^\31]*\31?([^\31]*)$')
+      if n == number and by == channel then price = last end
+    end
+  end)
+  return price
+end
+
+-- An attempt of which nobody knew what became was accepted after all: its log, what it costs, and the flag of a copy that
+-- never went.
 local function settled_by_receipt(r, number, channel, smsc_id, part, item)
+  local price = price_of(r.raw, number, channel)
   r.accepted = bit.bor(r.accepted, 2 ^ part)
   count(r, channel, 's', '')
-  if r.attempt == 1 and find('uqr', r.state, 1, true) and not (r.state == 'q' and held(r)) then
+  if price ~= '' and not r.test then count_parts(counted_dims(r.dims, r.marks), r.cat, channel, 0, tonumber(price), 1) end
+  if r.attempt == 1 and find('uqrf', r.state, 1, true) and not (r.state == 'q' and held(r)) then
     r.flags = bit.band(r.flags, 254)
   end
-  return log_item('A', now_text .. US .. number .. US .. channel .. US .. '0' .. US .. US .. part .. '=' .. smsc_id) .. item
+  return log_item('A', now_text .. US .. number .. US .. channel .. US .. '0' .. US .. US .. part .. '=' .. smsc_id
+    .. (price ~= '' and US .. price or '')) .. item
 end
 
 local final = {} -- category → channel → state → reason → what statistics call it
@@ -359,7 +376,8 @@ for i = 1, n do
         if has(r.flags, 64) or r.parts > 1 then since = taken_at(r.raw, channel) or since end
         rate_receipt(since, r.dims, r.cat, channel, r.state == 'D' and 'D' or judged(cls), now)
       end
-      if r.flags >= 32 then touched[at] = true end -- its log has grown, and counts: read anew for the next item
+      -- Its log has grown, and counts: read anew for the next item.
+      if r.flags >= 32 or answer == 'f' then touched[at] = true end
     end
     if state == 'D' and f then
       local list = delivered[places[f]]

@@ -196,8 +196,9 @@ for i = 1, n do
     if verb == 's' then
       local _, rank, _, flags, d1, d2, v1, v2, a1, a2, worst = byte(raw, t + 1, t + 11)
       local mask = bit.bor(a1 * 256 + a2, cls.mask)
-      call('SETRANGE', keys[i], t, (item or '') .. 's' .. char(rank, cls.attempt, bit.bor(flags, 8), d1, d2, v1,
-        v2, floor(mask / 256), mask % 256, worst, 0) .. now6 .. inc)
+      local back = (item or '') .. 's' .. char(rank, cls.attempt, bit.bor(flags, 8), d1, d2, v1,
+        v2, floor(mask / 256), mask % 256, worst, 0) .. now6 .. inc
+      call('SETRANGE', keys[i], t, back)
       wait_for_receipt(id, cls.delay)
       if cls.again > 0 and flags < 64 then redeliver_after(id, cls.again) end
       local marks = byte(raw, 24)
@@ -216,7 +217,7 @@ for i = 1, n do
       end
       if listens then
         local account = account_of(dims)
-        if wanted(account, 's') then tell(account, 's', now, id, call('GET', keys[i])) end
+        if wanted(account, 's') then tell(account, 's', now, id, sub(raw, 1, t) .. back) end
       end
     else
       local r = read_record(id, raw)
@@ -234,7 +235,7 @@ for i = 1, n do
       r.accepted = bit.bor(r.accepted, cls.mask)
       write_record(r, r.state_at, item)
       count(r, cls.channel, 's', '')
-    elseif (r.state == 'u' or r.state == 'r' or r.state == 'q' and not held(r)) and r.attempt >= cls.attempt then
+    elseif (find('urf', r.state, 1, true) or r.state == 'q' and not held(r)) and r.attempt >= cls.attempt then
       -- Late: waits to be sent again (and nobody holds it), or is uncertain.
       answer = 'l'
       seen[id] = true
@@ -248,6 +249,11 @@ for i = 1, n do
       write_record(r, now, item)
       wait_for_receipt(id, cls.delay)
       count(r, cls.channel, 's', '')
+      local account = listens and account_of(r.dims)
+      if account and wanted(account, 's') then
+        local told = call('GET', keys[i]) -- an event names its attempt: not the one that came after it
+        tell(account, 's', now, id, sub(told, 1, #told - T + 2) .. char(cls.attempt) .. sub(told, #told - T + 4))
+      end
     end
   end
   answers[i] = answer

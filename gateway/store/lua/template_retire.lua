@@ -6,7 +6,7 @@
 -- Returns  -1 no such template or version, else how many versions were retired by this call
 local US = '\31'
 local call = redis.call
-local latest = tonumber(call('HGET', KEYS[1], 'latest' .. US .. ARGV[1]) or '0')
+local latest = tonumber(call('HGET', KEYS[1], 'latest' .. US .. ARGV[1] .. US) or '0')
 local first, last = 1, latest
 if ARGV[2] ~= '' then first, last = tonumber(ARGV[2]), tonumber(ARGV[2]) end
 if first < 1 or last > latest or latest == 0 then return -1 end

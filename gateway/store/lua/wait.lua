@@ -27,7 +27,8 @@ local looked = visit_buckets('wait', 300, tonumber(ARGV[1]), now, function(ids)
         elseif r.worst == '-' then
           finalise(r, 'K', 'no_receipt', '', last_channel(r), now)
         else
-          finalise(r, r.worst, r.worst ~= 'D' and reason_of(r.raw, r.worst) or 'parts_missing', '', last_channel(r), now)
+          if r.worst ~= 'D' then reason, code, permanent = reason_of(r.raw, r.worst) end
+          finalise(r, r.worst, reason or 'parts_missing', code or '', last_channel(r), now, nil, permanent)
         end
         closed = closed + 1
       end
