@@ -202,6 +202,7 @@ async def test_import_export_and_undo(running: Running, tmp_path: Path) -> None:
     actions = [e["action"] for e in (await running.json("audit"))["entries"]]
     assert "blacklist.undo" in actions
     assert actions.count("blacklist.import") == 3
+    assert actions.count("blacklist.import_begun") >= 3, "also of one that stops on its way"
 
 
 @pytest.mark.parametrize("shards", [1], indirect=True)
@@ -256,6 +257,10 @@ async def test_replies_that_a_person_reads(running: Running) -> None:
     assert (await running.smsgw("inbound", "dismiss", "nonsense"))[0] == 4
     page = await running.ask("GET", f"inbound?before=%7B{ids[1].upper()}%7D")  # as uuid reads it
     assert [one["id"] for one in page["messages"]] == [ids[0]]
+    event |= {"id": message_id(sid := new_id(shard)), "from": "BANK"}
+    nameless = Recorded(sid, "", b"%016d" % 9, "shop", "review", json.dumps(event).encode(), "a")
+    await inbox.record(shard, [nameless], keep_s=86_400, keep_optouts_s=86_400)
+    assert (await running.smsgw("inbound", "opt-out", event["id"]))[0] == 4, "it came from no number"
     actions = [e["action"] for e in (await running.json("audit"))["entries"]]
     assert sorted(actions) == ["blacklist.add", "inbound.read", "inbound.read", "inbound.reviewed", "inbound.reviewed"]
 

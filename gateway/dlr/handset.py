@@ -141,8 +141,11 @@ def fingerprints(parts: Mapping[int, bytes]) -> bytes:
 
 
 def digest_of(channel: str, source: str, destination: str, text: str, smsc_id: bytes = b"") -> bytes:
-    """Return the 16 bytes by which a message that comes again is known."""
-    said = smsc_id if smsc_id else text.encode("utf-8", "surrogatepass")
+    """Return the 16 bytes by which a message that comes again is known.
+
+    The text counts beside the SMSC's id: there are SMSCs that give every message the same one.
+    """
+    said = smsc_id + b"\x1f" + text.encode("utf-8", "surrogatepass")
     head = "\x1f".join((channel, source, destination, "id" if smsc_id else "text", ""))
     return hashlib.sha256(head.encode() + said).digest()[:16]
 

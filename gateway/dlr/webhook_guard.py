@@ -29,8 +29,8 @@ _DENIED: Final = tuple(
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
         "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3", "168.63.129.16/32",  # the last: Azure's host agent
         "192.88.99.0/24",  # relays of 6to4 (RFC 7526)
-        # All that is not in 2000::/3, the only unicast space that IANA gives out: mapped, translated and compatible IPv4
-        # (::/96, ::ffff:0:0/96, ::ffff:0:0:0/96), NAT64 (64:ff9b::/16), site-local (fec0::/10) and whatever is named next.
+        # All but 2000::/3, the only unicast space that IANA gives out: IPv4 mapped, translated and compatible (::/96,
+        # ::ffff:0:0/96, ::ffff:0:0:0/96), NAT64 (64:ff9b::/16), site-local (fec0::/10) and whatever is named next.
         "::/3", "4000::/2", "8000::/1",
         "2001::/32", "2002::/16", "3fff::/20",  # Teredo, 6to4, documentation
     )

@@ -5,7 +5,8 @@ print its params, decide, and count a little; it cannot read files or other temp
 or make more than a text. Refuses to know accounts, versions and the store. Stands behind `params`.
 
 Liquid and not another engine, because its own limits cover output, loops and variables; what they leave open (a filter
-that multiplies, a range that is joined, a date format of a gigabyte) is closed here by naming what may be used.
+that multiplies, a range that is joined or turned round, a date format of a gigabyte) is closed here, by naming what may
+be used and by short ranges.
 """
 
 # ruff: noqa: PLC0415 - a worker without templates does not carry the engine
@@ -131,6 +132,19 @@ def _too_long() -> RequestError:
 @cache
 def _environment() -> Any:
     from liquid import Environment, StrictUndefined
+    from liquid.builtin.expressions import primitive
+    from liquid.exceptions import LoopIterationLimitError
+
+    class ShortRange(primitive.RangeLiteral):
+        """A range no longer than loops may turn: the engine counts turns, but copies ranges and seeks in them too."""
+
+        def _make_range(self, start: Any, stop: Any) -> range:
+            found = super()._make_range(start, stop)
+            if found.stop - found.start > MAX_LOOPS:
+                raise LoopIterationLimitError("too long", token=None)
+            return found
+
+    primitive.RangeLiteral = ShortRange  # type: ignore[misc]  # the parser knows no other way to be told
 
     class Narrow(Environment):
         output_stream_limit = MAX_OUTPUT_BYTES

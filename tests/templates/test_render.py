@@ -92,6 +92,10 @@ def test_what_is_refused_when_it_is_compiled(text: str, says: str) -> None:
         "{{ a }}{% assign r = (1..1000000000) %}{{ r | slice: 0, 900000000 | size }}",
         "{{ a }}{{ 9 " + "| times: 999999999999999999 " * 60 + "}}",
         "{% capture c %}{% for i in (1..200) %}{{ a }}{% endfor %}{% endcapture %}{{ c }}{{ c }}{{ c }}",
+        "{{ a }}{% for i in (1..1000000000) reversed %}{% break %}{% endfor %}",
+        "{{ a }}{% for i in (1..1000000000) offset: 999999990 %}x{% endfor %}",
+        "{% assign r = (1..1000000000) %}{% if r contains a %}x{% endif %}",
+        "{{ a }}{% assign r = (1..1000000000) %}{% if r contains 2.5 %}x{% endif %}",
     ],
 )
 def test_bombs_do_not_go_off(text: str) -> None:

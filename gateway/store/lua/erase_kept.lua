@@ -7,7 +7,7 @@
 -- Repeat: goes on with what is left.
 -- KEYS 1 prefix
 -- ARGV 1 msisdn  2 key, without the prefix  3 cursor ('0' first)  4 about how many to look at
---   5 what it is: list (an element that holds the number) | events (a list of events) | dead (a list of dead letters)
+--   5 what it is: list (of parked receipts) | events (a list of events) | dead (a list of dead letters)
 --     | busy | held (hashes of events, see outbox_take.lua) | values (a hash of JSON, by id) | fields (a hash by number)
 --     | parts (a hash, of which `m` is JSON) | learned (a sorted set, msisdn US … each)
 -- Returns  cursor for the next piece ('0': done), entries removed; for learned, entries left because they are younger than
@@ -19,6 +19,14 @@ local msisdn, key, cursor, most, what = ARGV[1], P .. ARGV[2], ARGV[3], tonumber
 -- Whether the number stands in a text, and not in a longer one.
 local function names(text)
   return find(' ' .. text .. ' ', '[^%d]' .. msisdn .. '[^%d]') ~= nil
+end
+
+-- Whether a parked receipt (`dlr.recorder`) is about the number: carriers write it with zeros before it, and without its
+-- country's code.
+local function of_receipt(payload)
+  local spelt = string.match(payload, '"a":"%+?0*(%d+)"')
+  local short = spelt and #msisdn - #spelt
+  return short and short >= 0 and short <= 3 and #spelt >= 7 and sub(msisdn, 1 + short) == spelt or names(payload)
 end
 
 -- Whether an event is about the number: by its record, or by its JSON.
@@ -43,7 +51,7 @@ if what == 'list' or what == 'events' or what == 'dead' then
   local some = call('LRANGE', key, -seen - most, -seen - 1)
   for i = 1, #some do
     local one = some[i]
-    local is_it = what == 'list' and names(one) or what == 'events' and of_event(one) or what == 'dead' and of_letter(one)
+    local is_it = what == 'list' and of_receipt(one) or what == 'events' and of_event(one) or what == 'dead' and of_letter(one)
     if is_it and call('LREM', key, -1, one) == 1 then
       removed = removed + 1
       if what == 'dead' then

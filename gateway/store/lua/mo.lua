@@ -115,13 +115,16 @@ local function keep_message(m)
   tell_json(m.account, 'i', now, m.json)
 end
 
+-- The field of `modup` with the digest of a number's latest opt-out or opt-in; an erased number must not stand in it.
+local function latest_wish(m) return 'o' .. redis.sha1hex(m.msisdn) end
+
 -- Whether a message is on record already. TD, START and TD again within ten minutes are three wishes, of which the last
--- holds: an opt-out or opt-in repeats the number's latest one only. (`modup` also has o<number> → digest of that.)
+-- holds: an opt-out or opt-in repeats the number's latest one only.
 local function repeated(m)
   local known = call('HGET', P .. 'modup:' .. slot, m.digest) or call('HGET', P .. 'modup:' .. (slot - 1), m.digest)
   if not known or now - de6(known, ID + 1) >= REPEAT_MS then return false end
   if sub(known, 1, ID) == m.id or m.msisdn == '' or (m.opt ~= 'stop' and m.opt ~= 'start') then return true end
-  local field = 'o' .. m.msisdn
+  local field = latest_wish(m)
   local last = call('HGET', P .. 'modup:' .. slot, field) or call('HGET', P .. 'modup:' .. (slot - 1), field)
   return not last or last == m.digest
 end
@@ -138,7 +141,7 @@ for i = 6, #ARGV, 16 do
     letters[#letters + 1] = 'n'
     call('HSET', P .. 'modup:' .. slot, m.digest, m.id .. be6(now))
     if m.msisdn ~= '' and (m.opt == 'stop' or m.opt == 'start') then
-      call('HSET', P .. 'modup:' .. slot, 'o' .. m.msisdn, m.digest)
+      call('HSET', P .. 'modup:' .. slot, latest_wish(m), m.digest)
     end
     call('PEXPIREAT', P .. 'modup:' .. slot, ms_text((slot + 2) * REPEAT_MS))
     keep_message(m)
