@@ -71,6 +71,7 @@ class Setup:
     shards: int = 1
     capacity: int = 4_000_000
     checks: bool = True
+    rules: bool = False  # every rule there is on top: windows, caps by all names, consent, words, links, prices
     max_queued: int = 3_000_000
     key: str = field(default_factory=lambda: "sg_live_bench_" + secrets.token_urlsafe(32))
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
@@ -110,6 +111,11 @@ def write_config(setup: Setup) -> None:
         "marketing": '["1/7d"]',
     }
     per_number = {c: (rule if setup.checks else "[]") for c, rule in caps.items()}
+    more_caps, price, account_rules = "", "", ""
+    if setup.rules:
+        more_caps = 'per_number_all = ["200/1d"]\nper_signature = ["100/1d"]\nper_tag = { bench = ["50/1d"] }'
+        price = "price = 0.045"
+        account_rules = 'consent_required = true\nlink_domains = ["acme.example"]\noptout_scope = "signature"'
     files = {
         "gateway.toml": f"""
 [store]
@@ -128,13 +134,16 @@ workers = {setup.dispatch_workers}
 [categories.verification]
 ttl_s = 300
 per_number = {per_number["verification"]}
+{more_caps}
 [categories.notification]
 ttl_s = 86400
 per_number = {per_number["notification"]}
+{more_caps}
 [categories.marketing]
 ttl_s = 172800
-send_hours = "00:00-24:00"
+send_hours = "{"00:00-23:59" if setup.rules else "00:00-24:00"}"
 per_number = {per_number["marketing"]}
+{more_caps}
 """,
         "channels.toml": f"""
 [[channel]]
@@ -147,6 +156,7 @@ bind = "transceiver"
 binds = {setup.binds}
 window = {setup.window}
 max_tps = {setup.max_tps}
+{price}
 """,
         "routes.toml": """
 [[route]]
@@ -164,10 +174,16 @@ signature = "【Acme】"
 default_country = "CN"
 max_per_s = {200_000 if setup.checks else 0}
 daily_quota = {1_000_000_000 if setup.checks else 0}
+{account_rules}
 {"[account.webhook]" if setup.webhook else ""}
 {setup.webhook}
 """,
     }
+    if setup.rules:
+        hours = "CN,marketing,00:00,23:59,all,Asia/Shanghai,bench"
+        files["quiet_hours.csv"] = f"place,categories,allowed_from,allowed_to,days,time_zone,source\n{hours}\n"
+        words = "\n".join(f"w{n},禁词{n}号,refuse,all,all" for n in range(500))
+        files["content_words.csv"] = f"id,word,action,categories,accounts\n{words}\n"
     for name, text in files.items():
         (setup.config_dir / name).write_text(text.lstrip(), encoding="utf-8")
 
@@ -588,6 +604,7 @@ def run_throughput(machine: Machine, args: argparse.Namespace) -> dict[str, Any]
         "connections": connections,
         "max_outstanding": args.outstanding,
         "rate_per_s": args.rate,
+        "rules": args.rules,
     }
     machine.start_client([stream])
     time.sleep(args.warmup)
@@ -785,6 +802,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--api-workers", type=int, default=1)
     parser.add_argument("--dispatch-workers", type=int, default=1)
     parser.add_argument("--shards", type=int, default=1)
+    parser.add_argument("--rules", action="store_true", help="with every rule of the categories on")
     parser.add_argument("--no-checks", action="store_true", help="without caps, limits and blacklist")
     parser.add_argument("--keep", type=Path, help="work in this directory and leave it")
     args = parser.parse_args(argv)
@@ -807,6 +825,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_tps=args.max_tps or (200 if throttled else 0),
         shards=args.shards,
         checks=not args.no_checks,
+        rules=args.rules,
     )
     machine = Machine(setup)
     try:
@@ -817,7 +836,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "mode": args.mode,
             **MODES[args.mode](machine, args),
             "durability": setup.durability,
-            "checks": "all" if setup.checks else "none",
+            "checks": "all, and every rule" if setup.rules else "all" if setup.checks else "none",
             "machine": about_machine(),
         }
     except (BenchError, urllib.error.URLError) as exc:

@@ -65,6 +65,7 @@ class StreamPlan:
     duration_s: float = 0.0
     max_outstanding: int = 0
     run: str = "r"
+    rules: bool = False  # fields that more rules look at: tags, consent
 
     @classmethod
     def of(cls, raw: dict[str, Any]) -> StreamPlan:
@@ -105,8 +106,12 @@ class BodyMaker:
         text = json.dumps(TEXTS[category], ensure_ascii=False)
         # `run` keeps refs of two runs against one store apart; the two numbers of the text are the place and
         # its ref.
+        more = ""
+        if self.plan.rules:
+            more = ',"tags":["bench"],"origin":{"campaign":"spring","variant":"a"}'
+            more += ',"consent":true' if category == "marketing" else ""
         return (
-            f'{{"to":"{NUMBER_PREFIX}%08d","category":"{category}","text":{text},"ref":"{self.plan.run}-%08d"}}'
+            f'{{"to":"{NUMBER_PREFIX}%08d","category":"{category}","text":{text},"ref":"{self.plan.run}-%08d"{more}}}'
         ).encode()
 
     def _wrap(self, items: Sequence[bytes]) -> bytes:

@@ -27,10 +27,9 @@ from aiohttp import web
 
 from gateway.admin.blacklist_rows import BadRow, labels, read_row, written_row
 from gateway.admin.problem import json_answer
-from gateway.admin.requests import actor_of, read_object, unknown_field
+from gateway.admin.requests import actor_of, number_of, read_object, unknown_field
 from gateway.errors import RequestError
 from gateway.model import CATEGORY_BY_LABEL, Category
-from gateway.routing.msisdn import normalise
 from gateway.settings import Settings
 from gateway.store.blacklists import DO_NOT_DISTURB, EVERYBODY, OPERATOR, REASONS, Blacklists, Counts, Listed, mask_of
 from gateway.store.store import Store
@@ -125,7 +124,7 @@ class BlacklistApi:
         """Show the entries of one number, in all scopes."""
         body = await read_object(request)
         unknown_field(body, {"number", "country"})
-        return json_answer({"entries": [entry_view(one) for one in await self.lists.get(_msisdn(body))]})
+        return json_answer({"entries": [entry_view(one) for one in await self.lists.get(number_of(body))]})
 
     async def get_entries(self, request: web.Request) -> web.Response:
         """Show some entries of a scope, and where to go on; the first call of an export stands in the audit."""
@@ -146,7 +145,7 @@ class BlacklistApi:
         body = await read_object(request)
         unknown_field(body, {"number", "country", "scope", "categories", "reason"})
         scope, mask, reason = self._scope(body.get("scope", GLOBAL)), _mask(body), _reason(body, OPERATOR)
-        entry = await self.lists.put(_msisdn(body), scope, mask, reason, source="operator", actor=actor_of(request))
+        entry = await self.lists.put(number_of(body), scope, mask, reason, source="operator", actor=actor_of(request))
         return json_answer(entry_view(entry))
 
     async def delete_entry(self, request: web.Request) -> web.Response:
@@ -154,7 +153,7 @@ class BlacklistApi:
         body = await read_object(request)
         unknown_field(body, {"number", "country", "scope"})
         removed = await self.lists.remove(
-            _msisdn(body), self._scope(body.get("scope", GLOBAL)), actor=actor_of(request)
+            number_of(body), self._scope(body.get("scope", GLOBAL)), actor=actor_of(request)
         )
         return json_answer({"removed": [entry_view(one) for one in removed]})
 
@@ -309,18 +308,6 @@ def _read_rows(rows: list[Any], known: dict[str, Any]) -> tuple[list[tuple[str, 
         except BadRow as exc:
             bad.append({"line": row[0], "reason": str(exc)})
     return good, bad
-
-
-def _msisdn(body: dict[str, Any]) -> str:
-    raw, country = body.get("number", ""), body.get("country", "")
-    if not isinstance(raw, str) or not raw:
-        raise RequestError("invalid_field", "a number in quotes is wanted", field="number")
-    if not isinstance(country, str):
-        raise RequestError("invalid_field", "two letters are wanted", field="country")
-    try:
-        return normalise(raw, country.upper()).msisdn
-    except RequestError as error:
-        raise RequestError(error.code, error.detail, field="number") from None
 
 
 def _mask(body: dict[str, Any]) -> int:

@@ -18,9 +18,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from gateway.admin.problem import json_answer, problem
-from gateway.admin.requests import read_object, unknown_field
+from gateway.admin.requests import number_of, read_object, unknown_field
 from gateway.errors import RequestError
-from gateway.routing.msisdn import normalise
 from gateway.settings import Settings
 from gateway.store.audit import Audit
 from gateway.store.erase import NEXT, Eraser, StillLive
@@ -55,7 +54,7 @@ async def post_erase(api: ErasureApi, request: web.Request) -> web.Response:
     """
     body = await read_object(request)
     unknown_field(body, _FIELDS)
-    msisdn = _number(body)
+    msisdn = number_of(body)
     switches = {name: body.get(name, default) for name, default in _SWITCHES.items()}
     for name, value in switches.items():
         if not isinstance(value, bool):
@@ -77,15 +76,3 @@ async def post_erase(api: ErasureApi, request: web.Request) -> web.Response:
     elif done.file:
         answer["file"] = done.file
     return json_answer(answer)
-
-
-def _number(body: dict[str, Any]) -> str:
-    raw, country = body.get("number", ""), body.get("country", "")
-    if not isinstance(raw, str) or not raw:
-        raise RequestError("invalid_field", "a number in quotes is wanted", field="number")
-    if not isinstance(country, str):
-        raise RequestError("invalid_field", "two letters are wanted", field="country")
-    try:
-        return normalise(raw, country.upper()).msisdn
-    except RequestError as error:
-        raise RequestError(error.code, error.detail, field="number") from None

@@ -4,8 +4,9 @@
     POST …/search   {"number", "months", "full"}                   → the same, of one number
     POST …/reviewed {"id", "decision": "dismiss" or "opt_out"}     → {"id", "decision", "scope"}
 
-Without `full` numbers are masked and texts left out; with it the reading stands in the audit. Owns the shapes. What an
-opt-out by hand does is what one by reply does, except that nothing waiting is ended at once: it is at its claim.
+Without `full` numbers are masked and texts left out; with it the reading stands in the audit. Owns the shapes. An
+opt-out by hand lists the number as one by reply does; what waits is ended at its claim, and neither an event nor the
+count of opt-outs tells of it.
 """
 
 from __future__ import annotations

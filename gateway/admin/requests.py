@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 
 from gateway.errors import RequestError
+from gateway.routing.msisdn import normalise
 
 _FIELD: Final = re.compile(r"[a-z_]{1,32}")
 
@@ -38,3 +39,16 @@ def unknown_field(body: dict[str, Any], known: set[str]) -> None:
 def actor_of(request: web.Request) -> str:
     """Return who is asking, as the audit names it: operators share one token, so by the address they come from."""
     return f"operator@{request.remote or 'unknown'}"
+
+
+def number_of(body: dict[str, Any]) -> str:
+    """Return the E.164 digits of a body's `number`, which `country` completes. Raises RequestError."""
+    raw, country = body.get("number", ""), body.get("country", "")
+    if not isinstance(raw, str) or not raw:
+        raise RequestError("invalid_field", "a number in quotes is wanted", field="number")
+    if not isinstance(country, str):
+        raise RequestError("invalid_field", "two letters are wanted", field="country")
+    try:
+        return normalise(raw, country.upper()).msisdn
+    except RequestError as error:
+        raise RequestError(error.code, error.detail, field="number") from None

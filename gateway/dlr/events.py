@@ -8,7 +8,7 @@ the call. docs/webhooks.md shows each field.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from gateway.model import CATEGORY_LABELS, STATE_LABELS, State, mask_msisdn, message_id, route_name
+from gateway.model import CATEGORY_LABELS, STATE_LABELS, Category, State, mask_msisdn, message_id, route_name
 from gateway.settings.values import EVENT_LETTERS
 from gateway.store import records
 from gateway.store.record_log import Attempt
@@ -101,18 +101,19 @@ def read(raw: bytes, *, full_number: bool = False, include_text: bool = False) -
 
 
 def entries_of(
-    sid: bytes, raw: bytes, from_ms: int, to_ms: int, types: frozenset[str], *, keep_text: bool
+    sid: bytes, raw: bytes, from_ms: int, to_ms: int, types: frozenset[str], *, keep_text: Container[Category] = ()
 ) -> Iterator[bytes]:
     """Yield the outbox entries that a record can still tell of, in order, of what happened in [from, to].
 
-    A corrected message tells of its correction only: what was said before is no longer true.
+    A corrected message tells of its correction only: what was said before is no longer true. The text stays in those of
+    messages whose category is in `keep_text`.
 
     Raises:
         Unreadable: it is no record (of this version).
     """
     try:
         record = records.parse(sid, raw)
-        kept = raw if keep_text else without_text(raw)
+        kept = raw if record.category in keep_text else without_text(raw)
     except (ValueError, IndexError, KeyError, TypeError) as exc:
         raise Unreadable(type(exc).__name__) from exc
     if SUBMITTED in types:

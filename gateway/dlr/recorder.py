@@ -221,8 +221,8 @@ class Recorder:
     async def _note_unused(self, rows: list[ReceiptRow]) -> None:
         """Note the numbers that carriers say nobody has; the second day on which one does puts it on everybody's list.
 
-        By the message's number and not by the receipt's address, which carriers shorten. A receipt that comes again says
-        nothing new, even on another day; so what the store does not take now is not noted.
+        By the message's number and not by the receipt's address, which carriers shorten. A receipt that comes again
+        says nothing new, even on another day; so what the store does not take now is not noted.
         """
         if not rows:
             return

@@ -64,6 +64,8 @@ class Webhooks:
     ) -> None:
         self._accounts = {a.id: a.webhook for a in settings.accounts if a.webhook is not None}
         self._workers, self._number = settings.webhooks.workers, number
+        # Other texts end with their message, and an event may outlive it (see `tell` in `lua/_counts.lua`).
+        self._kept = frozenset(c for c, rules in settings.categories.items() if rules.text_after_final == "keep")
         self._outbox = Outbox(store)
         self._metrics = metrics
         self._me = incarnation
@@ -245,8 +247,8 @@ class Webhooks:
                 return
             moved = False
             for account, replay in running:
-                keep_text = self._accounts[account].include_text
-                moved |= await webhook_replay.go_on(self._outbox, account, replay, keep_text=keep_text)
+                kept = self._kept if self._accounts[account].include_text else frozenset()
+                moved |= await webhook_replay.go_on(self._outbox, account, replay, keep_text=kept)
             self._look.set()
             await asyncio.sleep(0.01 if moved else REPLAY_PAUSE_S)
 

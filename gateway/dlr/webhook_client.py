@@ -55,7 +55,7 @@ class WebhookClient:
         """
         self._url = webhook.url
         context: ssl.SSLContext | bool = True
-        if self._url.startswith("https:"):
+        if self._url[:6].lower() == "https:":
             context = client_context(webhook.tls_ca, None, None)
         self._timeout = aiohttp.ClientTimeout(total=timeout_s or webhook.timeout_s, ceil_threshold=120)
         self._session = aiohttp.ClientSession(

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Container
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from gateway.dlr import events
+from gateway.model import Category
 from gateway.store.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -47,8 +49,10 @@ class Replay:
         return asdict(self)
 
 
-async def go_on(outbox: Outbox, account: str, replay: Replay, *, keep_text: bool) -> bool:
+async def go_on(outbox: Outbox, account: str, replay: Replay, *, keep_text: Container[Category] = ()) -> bool:
     """Do some more of a replay and note its place; returns whether there was room to do anything.
+
+    `keep_text`: categories whose events have their text.
 
     Raises:
         StoreUnavailable: some of it may be done twice when it goes on; receivers know the ids.

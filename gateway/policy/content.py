@@ -154,7 +154,16 @@ too, and a text of a thousand labels without an end would be read a thousand tim
 _ADDRESS = re.compile(r"(?<![0-9.])((?:[0-9]{1,3}\.){3}[0-9]{1,3})(?![0-9.])")
 _DOT_BETWEEN = re.compile(r"(?<=[A-Za-z0-9])[。｡](?=[A-Za-z0-9])")
 """An ideographic full stop is a dot to a browser (RFC 3490 §3.1), and the end of a sentence to everybody else."""
+_DOT_INSIDE = re.compile(r"[\w-]\.[\w-]")
+"""What every name and address has."""
 _ASCII_NAME = re.compile(r"(?:[a-z0-9-]+\.)+[a-z0-9-]{2,}", re.IGNORECASE)
+
+
+_FORMAT = re.compile(
+    "[\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff"
+    "\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
+)
+"""Format characters (category Cf: joiners, directions, tags): they show nothing, and would part a name for us alone."""
 
 
 class LinkRule:
@@ -198,11 +207,17 @@ class LinkRule:
 
 def links(text: str) -> Iterator[str]:
     """Yield the host of everything in a text that a handset may take for a link, as it is written there."""
-    plain = unicodedata.normalize("NFKC", _DOT_BETWEEN.sub(".", text))
-    plain = "".join(c for c in plain if unicodedata.category(c) != "Cf") if not plain.isascii() else plain
+    if "。" in text or "｡" in text:
+        text = _DOT_BETWEEN.sub(".", text)
+    plain = unicodedata.normalize("NFKC", text)
+    if not plain.isascii():
+        plain = _FORMAT.sub("", plain)
+    schemed = ":/" in plain or ":\\" in plain
+    if not schemed and not _DOT_INSIDE.search(plain):
+        return  # most texts
     rest = []
     at = 0
-    for match in _SCHEMED.finditer(plain):
+    for match in _SCHEMED.finditer(plain) if schemed else ():
         # What stands before an @ is a user name, however much it looks like a domain (RFC 3986 §3.2.1).
         yield re.sub(r":[0-9]*$", "", match[1].rpartition("@")[2])
         rest.append(plain[at : match.start()])

@@ -653,7 +653,7 @@ def _webhook_secrets(value: Any) -> Any:
 
 
 def _webhook_events(value: Any) -> Any:
-    if not isinstance(value, list) or not value or not set(value) <= set(EVENT_LETTERS):
+    if not isinstance(value, list) or not value or not all(isinstance(v, str) and v in EVENT_LETTERS for v in value):
         raise ValueError(f"an array of some of {', '.join(EVENT_LETTERS)} is wanted")
     return frozenset(value)
 

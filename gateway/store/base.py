@@ -6,13 +6,11 @@ of which `store.Store` is made.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
 from gateway.model import Category, State
@@ -202,25 +200,16 @@ class StoreBase:
     async def listen(self, wake: Callable[[], None], slots: Callable[[], None]) -> None:
         """Call `wake` whenever an empty queue got work, `slots` when bind slots were given back, until cancelled.
 
-        A lost connection is opened again.
-        Wake-ups can be lost with it: callers poll as well.
+        Wake-ups can be lost: callers poll as well.
         """
-        while True:
-            client = self.client.pubsub_client()
-            pubsub = client.pubsub(ignore_subscribe_messages=True)
-            try:
-                await pubsub.subscribe(keys.WAKE_CHANNEL)
-                async for note in pubsub.listen():
-                    if note["data"] == b"slots":
-                        slots()
-                    elif keys.names_a_shard(note["data"]):  # other words are for the events worker
-                        wake()
-            except (RedisError, OSError):
-                await asyncio.sleep(1.0)
-            finally:
-                with contextlib.suppress(RedisError, OSError):
-                    await pubsub.aclose()  # type: ignore[no-untyped-call]
-                    await client.aclose()
+
+        def hear(word: bytes) -> None:
+            if word == b"slots":
+                slots()
+            elif keys.names_a_shard(word):  # other words are for the events worker
+                wake()
+
+        await self.client.listen(keys.WAKE_CHANNEL, hear)
 
     def shards_of_address(self, address: bytes) -> Sequence[int]:
         if self.shards == 1 or len(address) >= keys.SHARD_DIGITS:

@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from gateway.errors import StoreUnavailable
 from gateway.store import scripts
@@ -35,9 +35,26 @@ class Client:
         self._closed = False
         self.commands = 0
 
-    def pubsub_client(self) -> redis.Redis:
-        """Return a separate client for pub/sub."""
-        return redis.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=CONNECT_TIMEOUT_S)
+    async def listen(self, channel: str, hear: Callable[[bytes], None]) -> None:
+        """Call `hear` with each word on a pub/sub channel, on a connection of its own, until cancelled.
+
+        A lost connection is opened again; words can be lost with it, so who waits for one polls as well.
+        """
+        while True:
+            client = redis.Redis.from_url(
+                self.url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=CONNECT_TIMEOUT_S
+            )
+            pubsub = client.pubsub(ignore_subscribe_messages=True)
+            try:
+                await pubsub.subscribe(channel)
+                async for note in pubsub.listen():
+                    hear(note["data"])
+            except (RedisError, OSError):
+                await asyncio.sleep(1.0)
+            finally:
+                with contextlib.suppress(RedisError, OSError):
+                    await pubsub.aclose()  # type: ignore[no-untyped-call]
+                    await client.aclose()
 
     async def call(self, name: str, keys: Sequence[str], args: Sequence[Any], *, timeout_s: float | None = None) -> Any:
         """Run the script `name` and return its answer.

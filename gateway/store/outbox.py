@@ -7,14 +7,11 @@ Owns the moves `outbox_*` and the keys under `gw:{hooks}:`. The scripts that cha
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import orjson
-from redis.exceptions import RedisError
 
 from gateway.store import keys
 from gateway.store.client import Client
@@ -217,22 +214,14 @@ class Outbox:
 
         Wake-ups can be lost: callers poll as well.
         """
-        while True:
-            client = self._client.pubsub_client()
-            pubsub = client.pubsub(ignore_subscribe_messages=True)
-            try:
-                await pubsub.subscribe(keys.WAKE_CHANNEL)
-                async for note in pubsub.listen():
-                    if note["data"] == WAKE_WORD:
-                        wake()
-                    elif note["data"] == CHANGED_WORD:
-                        changed()
-            except (RedisError, OSError):
-                await asyncio.sleep(1.0)
-            finally:
-                with contextlib.suppress(RedisError, OSError):
-                    await pubsub.aclose()  # type: ignore[no-untyped-call]
-                    await client.aclose()
+
+        def hear(word: bytes) -> None:
+            if word == WAKE_WORD:
+                wake()
+            elif word == CHANGED_WORD:
+                changed()
+
+        await self._client.listen(keys.WAKE_CHANNEL, hear)
 
 
 def _holders(raw: list[Any]) -> Holders:

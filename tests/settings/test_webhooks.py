@@ -76,6 +76,7 @@ def test_every_key(tmp_path: Path) -> None:
         (("https://shop.example", "https://u:p@shop.example"), "url: no user name or password"),
         (('sms"', 'sms"\nbatch = 101'), "webhook.batch"),
         (('sms"', 'sms"\nevents = ["message.read"]'), "webhook.events: an array of some of message.submitted"),
+        (('sms"', 'sms"\nevents = [["message.failed"]]'), "webhook.events: an array of some of message.submitted"),
         (('sms"', 'sms"\nevents = []'), "webhook.events: an array of some of message.submitted"),
         (('sms"', 'sms"\ntls_ca = "missing.pem"'), "webhook.tls_ca: cannot be read"),
         (('sms"', 'sms"\nretries = 3'), "webhook.retries: unknown key"),

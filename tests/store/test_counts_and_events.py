@@ -319,6 +319,18 @@ async def test_an_event_of_a_code_has_no_text_and_outlives_its_record(store: Sto
     assert events(valkey) == [("f", "D", "")]
 
 
+async def test_no_event_keeps_the_text_of_a_code_beyond_its_end(store: Store, valkey: ValkeyServer) -> None:
+    """An account that wants texts too: an event may wait for days, and a dead letter for ever."""
+    await store.set_consumers({"shop": "sfT"})
+    c = await sent(store, message(store, category=0, body=body("482913")))
+    await apply(store, receipt_row(c))
+    late = message(store, category=0, body=body("482914"), send_at_ms=2**42)
+    await accept(store, late)
+    await store.cancel(late.id, "shop")
+    await sent(store, message(store, body=body("parcel")))
+    assert events(valkey) == [("s", "s", ""), ("f", "D", ""), ("f", "C", ""), ("s", "s", "parcel")]
+
+
 async def test_a_backlog_is_capped_and_says_so(store: Store, valkey: ValkeyServer) -> None:
     await store.set_consumers({"shop": "f"})
     with valkey.sync() as client:

@@ -138,7 +138,7 @@ async def test_receipts_that_carriers_address_in_other_spellings_go_too(store: S
     for i, spelt in enumerate([msisdn[2:], "00" + msisdn, "+" + msisdn, *others]):
         payload = orjson.dumps({"c": "ch", "k": [str(i)], "a": spelt, "s": "D"})
         await store.park([ParkedReceipt(("ch", f"ch:{i}", spelt.encode(), "D", "", "", False, False), payload)])
-    assert (await erase(store, msisdn)).counts["parked"] >= 3  # one that is short may be on any shard, and is on several
+    assert (await erase(store, msisdn)).counts["parked"] >= 3  # a short one may be on any shard, and is on several
     with valkey.sync() as client:
         lists = [client.lrange(key, 0, -1) for key in client.keys("gw:*:park:*")]
     assert {orjson.loads(payload)["a"] for found in lists for payload in found} == set(others)

@@ -82,11 +82,13 @@ local function tell_raw(account, kind, now, payload)
   list[#list + 1] = kind .. be6(now) .. payload
 end
 
--- An event about a message: `raw` is its record as of now.
+-- An event about a message: `raw` is its record as of now. A text that ends with its message is in no event, which may
+-- outlive it by days.
 local function tell(account, kind, now, id, raw)
   local letters = wanted(account, kind)
   if letters then
-    tell_raw(account, kind, now, id .. (find(letters, 'T', 1, true) and raw or without_text(raw)))
+    local keeps = find(letters, 'T', 1, true) and not erases(byte(raw, 22) - 48)
+    tell_raw(account, kind, now, id .. (keeps and raw or without_text(raw)))
   end
 end
 

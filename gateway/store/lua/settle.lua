@@ -152,31 +152,17 @@ local function settle_rest(r, cls, item)
 end
 
 local seen = {} -- the same message may stand twice in a batch: an answer and its late news
-local submitted = {} -- category → channel → what statistics call it
-local function submitted_as(cat, channel)
-  local by = submitted[cat]
+-- What statistics call a kind of count, kept by category and channel: putting the words together for each message costs more.
+local submitted, costs = {}, {}
+local function called(known, what, cat, channel)
+  local by = known[cat]
   if not by then
     by = {}
-    submitted[cat] = by
+    known[cat] = by
   end
   local suffix = by[channel]
   if not suffix then
-    suffix = cat .. US .. channel .. US .. 's' .. US
-    by[channel] = suffix
-  end
-  return suffix
-end
-
-local costs = {} -- the same for what it costs
-local function cost_as(cat, channel)
-  local by = costs[cat]
-  if not by then
-    by = {}
-    costs[cat] = by
-  end
-  local suffix = by[channel]
-  if not suffix then
-    suffix = cat .. US .. channel .. US .. '$' .. US
+    suffix = cat .. US .. channel .. US .. what .. US
     by[channel] = suffix
   end
   return suffix
@@ -207,11 +193,11 @@ for i = 1, n do
       if marks % 2 == 0 then
         local cat = byte(raw, 22) - 48
         local labels = marks > 1 and counted_dims(dims, marks) or dims
-        count_as(labels, submitted_as(cat, cls.channel), 1)
+        count_as(labels, called(submitted, 's', cat, cls.channel), 1)
         if cls.mask > 1 then
           count_taken(dims, marks, cat, a1 * 256 + a2, cls, true)
         elseif cls.price > 0 and cls.mask == 1 then
-          count_as(labels, cost_as(cat, cls.channel), cls.price)
+          count_as(labels, called(costs, '$', cat, cls.channel), cls.price)
         end
         if rated then rate(now, dims, cat, cls.channel, 's') end
       end
