@@ -41,7 +41,7 @@ LISTEN_BACKLOG: Final = 1024
 # The end, in seconds from SIGTERM: all of it within 35 s, whatever hangs.
 NOTICE_S: Final = 0.3  # not ready, new posts refused, before a listener closes: load balancers look elsewhere
 API_GRACE_S: Final = 12.0  # running requests: the handler's own limit is 10 s
-DISPATCH_UNTIL_S: Final = 29.0
+DISPATCH_UNTIL_S: Final = 27.0
 EVENTS_GRACE_S: Final = 3.0
 ADMIN_GRACE_S: Final = 2.0
 

@@ -24,6 +24,8 @@ LAYOUT_VERSION = "2"
 SMSC_ID_EXTRA_S = 3_600
 _POLICY = {"resend": "r", "hold": "h", "fail": "f"}
 _VERIFICATION_RESERVE = 0.05
+_OUT_FAMILIES = ("out", "outbusy", "outheld", "outlater", "outdead", "outdeadwhy")
+_OUT_KEPT_S = 604_800
 
 
 class StoreBase:
@@ -188,7 +190,8 @@ class StoreBase:
     async def set_consumers(self, wanted: Mapping[str, str]) -> None:
         """Say which events each account wants to hear of: letters `s f c i o`, and `T` for the text (docs/webhooks.md).
 
-        Accounts that are not named hear of nothing from now on; what waits for them stays.
+        Accounts that are not named hear of nothing from now on; what waits for them stays for a week, in case that was
+        a mistake.
         """
         for p in self.prefixes:
             old = [x.decode() for x in await self.client.execute("HKEYS", f"{p}consumers")]
@@ -196,6 +199,11 @@ class StoreBase:
                 await self.client.execute("HSET", f"{p}consumers", *(x for pair in wanted.items() for x in pair))
             if gone := [account for account in old if account not in wanted]:
                 await self.client.execute("HDEL", f"{p}consumers", *gone)
+            for family in _OUT_FAMILIES:
+                for account in gone:
+                    await self.client.execute("EXPIRE", f"{p}{family}:{account}", _OUT_KEPT_S)
+                for account in wanted.keys() - old:
+                    await self.client.execute("PERSIST", f"{p}{family}:{account}")
 
     async def listen(self, wake: Callable[[], None], slots: Callable[[], None]) -> None:
         """Call `wake` whenever an empty queue got work, `slots` when bind slots were given back, until cancelled.

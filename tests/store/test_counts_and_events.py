@@ -409,3 +409,18 @@ async def test_what_only_a_receipt_knows_was_taken_costs_as_much(store: Store) -
     record = await store.get(c.id)
     assert record is not None
     assert record.cost == PRICE
+
+
+async def test_what_waits_for_an_account_without_a_webhook_goes_after_a_week(
+    store: Store, valkey: ValkeyServer
+) -> None:
+    await store.set_consumers({"shop": "f", "bank": "f"})
+    for account in ("shop", "bank"):
+        await apply(store, receipt_row(await sent(store, message(store, account=account))))
+    await store.set_consumers({"bank": "f"})
+    with valkey.sync() as client:
+        assert 604_000 < client.ttl(f"{P}out:shop") <= 604_800
+        assert client.ttl(f"{P}out:bank") == -1
+    await store.set_consumers({"bank": "f", "shop": "f"})
+    with valkey.sync() as client:
+        assert client.ttl(f"{P}out:shop") == -1, "it was a mistake"
