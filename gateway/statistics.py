@@ -503,8 +503,8 @@ def _summary(cells: Cells) -> dict[str, Any]:
         "parts": by.get("s", 0) + by.get("+", 0),
         "delivery_ratio": round(delivered / ended, 4) if ended > 0 else None,
         "latency": latency(buckets),
-        "cost": _decimal(by.get("$", 0), 6),
-        "amounts": {currency: _decimal(n, 4) for currency, n in sorted(amounts.items()) if n},
+        "cost": decimal_text(by.get("$", 0), 6),
+        "amounts": {currency: decimal_text(n, 4) for currency, n in sorted(amounts.items()) if n},
         "failures": [
             {
                 "state": STATE_LABELS[state],
@@ -546,7 +546,7 @@ def latency(buckets: Mapping[int, int]) -> dict[str, Any] | None:
     return found
 
 
-def _decimal(n: int, places: int) -> str:
+def decimal_text(n: int, places: int) -> str:
     """Return a fixed-point number as a decimal string with at least two places."""
     text = f"{Decimal(n).scaleb(-places):.{places}f}"
     whole, _, rest = text.partition(".")

@@ -33,8 +33,8 @@ from gateway.store.store import Store
 log = logging.getLogger(__name__)
 
 BACKOFF_S: Final = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
-READY_FAILURES: Final = 4
-"""What is left of a worker's failures once it is ready: one that then dies each time is started once a second."""
+READY_FAILURES: Final = 2
+"""What is left of a worker's failures once it is ready: one that then dies each time is not started without a pause."""
 STEADY_AFTER_S: Final = 30.0
 LISTEN_BACKLOG: Final = 1024
 

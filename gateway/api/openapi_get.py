@@ -169,6 +169,7 @@ def _schemas() -> Json:
     record = {
         "id": accepted["id"], "state": {"type": "string", "enum": states}, "final": {"type": "boolean"},
         "to": text, "category": text, "sender": text, "parts": count, "parts_delivered": count,
+        "cost": {"type": "string", "description": "What the carriers take for it, at the prices of when they took it."},
         "encoding": text, "route": text, "carrier": text, "possible_duplicate": {"type": "boolean"},
         "reason": {"type": ["object", "null"], "properties": {
             "code": text, "permanent": {"type": "boolean"}, "carrier_code": {"type": ["string", "null"]},

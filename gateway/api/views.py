@@ -16,6 +16,7 @@ import orjson
 from gateway.api.problem import describe
 from gateway.intake import ItemResult, Taken
 from gateway.model import CATEGORY_LABELS, STATE_LABELS, message_id, route_name
+from gateway.statistics import decimal_text
 from gateway.store.moves import Feedback
 from gateway.store.record_log import Attempt
 from gateway.store.records import Record
@@ -79,6 +80,7 @@ def record_view(record: Record) -> dict[str, Any]:
         "sender": record.sender,
         "parts": record.parts,
         "parts_delivered": record.parts_delivered,
+        "cost": decimal_text(record.cost, 6),
         "encoding": record.encoding,
         "route": route_name(record.route),
         "carrier": record.carrier,
