@@ -266,31 +266,38 @@ for i = 1, #ids do
 end
 local black = #numbers > 0 and call('HMGET', P .. 'blacklist:*', unpack(numbers)) or {}
 local scoped = {} -- scope → true, or what it says of these numbers once a message asked: there may be hundreds of scopes
+local below = {} -- accounts that have lists of a sender or signature
 local any_scoped = false
 if #numbers > 0 then
   for _, scope in ipairs(call('SMEMBERS', P .. 'blacklists')) do
     any_scoped, scoped[scope] = true, true
+    local slash = find(scope, '/', 1, true)
+    if slash then below[sub(scope, 1, slash - 1)] = true end
   end
 end
 local function blocked(value, cat)
   return value and has(byte(value, 1) - 48, 2 ^ cat)
 end
 
+local function on_list(scope, cat, place)
+  if scoped[scope] == true then scoped[scope] = call('HMGET', P .. 'blacklist:' .. scope, unpack(numbers)) end
+  return scoped[scope] and blocked(scoped[scope][place], cat)
+end
+
 -- Whether one of the blacklists of a message's account names its number: the account's own, or that of its sender or signature.
-local function on_own_list(r, cat, place)
-  local account = account_of(r.dims)
-  local sender, _, _, signature = extras_of(r)
-  for _, scope in ipairs({ account, account .. '/' .. sender, account .. '/' .. signature }) do
-    if scoped[scope] == true then scoped[scope] = call('HMGET', P .. 'blacklist:' .. scope, unpack(numbers)) end
-    if scoped[scope] and blocked(scoped[scope][place], cat) then return true end
-  end
-  return false
+local function on_own_list(id, raw, cat, place)
+  local from = 33 + byte(raw, 25)
+  local account = sub(raw, from, find(raw, US, from, true) - 1)
+  if on_list(account, cat, place) then return true end
+  if not below[account] then return false end
+  local sender, _, _, signature = extras_of(read_record(id, raw))
+  return on_list(account .. '/' .. sender, cat, place) or on_list(account .. '/' .. signature, cat, place)
 end
 
 local reopen, later = {}, {} -- messages whose window has closed; when they are looked at in any case
 
 -- Messages that may not go now leave here, each for its reason. Returns true when the message may be claimed.
-local function may_go(id, raw, expired, is_black, cat, attempt, place)
+local function may_go(id, raw, expired, is_black, cat, attempt)
   local r = read_record(id, raw)
   local door, by = nil, nil
   if gates then door, by = gated(r) end
@@ -305,7 +312,7 @@ local function may_go(id, raw, expired, is_black, cat, attempt, place)
     write_record(r, now)
     call('RPUSH', P .. 'held:' .. by, id)
     waiting_delta = waiting_delta + 1
-  elseif is_black or (any_scoped and on_own_list(r, cat, place)) then
+  elseif is_black then
     finalise(r, 'B', 'blacklisted', '', '', now, nil, '1')
   elseif attempt >= tonumber(ARGV[4 + cat]) then
     finalise(r, has(r.flags, 1) and 'K' or 'F', 'attempts_exhausted', '', '', now)
@@ -336,8 +343,9 @@ for i = 1, #ids do
       local a, b, c, d, e, f = byte(raw, 7, 12)
       local expired = ((((a * 256 + b) * 256 + c) * 256 + d) * 256 + e) * 256 + f <= now
       local is_black = blocked(black[number_of[i]], cat)
-      local plain = not (expired or is_black or gates or any_scoped) and attempt == 0 and byte(raw, 24) < 4
-      if plain or may_go(id, raw, expired, is_black, cat, attempt, number_of[i]) then
+      if any_scoped and not is_black then is_black = on_own_list(id, raw, cat, number_of[i]) end
+      local plain = not (expired or is_black or gates) and attempt == 0 and byte(raw, 24) < 4
+      if plain or may_go(id, raw, expired, is_black, cat, attempt) then
         local n = #result
         result[n + 1] = channel_text[channel_of[i]]
         result[n + 2] = id
