@@ -14,6 +14,26 @@ from gateway.store.store import Store
 from tests.support.valkey import ValkeyServer
 
 
+ALONE = frozenset(
+    {
+        "test_backup_takes_over", "test_both_carriers_down", "test_breaker", "test_fairness", "test_flapping_primary",
+        "test_graceful_stop", "test_half_open", "test_metrics_never_fall", "test_one_of_two_workers_killed",
+        "test_overload", "test_priority_during_failover", "test_priority_under_backlog", "test_refused_connection",
+        "test_sharing", "test_store_hangs", "test_supervisor", "test_td_under_load", "test_templates",
+        "test_throttled", "test_throttled_then_stopped", "test_worker_killed_at_random",
+    }
+)  # fmt: skip
+"""Files whose subject is a rate or a time: beside others they would measure those. `make test` runs them by themselves."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the files of ALONE before `-m` looks."""
+    for item in items:
+        if item.path.stem in ALONE and "templates" not in item.path.parent.name:
+            item.add_marker(pytest.mark.alone)
+
+
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[ValkeyServer]:
     server = ValkeyServer()
