@@ -13,7 +13,6 @@ from gateway.settings import Settings, StoreSettings
 from gateway.store.store import Store
 from tests.support.valkey import ValkeyServer
 
-
 ALONE = frozenset(
     {
         "test_backup_takes_over", "test_both_carriers_down", "test_breaker", "test_fairness", "test_flapping_primary",
@@ -23,7 +22,7 @@ ALONE = frozenset(
         "test_throttled", "test_throttled_then_stopped", "test_worker_killed_at_random",
     }
 )  # fmt: skip
-"""Files whose subject is a rate or a time: beside others they would measure those. `make test` runs them by themselves."""
+"""Files whose subject is a rate or a time: beside others they would measure those, so `make test` runs them alone."""
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -29,7 +29,9 @@ async def test_the_backlog_flows_to_the_backup_and_back(valkey: ValkeyServer) ->
             assert {r.state for r in found} <= {"D", "s", "u"}
             assert sum(r.state == "u" or r.possible_duplicate for r in found) <= 50
             both = submits(primary) + submits(backup)
-            assert all(both[r.msisdn] == (2 if r.possible_duplicate else 1) for r in found)
+            # What was cut may or may not have reached the primary.
+            assert all(both[r.msisdn] <= (2 if r.possible_duplicate else 1) for r in found)
+            assert all(both[r.msisdn] or r.state == "u" for r in found)
             assert await w.store.waiting() == 0
 
             await primary.start()
