@@ -29,9 +29,10 @@ from gateway.admin.blacklist_rows import BadRow, labels, read_row, written_row
 from gateway.admin.problem import json_answer
 from gateway.admin.requests import actor_of, number_of, read_object, unknown_field
 from gateway.errors import RequestError
-from gateway.model import CATEGORY_BY_LABEL, Category
+from gateway.listing import mask_in, reason_in
+from gateway.model import Category
 from gateway.settings import Settings
-from gateway.store.blacklists import DO_NOT_DISTURB, EVERYBODY, OPERATOR, REASONS, Blacklists, Counts, Listed, mask_of
+from gateway.store.blacklists import DO_NOT_DISTURB, EVERYBODY, OPERATOR, Blacklists, Counts, Listed
 from gateway.store.store import Store
 
 MAX_ROWS: Final = 5000
@@ -144,7 +145,7 @@ class BlacklistApi:
         """Make one entry just so."""
         body = await read_object(request)
         unknown_field(body, {"number", "country", "scope", "categories", "reason"})
-        scope, mask, reason = self._scope(body.get("scope", GLOBAL)), _mask(body), _reason(body, OPERATOR)
+        scope, mask, reason = self._scope(body.get("scope", GLOBAL)), mask_in(body), reason_in(body, OPERATOR)
         entry = await self.lists.put(number_of(body), scope, mask, reason, source="operator", actor=actor_of(request))
         return json_answer(entry_view(entry))
 
@@ -168,7 +169,7 @@ class BlacklistApi:
         """Begin an import, or go on with one of the same id and the same rules."""
         body = await read_object(request)
         unknown_field(body, {"scope", "categories", "reason", "country", "dry_run", "name", "id"})
-        scope, mask, reason = self._scope(body.get("scope", GLOBAL)), _mask(body), _reason(body, DO_NOT_DISTURB)
+        scope, mask, reason = self._scope(body.get("scope", GLOBAL)), mask_in(body), reason_in(body, DO_NOT_DISTURB)
         country, name, given = body.get("country", ""), body.get("name", ""), body.get("id", "")
         dry_run = body.get("dry_run", False)
         if not isinstance(country, str) or (country and not re.fullmatch("[A-Za-z]{2}", country)):
@@ -308,25 +309,6 @@ def _read_rows(rows: list[Any], known: dict[str, Any]) -> tuple[list[tuple[str, 
         except BadRow as exc:
             bad.append({"line": row[0], "reason": str(exc)})
     return good, bad
-
-
-def _mask(body: dict[str, Any]) -> int:
-    written = body.get("categories", [Category.MARKETING.label])
-    if (
-        not isinstance(written, list)
-        or not written
-        or not all(isinstance(label, str) and label in CATEGORY_BY_LABEL for label in written)
-    ):
-        detail = f"a list of some of {', '.join(CATEGORY_BY_LABEL)} is wanted"
-        raise RequestError("invalid_field", detail, field="categories")
-    return mask_of(CATEGORY_BY_LABEL[label] for label in written)
-
-
-def _reason(body: dict[str, Any], usual: str) -> str:
-    reason = body.get("reason", usual)
-    if not isinstance(reason, str) or reason not in REASONS:
-        raise RequestError("invalid_field", f"one of {', '.join(REASONS)} is wanted", field="reason")
-    return reason
 
 
 def _time(body: dict[str, Any], key: str, usual: int) -> int:

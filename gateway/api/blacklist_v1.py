@@ -17,8 +17,9 @@ from gateway.api.request import MAX_SINGLE_BYTES
 from gateway.api.views import iso
 from gateway.errors import RequestError
 from gateway.intake import recipient
-from gateway.model import CATEGORY_BY_LABEL, Category
-from gateway.store.blacklists import OPERATOR, REASONS, Listed, mask_of
+from gateway.listing import mask_in, reason_in
+from gateway.model import CATEGORY_BY_LABEL
+from gateway.store.blacklists import OPERATOR, REASONS, Listed
 
 _FIELDS: Final = frozenset({"categories", "reason"})
 Json = dict[str, Any]
@@ -55,18 +56,7 @@ def _checked(body: Any) -> tuple[int, str]:
         raise RequestError("invalid_json", "an object is wanted", status=400)
     if body.keys() - _FIELDS:
         raise RequestError("unknown_field", "categories and reason are the fields")
-    labels = body.get("categories", [Category.MARKETING.label])
-    if (
-        not isinstance(labels, list)
-        or not labels
-        or not all(isinstance(label, str) and label in CATEGORY_BY_LABEL for label in labels)
-    ):
-        detail = f"a list of some of {', '.join(CATEGORY_BY_LABEL)} is wanted"
-        raise RequestError("invalid_field", detail, field="categories")
-    reason = body.get("reason", OPERATOR)
-    if not isinstance(reason, str) or reason not in REASONS:
-        raise RequestError("invalid_field", f"one of {', '.join(REASONS)} is wanted", field="reason")
-    return mask_of(CATEGORY_BY_LABEL[label] for label in labels), reason
+    return mask_in(body), reason_in(body, OPERATOR)
 
 
 def _view(msisdn: str, entries: list[Listed]) -> Json:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from gateway.dispatch.claimer import Claimer, Registered
 from gateway.dispatch.health import HealthKeeper
@@ -21,7 +21,7 @@ from gateway.dispatch.quality import QualityKeeper
 from gateway.dispatch.redelivery import Redeliverer
 from gateway.dispatch.reopener import Reopener
 from gateway.dispatch.rerouter import Rerouter
-from gateway.dispatch.settler import Settler, SubmitKey
+from gateway.dispatch.settler import OnParked, Settler, SubmitKey
 from gateway.dispatch.sources import SourceTable
 from gateway.dispatch.steadiness import Steadiness
 from gateway.dispatch.timers import Timers
@@ -61,7 +61,7 @@ class Dispatcher:
         metrics: Metrics,
         *,
         on_inbound: Callable[[list[Inbound]], None],
-        on_parked: Callable[[list[bytes]], Awaitable[None]],
+        on_parked: OnParked,
         submit_key: SubmitKey,
         on_lost: Callable[[], None],
         router: Router | None = None,

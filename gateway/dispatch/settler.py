@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from gateway.dispatch.destinations import FullQueues, UnreachedPrefixes
 from gateway.dispatch.flight import Flight, Taken
@@ -55,7 +56,12 @@ OnFault = Callable[[str, Row, int], None]
 """A channel answered with its own fault, or ours: channel, row, status."""
 LeaveOut = Callable[[str, int], bool]
 """A channel's SMSC will not have a field (WITHOUT_*): leave it out from now on. False where it is not sent anyway."""
-OnParked = Callable[[list[bytes]], Awaitable[None]]
+
+
+class OnParked(Protocol):
+    """Applies parked receipts; `waited` says that they have waited for their own message long enough."""
+
+    def __call__(self, parked: list[bytes], *, waited: bool = False) -> Awaitable[None]: ...
 
 
 @dataclass(slots=True)

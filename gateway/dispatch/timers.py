@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from gateway.dispatch.reopener import Reopener
 from gateway.dispatch.rerouter import Rerouter
+from gateway.dispatch.settler import OnParked
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Metrics
 from gateway.settings import Settings
@@ -22,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 DUE_S, EXPIRE_S, WAIT_S, PARKED_S, SWEEP_S, REOPEN_S = 0.5, 1.0, 10.0, 5.0, 5.0, 1.0
 _RETRY_S = 1.0
-
-OnParked = Callable[[list[bytes]], Awaitable[None]]
 
 
 class Timers:
@@ -108,10 +107,12 @@ class Timers:
         for channel in self._channels:
             total = 0
             for shard in range(self._store.shards):
-                number, known = await self._store.parked(shard, channel)
+                number, known, waited = await self._store.parked(shard, channel)
                 total += number
                 if known:
                     await self._on_parked(known)
+                if waited:
+                    await self._on_parked(waited, waited=True)
             self._parked_gauges[channel].n = total
         return PARKED_S
 

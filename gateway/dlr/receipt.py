@@ -15,7 +15,7 @@ from datetime import datetime
 
 from gateway.model import State
 from gateway.routing.ported_codes import FULL_WIDTH_COLONS
-from gateway.store.moves import ID_SEPARATOR
+from gateway.store.moves import GUESS_SEPARATOR, ID_SEPARATOR
 
 TLV_RECEIPTED_MESSAGE_ID = 0x001E
 TLV_NETWORK_ERROR_CODE = 0x0423
@@ -228,6 +228,13 @@ def receipt_keys(raw: str, id_format: str = "auto", text_id: str = "") -> tuple[
     return tuple(keys)
 
 
+def sure_keys(raw: str, id_format: str = "auto", text_id: str = "") -> tuple[str, ...]:
+    """Return those of `receipt_keys` that are no guesses: each id as this format spells it, the other base left out."""
+    spelt = [_keys(bare, id_format)[0] for bare in map(_bare, (raw, text_id)) if bare]
+    keys = receipt_keys(raw, id_format, text_id)
+    return tuple(key for key in keys if key in spelt)
+
+
 def read_date(raw: str) -> datetime | None:
     """Return a receipt's date, None when it is none. Digits only, in one of four lengths.
 
@@ -267,17 +274,16 @@ class IdLearner:
         """The form all recent matches had (same, hex_to_dec, dec_to_hex), '' until there were ENOUGH."""
         return self._form if self._agreeing >= self.ENOUGH else ""
 
-    def keys(self, receipt: Receipt) -> tuple[str, ...]:
-        """Return `receipt_keys` of a receipt, those in the learned form first."""
-        keys = receipt_keys(receipt.id, "auto", receipt.text_id)
-        learned = self.learned
-        if not learned or len(keys) < 2:
-            return keys
-        return tuple(sorted(keys, key=lambda key: _form(receipt, key) != learned))
+    def keys(self, spelt: tuple[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return `receipt_keys` of a receipt's id and text_id: those in the learned form, and the others."""
+        keys = receipt_keys(spelt[0], "auto", spelt[1])
+        learned = self.learned or "same"
+        sure = tuple(key for key in keys if _form(spelt, key) == learned) or keys[:1]
+        return sure, tuple(key for key in keys if key not in sure)
 
-    def matched(self, receipt: Receipt, key: str) -> bool:
-        """Note that `key` was the right one. Return True when it breaks what had been learned."""
-        form = _form(receipt, key)
+    def matched(self, spelt: tuple[str, str], key: str) -> bool:
+        """Note that `key` was the right one for these ids. Return True when it breaks what had been learned."""
+        form = _form(spelt, key)
         if form == self._form:
             self._agreeing += 1
             return False
@@ -365,8 +371,8 @@ _UUID_LIKE = re.compile(r"[0-9A-Fa-f]+(?:-[0-9A-Fa-f]+)+").fullmatch
 def _bare(raw: str) -> str:
     """Return an id without the NULs and blanks that carriers leave at its ends; '' when it is too long."""
     raw = raw.strip("\0 \t\r\n")
-    if ID_SEPARATOR in raw:  # ours, between spellings
-        raw = raw.replace(ID_SEPARATOR, "?")
+    if ID_SEPARATOR in raw or GUESS_SEPARATOR in raw:  # ours, between spellings
+        raw = raw.replace(ID_SEPARATOR, "?").replace(GUESS_SEPARATOR, "?")
     return raw if len(raw) <= MAX_ID_CHARS else ""
 
 
@@ -414,9 +420,9 @@ def _hex_to_decimal(raw: str) -> str:
     return str(int(raw, 16)) if _HEX(raw) else ""
 
 
-def _form(receipt: Receipt, key: str) -> str:
-    """Return how `key` came from the receipt's id: same, or which way a number was written anew."""
-    for spelling in (receipt.id, receipt.text_id):
+def _form(spelt: tuple[str, str], key: str) -> str:
+    """Return how `key` came from a receipt's id and text_id: same, or which way a number was written anew."""
+    for spelling in spelt:
         same = _canonical(_bare(spelling))
         if key == same:
             return "same"

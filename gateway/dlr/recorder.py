@@ -21,7 +21,7 @@ from gateway.dlr.inbound import Inbox
 from gateway.dlr.notes import Notes
 from gateway.dlr.ported import Teacher
 from gateway.dlr.reasons import FailureReasons, Verdict
-from gateway.dlr.receipt import IdLearner, Receipt, parse, receipt_keys, submit_key
+from gateway.dlr.receipt import IdLearner, Receipt, parse, receipt_keys, submit_key, sure_keys
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Cell, Metrics
 from gateway.model import STATE_LABELS, State
@@ -55,6 +55,9 @@ class _Item:
     inbound: Inbound
     receipt: Receipt
     keys: tuple[str, ...] = ()
+    """The spellings of its id that are looked up, the likeliest first."""
+    guesses: tuple[str, ...] = ()
+    """Further ones, which may as well be another message's id: an early receipt's own is not known yet."""
     forged: bool = False
     """Its id is known, as that of a message to another number or through another channel."""
     elsewhere: bool = False
@@ -251,11 +254,15 @@ class Recorder:
                 self._metrics.counter("late_results_total", channel=channel).n += 1
             elif answer in "fpr" and which >= 0:
                 learner = self._learners.get(channel)
-                if learner is None or (learner.learned and len(item.keys) == 1):
+                if learner is None or (learner.learned and len(item.keys) + len(item.guesses) == 1):
                     continue
-                if learner.matched(item.receipt, item.keys[which]):
-                    logger.warning("channel %s: receipts spell ids in another form than before", channel)
+                self._learn(channel, (item.receipt.id, item.receipt.text_id), (item.keys + item.guesses)[which])
         return rest
+
+    def _learn(self, channel: str, spelt: tuple[str, str], key: str) -> None:
+        learner = self._learners.get(channel)
+        if learner is not None and learner.matched(spelt, key):
+            logger.warning("channel %s: receipts spell ids in another form than before", channel)
 
     def _likeliest(self, channel: str, receipt: Receipt) -> str:
         learner = self._learners.get(channel)
@@ -263,7 +270,7 @@ class Recorder:
             return receipt_keys(receipt.id, self._formats.get(channel, "text"), receipt.text_id)[0]
         if learner.learned in ("", "same"):
             return submit_key(receipt.id)
-        return learner.keys(receipt)[0]
+        return learner.keys((receipt.id, receipt.text_id))[0][0]
 
     async def _apply_rest(self, items: list[_Item]) -> None:
         """Try every spelling of ids that nobody knows, or that stand for a message to another number; park the rest."""
@@ -271,15 +278,15 @@ class Recorder:
         for turn in range(_ROUNDS):
             several = []
             for item in pending:
-                item.keys = self._spellings(item.inbound.channel, item.receipt)
-                if turn or len(item.keys) > 1:
+                item.keys, item.guesses = self._spellings(item.inbound.channel, item.receipt)
+                if turn or len(item.keys) + len(item.guesses) > 1:
                     several.append(item)
-            missing = [item for item in pending if not turn and len(item.keys) <= 1]
+            missing = [item for item in pending if not turn and len(item.keys) + len(item.guesses) <= 1]
             if several:
                 missing += self._note(several, await self._store.apply_receipts([self._row(item) for item in several]))
             waiting = []
             for item in missing:
-                if item.forged and len(item.keys) == 1 and not item.elsewhere:
+                if item.forged and len(item.keys) + len(item.guesses) == 1 and not item.elsewhere:
                     self._count(item.inbound.channel, "quarantined")
                 else:
                     waiting.append(item)
@@ -301,25 +308,32 @@ class Recorder:
 
     def _row(self, item: _Item, names: str = "") -> ReceiptRow:
         channel, verdict = item.inbound.channel, item.verdict
-        names = names or spellings(channel, item.keys)
+        names = names or spellings(channel, item.keys, item.guesses)
         source, state = item.inbound.source, item.receipt.state
         if verdict is None:
             return (channel, names, source, state, "", "", False, False)
         why = verdict.failure
         return (channel, names, source, state, why.reason, verdict.code, why.passes_elsewhere, why.permanent)
 
-    def _spellings(self, channel: str, receipt: Receipt) -> tuple[str, ...]:
+    def _spellings(self, channel: str, receipt: Receipt) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the spellings of a receipt's id to look up, and those that are guesses."""
         learner = self._learners.get(channel)
         if learner is not None:
-            return learner.keys(receipt)
-        return receipt_keys(receipt.id, self._formats.get(channel, "auto"), receipt.text_id)
+            return learner.keys((receipt.id, receipt.text_id))
+        id_format = self._formats.get(channel, "auto")
+        sure = sure_keys(receipt.id, id_format, receipt.text_id)
+        keys = receipt_keys(receipt.id, id_format, receipt.text_id)
+        return sure, tuple(key for key in keys if key not in sure)
 
-    async def apply_parked(self, parked: list[bytes]) -> None:
-        """Apply early receipts whose message is known by now (the settler's and the timers' callback)."""
+    async def apply_parked(self, parked: list[bytes], *, waited: bool = False) -> None:
+        """Apply early receipts whose message is known by now (the settler's and the timers' callback).
+
+        `waited`: long enough for their own message to be known, so that guesses at their spelling count.
+        """
         items: list[tuple[ParkedReceipt, dict[str, Any]]] = []
         for payload in dict.fromkeys(parked):  # parked under several spellings it comes more than once
             data = orjson.loads(payload)
-            items.append((ParkedReceipt(self._parked_row(data), payload), data))
+            items.append((ParkedReceipt(self._parked_row(data, waited=waited), payload), data))
         answers = await self._store.apply_receipts([item.row for item, _ in items])
         done = []
         lessons = []
@@ -330,6 +344,8 @@ class Recorder:
             if answer not in "nqx":  # else parked under this spelling by another message's receipt: it stays
                 self._account(item.row[0], item.row[3], answer)
                 done.append(item)
+                if "i" in data and answer in "fpr" and 0 <= which < BY_ADDRESS:
+                    self._learn(item.row[0], tuple(data["i"]), (*data["k"], *data["m"])[which])
                 if data.get("x"):
                     unused.append(item.row)
                 if item.row[3] == State.DELIVERED:
@@ -345,10 +361,12 @@ class Recorder:
         if done:
             await self._store.unpark(done)
 
-    def _parked_row(self, data: dict[str, Any]) -> ReceiptRow:
+    def _parked_row(self, data: dict[str, Any], *, waited: bool) -> ReceiptRow:
         """Return a parked receipt as it is applied. Those of before say no reason, only words (`w`, `e`)."""
         channel, state = data["c"], data["s"]
-        names, address = spellings(channel, data["k"]), data["a"].encode("latin-1")
+        sure, guesses = data["k"], data.get("m", [])
+        names = spellings(channel, sure + guesses) if waited else spellings(channel, sure, guesses)
+        address = data["a"].encode("latin-1")
         if state == State.DELIVERED:
             return (channel, names, address, state, "", "", False, False)
         if "r" in data:
@@ -378,6 +396,8 @@ def _payload(item: _Item) -> bytes:
     kept: dict[str, Any] = {
         "c": item.inbound.channel,
         "k": item.keys,
+        "m": item.guesses,
+        "i": (r.id, r.text_id),
         "a": item.inbound.source.decode("latin-1"),
         "s": r.state,
         "w": r.stat,

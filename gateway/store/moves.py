@@ -166,11 +166,18 @@ class Redelivery:
 
 
 ID_SEPARATOR = "\x1f"
+GUESS_SEPARATOR = "\x1e"
+GUESS_AFTER_S = 10
+"""How long a receipt waits for its submit's response before a guess at its id's spelling may name another message."""
 
 
-def spellings(channel: str, keys: Iterable[str]) -> str:
-    """Return the spellings of a receipt's id, the likeliest first, as the scripts take them."""
-    return ID_SEPARATOR.join([f"{channel}:{key}" for key in keys])
+def spellings(channel: str, keys: Iterable[str], guesses: Iterable[str] = ()) -> str:
+    """Return the spellings of a receipt's id, the likeliest first, as the scripts take them.
+
+    `guesses` are believed only where they cannot mean another message to the same number.
+    """
+    sure = ID_SEPARATOR.join([f"{channel}:{key}" for key in keys])
+    return sure + "".join([f"{GUESS_SEPARATOR}{channel}:{key}" for key in guesses])
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.store.base import StoreBase
-from gateway.store.moves import ID_SEPARATOR, ParkedReceipt, ReceiptRow
+from gateway.store.moves import GUESS_AFTER_S, GUESS_SEPARATOR, ID_SEPARATOR, ParkedReceipt, ReceiptRow
 
 PARKED_PER_CHANNEL = 100_000
 PARKED_TTL_S = 86_400
@@ -73,7 +73,7 @@ class Receipts(StoreBase):
         for shard, places in groups.items():
             args: list[Any] = [self._smsc_id_days]
             for i in places:
-                args += (rows[i][2], rows[i][1])
+                args += (rows[i][2], rows[i][1].replace(GUESS_SEPARATOR, ID_SEPARATOR))
             raw = await self._timed("recipients", shard, args, len(places))
             for place, i in enumerate(places):
                 msisdn, dims = raw[2 * place].decode(), raw[2 * place + 1].decode()
@@ -105,22 +105,24 @@ class Receipts(StoreBase):
         for item in items:
             channel = item.row[0]
             for shard in self.shards_of_address(item.row[2]):
-                for name in item.row[1].split(ID_SEPARATOR):
+                for name in item.row[1].replace(GUESS_SEPARATOR, ID_SEPARATOR).split(ID_SEPARATOR):
                     groups.setdefault(shard, []).extend((channel, name[len(channel) + 1 :], item.payload))
         for shard, flat in groups.items():
             await self.client.call("unpark", [self.prefixes[shard]], flat)
 
-    async def parked(self, shard: int, channel: str, most: int = 200) -> tuple[int, list[bytes]]:
+    async def parked(self, shard: int, channel: str, most: int = 200) -> tuple[int, list[bytes], list[bytes]]:
         """Return how many receipts of a channel are parked on a shard, and those whose id is known by now.
+
+        The second list has those that have waited for GUESS_AFTER_S: guesses at their spelling count by now.
 
         Looks at `most` of them a call, from where the last call ended, and begins again after the newest.
         """
         start = self._parked_at.get((shard, channel), 0)
         raw = await self.client.call(
-            "parked", [self.prefixes[shard]], [channel, PARKED_TTL_S, most, self._smsc_id_days, start]
+            "parked", [self.prefixes[shard]], [channel, PARKED_TTL_S, most, self._smsc_id_days, start, GUESS_AFTER_S]
         )
         self._parked_at[shard, channel] = start + most if start + most < int(raw[0]) else 0
-        return int(raw[0]), raw[1:]
+        return int(raw[0]), raw[1], raw[2]
 
     async def keep_dead(self, rows: list[bytes], most: int = 100_000) -> None:
         """Keep PDUs that nobody can read, in a capped list."""

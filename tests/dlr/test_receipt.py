@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.dlr.receipt import IdLearner, Receipt, parse, read_date, receipt_keys, submit_key
+from gateway.dlr.receipt import IdLearner, Receipt, parse, read_date, receipt_keys, submit_key, sure_keys
 from gateway.model import State
 
 DATA = Path(__file__).parent.parent / "data"
@@ -373,16 +373,36 @@ def test_declared_bases_never_confuse_two_numbers(one: int, other: int) -> None:
 
 def test_the_learner_keeps_to_what_matched() -> None:
     learner = IdLearner()
-    decimal = receipt(standard(message_id="305419896"))
-    assert learner.keys(decimal) == ("305419896", "12345678", str(0x305419896))
+    decimal = ("305419896", "")
+    as_sent, guesses = ("305419896",), ("12345678", str(0x305419896))
+    assert learner.keys(decimal) == (as_sent, guesses)
     for _ in range(IdLearner.ENOUGH):
         assert learner.learned == ""
         assert learner.matched(decimal, "12345678") is False
     assert learner.learned == "dec_to_hex"
-    assert learner.keys(decimal)[0] == "12345678"
+    assert learner.keys(decimal) == (("12345678",), ("305419896", str(0x305419896)))
     assert learner.matched(decimal, "305419896") is True
     assert learner.learned == ""
+    assert learner.keys(decimal) == (as_sent, guesses)
     assert learner.matched(decimal, "305419896") is False
+
+
+@pytest.mark.parametrize(
+    ("raw", "id_format", "text_id", "sure"),
+    [
+        ("100", "auto", "", ("100",)),
+        ("100", "auto", "64", ("100", "64")),  # both are the carrier's own words
+        ("100", "resp_dec_hex", "", ("256",)),
+        ("100", "resp_hex_dlr_dec", "", ("100",)),
+        ("ab1", "resp_hex_dlr_dec", "", ("2737",)),
+        (" 100 ", "text", "", ("100",)),
+        ("", "auto", "", ()),
+    ],
+)
+def test_guesses_are_told_from_what_the_format_says(
+    raw: str, id_format: str, text_id: str, sure: tuple[str, ...]
+) -> None:
+    assert sure_keys(raw, id_format, text_id) == sure
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ async def test_receipts_parked_by_the_version_before_are_still_understood(valkey
             ("U", "invalid-number", "MK:0001", True),
             ("U", "blacklisted", "QQ:7", True),
         ]
-        assert await w.store.parked(0, "a") == (0, [])
+        assert await w.store.parked(0, "a") == (0, [], [])
 
 
 async def test_a_failed_receipt_before_its_response_keeps_its_reason(valkey: ValkeyServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -54,7 +55,7 @@ async def test_every_receipt_before_its_response(valkey: ValkeyServer, shards: i
             r = await record(w.store, sid)
             assert (len(r.receipts), len(r.attempts)) == (1, 1)
         for shard in range(shards):
-            assert await w.store.parked(shard, "a") == (0, [])
+            assert await w.store.parked(shard, "a") == (0, [], [])
         assert {row.ack for row in smsc.ledger.receipts} == {0}
 
 
@@ -119,6 +120,31 @@ async def test_each_receipt_finds_its_own_message_in_every_spelling(
             delivered = [m.id for m in ms if int(m.msisdn[-1]) % 2]
             await end_as(w.store, delivered, D=40)
             await end_as(w.store, [m.id for m in ms if m.id not in delivered], U=40)
+
+
+@pytest.mark.parametrize("latest", ["delivered", "submitted"])
+async def test_an_early_receipt_is_not_taken_for_another_message_to_its_number(
+    valkey: ValkeyServer, latest: str
+) -> None:
+    """100 is 0x64, which this carrier gave to the message before: only the response tells that there is a 100."""
+    async with (
+        carrier(early_rate=1.0, latency_s=0.3, receipts=False) as smsc,
+        worker(line_settings([channel_to(smsc, "a")]), valkey) as w,
+    ):
+        smsc._ids = FixedIds([("64", "64"), ("100", "100")])  # type: ignore[assignment]
+        first, second = message(w.store), message(w.store)
+        second = replace(second, msisdn=first.msisdn, shard=first.shard)
+        await accepted(w.store, [first])
+        await end_as(w.store, [first.id], s=1)
+        if latest == "delivered":
+            smsc.send_raw(receipt_pdu("64", first.msisdn, 1))
+            await end_as(w.store, [first.id], D=1)
+        await accepted(w.store, [second])
+        await until(lambda: len(smsc.ledger.submits) == 2)
+        smsc.send_raw(receipt_pdu("100", first.msisdn, 2))
+        await end_as(w.store, [second.id], D=1)
+        assert (await record(w.store, first.id)).state == ("D" if latest == "delivered" else "s")
+        assert (counted(w, "delivered"), counted(w, "duplicate")) == (2 if latest == "delivered" else 1, 0)
 
 
 async def test_zeros_case_and_long_ids(valkey: ValkeyServer) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gateway.model import WITHOUT_VALIDITY, State, shard_of_id
 from gateway.settings import Settings
-from gateway.store.moves import ALL_PARTS, ParkedReceipt, Settlement, named, spellings
+from gateway.store.moves import ALL_PARTS, GUESS_AFTER_S, ParkedReceipt, Settlement, named, spellings
 from gateway.store.store import Store
 from tests.conftest import with_shards
 from tests.support.messages import accept, apply, blacklisted, claim, ids_of, message, receipt_row
@@ -83,6 +84,44 @@ async def test_an_early_receipt_is_parked_and_handed_back(store: Store) -> None:
     assert await store.settle_rows(m.shard, [settlement(c).row()], ids) == ("0", [])
 
 
+async def test_a_guess_counts_where_no_other_message_can_be_meant(store: Store) -> None:
+    m = message(store)
+    await accept(store, m)
+    (c,) = await claim(store)
+    await store.settle_rows(m.shard, [settlement(c).row()], [("ch:64", named(c.id, 0))])
+    guessed = ("ch", spellings("ch", ("100",), ("64", "256")), m.msisdn.encode(), "D", "", "", False, False)
+    other = replace(message(store), msisdn=m.msisdn, shard=m.shard)
+    await accept(store, other)
+    assert await store.apply_receipts([guessed]) == [("n", -1)], "it may be that of the other one, which is on its way"
+    assert await store.park([ParkedReceipt(guessed, b"it")]) == ["P"], "a guess that is known does not keep it away"
+    assert await store.parked(m.shard, "ch") == (3, [b"it"], [])
+    for spelt in ("100", "64", "256"):
+        await store.client.execute("ZINCRBY", f"{store.prefixes[m.shard]}parked:ch", -GUESS_AFTER_S, spelt)
+    assert await store.parked(m.shard, "ch") == (3, [], [b"it"])
+    sure = (guessed[0], spellings("ch", ("100", "64", "256")), *guessed[2:])
+    assert await store.apply_receipts([sure]) == [("f", 1)]
+    await store.unpark([ParkedReceipt(guessed, b"it")])
+    assert await store.parked(m.shard, "ch") == (0, [], [])
+
+    alone = message(store)
+    await accept(store, alone)
+    (c,) = [c for c in await claim(store, token="c") if c.id == alone.id]
+    await store.settle_rows(alone.shard, [settlement(c).row()], [("ch:65", named(c.id, 0))])
+    guess = ("ch", spellings("ch", ("101",), ("65",)), alone.msisdn.encode(), "D", "", "", False, False)
+    assert await store.apply_receipts([guess]) == [("f", 1)]
+
+
+async def test_a_guess_is_not_taken_for_another_part(store: Store) -> None:
+    m = message(store, parts=2)
+    await accept(store, m)
+    (c,) = await claim(store)
+    await store.settle_rows(m.shard, [settlement(c, "q").row()], [("ch:64", named(c.id, 0))])
+    guessed = ("ch", spellings("ch", ("100",), ("64",)), m.msisdn.encode(), "D", "", "", False, False)
+    assert await store.apply_receipts([guessed]) == [("n", -1)], "it may be that of the second part"
+    await store.settle_rows(m.shard, [settlement(c, accepted_mask=3).row()], [])
+    assert await store.apply_receipts([guessed]) == [("p", 1)]
+
+
 async def test_a_receipt_without_an_address_is_found_on_every_shard(store: Store) -> None:
     m = message(store)
     early = ParkedReceipt(("ch", "ch:x", b"", "D", "", "", False, False), b"early")
@@ -94,7 +133,7 @@ async def test_a_receipt_without_an_address_is_found_on_every_shard(store: Store
     assert await store.settle_rows(m.shard, [settlement(c).row()], ids) == ("1", [b"early"])
     assert await store.apply_receipts([early.row]) == [("f", 0)]
     await store.unpark([early])
-    assert [await store.parked(shard, "ch") for shard in range(store.shards)] == [(0, [])] * store.shards
+    assert [await store.parked(shard, "ch") for shard in range(store.shards)] == [(0, [], [])] * store.shards
 
 
 @pytest.mark.parametrize("spelt", ["{national}", "0{national}", "86{national}", "0086{national}"])

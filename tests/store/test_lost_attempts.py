@@ -155,14 +155,14 @@ async def test_a_receipt_parked_before_the_attempt_was_lost_is_tried_again(store
     early = ParkedReceipt(stranger(c.msisdn), b"early")
     assert await one(store, early.row) == ("n", -1)  # its message is under way: it may be known in a moment
     assert await store.park([early]) == ["P"]
-    assert await store.parked(0, "ch") == (1, [])
+    assert await store.parked(0, "ch") == (1, [], [])
     await lose(store, c)
-    assert await store.parked(0, "ch") == (1, [b"early"])
+    assert await store.parked(0, "ch") == (1, [b"early"], [])
     assert await one(store, early.row) == ("f", BY_ADDRESS)
     await store.unpark([early])
-    assert await store.parked(0, "ch") == (0, [])
+    assert await store.parked(0, "ch") == (0, [], [])
     # Old ones are nobody's any more.
     assert await store.park([early]) == ["P"]
     with valkey.sync() as client:
         client.zadd("gw:{s00}:parked:ch", {"77": int(time.time()) - 1000})
-    assert await store.parked(0, "ch") == (1, [])
+    assert await store.parked(0, "ch") == (1, [], [])

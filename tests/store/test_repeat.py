@@ -466,7 +466,7 @@ async def unpark(t: Twice) -> None:
 async def parked(t: Twice) -> None:
     await t.store.park([parked_receipt("x", b"one"), parked_receipt("y", b"two")])
     await record_ids(t.store, 0, [("ch:y", named(message(t.store).id, 0))])
-    assert await t.store.parked(0, "ch") == (2, [b"two"])
+    assert await t.store.parked(0, "ch") == (2, [b"two"], [])
 
 
 @case("receipt")

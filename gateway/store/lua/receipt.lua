@@ -5,6 +5,8 @@
 -- Promise: the first final receipt of a part counts; the message is final when all its parts are, with the worst state.
 --   Only `unknown` and `expired` are corrected, to `delivered`. A receipt whose address is not the message's changes
 --   nothing. The SMSC id of a delivered part is forgotten: a receipt that comes again finds it in its message's log.
+--   A guessed spelling counts where nothing else can be meant: its message is the only one to that number of late, and
+--   the carrier has named all its parts. Else the id is not known yet.
 --   An id that nobody knows is that of the one attempt on its channel to its address of which nobody knows what became,
 --   when there is exactly one and nothing is under way there that it could belong to.
 --   Where a route has redelivery, a failure that is not the message's own asks for a copy on another channel (`redo`)
@@ -14,7 +16,8 @@
 -- ARGV 1-3 retention_s  4 days an SMSC id may be old  5 '1' to count how channels do  6 routes with redelivery: for each
 --   RS route US a digit a category, '1' where it is on  7 number of classes, then for each class 6 values: channel, state
 --   letter, reason, carrier code, '1' when another channel may do better, '1' when the reason will hold the next time too; then for each item 3 values: class number,
---   address digits (or ''), spellings of its SMSC id, likeliest first (channel:smsc_id, US between them)
+--   address digits (or ''), spellings of its SMSC id, likeliest first (channel:smsc_id, US before each but the first;
+--   RS before those that are guesses)
 -- Returns  one letter an item in one string: f final | p part noted | r redelivery asked for | d duplicate | c corrected |
 --   q known, but as another number's | x known, but as another channel's |
 --   n not known | m its record is gone; the place of the spelling that matched, one
@@ -46,12 +49,15 @@ end
 
 -- Look up all spellings of all ids, then all records.
 local n = (#ARGV - first + 1) / 3
-local fields, field_at = {}, {} -- item i has the fields from field_at[i] to field_at[i + 1] - 1
+local fields, field_at, guessed = {}, {}, {} -- item i has the fields from field_at[i] to field_at[i + 1] - 1
 for i = 1, n do
   local names = ARGV[first + i * 3 - 1]
   field_at[i] = #fields + 1
-  if find(names, US, 1, true) then
-    for name in string.gmatch(names, '[^\31]+') do fields[#fields + 1] = name end
+  if find(names, '[\30\31]') then
+    for mark, name in string.gmatch(names, '([\30\31]?)([^\30\31]+)') do
+      fields[#fields + 1] = name
+      guessed[#fields] = mark == '\30'
+    end
   else
     fields[#fields + 1] = names
   end
@@ -79,6 +85,19 @@ local function is_address(raw, address)
   return sub(raw, 33 + ml - l, 32 + ml) == sub(address, -l)
 end
 
+-- Whether no other message to its number, nor another part of it, can be meant.
+local function alone(raw)
+  local ml, t = byte(raw, 25), #raw - T
+  local a1, a2 = byte(raw, t + 9, t + 10)
+  if a1 * 256 + a2 ~= 2 ^ byte(raw, 23) - 1 then return false end
+  local msisdn, latest = sub(raw, 33, 32 + ml), 0
+  for back = 0, 1 do
+    local value = call('HGET', num_key(now, back), msisdn)
+    if value then latest = math.max(latest, #ids_of_number(value)) end
+  end
+  return latest <= 1
+end
+
 -- The place and part of the message that item i names; else nil and why not.
 local function match(i, address)
   local why = 'n'
@@ -88,6 +107,7 @@ local function match(i, address)
       if not raws[at] then
         if why == 'n' then why = 'm' end
       elseif address ~= '' and is_address(raws[at], address) or address == '' and f == field_at[i] then
+        if guessed[f] and not alone(raws[at]) then return nil, 'n' end
         return at, byte(values[f], ID + 1) - 48, f
       else
         why = 'q'
@@ -122,8 +142,10 @@ local function match_by_number(i, address, channel, state)
   local value = call('HGET', num_key(now, 0), address) or call('HGET', num_key(now, 1), address)
   if not value then return nil end
   local wanted = {}
-  for f = field_at[i], field_at[i + 1] - 1 do wanted[loosely(sub(fields[f], #channel + 2))] = true end
   local latest = ids_of_number(value)
+  for f = field_at[i], field_at[i + 1] - 1 do
+    if not guessed[f] or #latest <= 1 then wanted[loosely(sub(fields[f], #channel + 2))] = true end
+  end
   local under_way, lost, others = {}, {}, false
   local function known(id, raw)
     local at = place[id]
