@@ -16,6 +16,7 @@ import gc
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import threading
@@ -33,6 +34,7 @@ from gateway.settings import Settings, load
 from gateway.store import durability
 from gateway.store.embedded import running_pid, socket_path
 from gateway.store.store import Store
+from gateway.zeros import begin_at_zero
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,7 @@ def run_worker(role: str, config_dir: Path) -> int:
     settings = load(config_dir)
     launch = _Launch.from_environment(settings)
     metrics = Metrics(role, str(launch.number), launch.incarnation)
+    begin_at_zero(metrics, role, settings)
     logs.configure(role, str(launch.number), on_record=_count_logs(metrics))
     logs.protect(secrets_of(settings))
     worker = _Worker(role, settings, launch, metrics)
@@ -132,6 +135,7 @@ async def run_api(worker: _Worker) -> None:
 async def run_dispatch(worker: _Worker) -> None:
     """Send: sessions to the carriers, claims, results, receipts, timers."""
     from gateway.dispatch.dispatcher import Dispatcher
+    from gateway.dlr.deliveries import Deliveries
     from gateway.dlr.ported import Follower, Teacher
     from gateway.dlr.reasons import load_reasons
     from gateway.dlr.receipt import submit_key
@@ -152,6 +156,7 @@ async def run_dispatch(worker: _Worker) -> None:
         reasons = load_reasons(settings.failure_codes_file, settings.channels)
         recorder = Recorder(settings, store, worker.metrics, teacher, reasons)
         store.on_outcome = recorder.notes.outcome
+        store.on_delivery = Deliveries(worker.metrics).count
         worker.beside(recorder.notes.run(), name="receipt notes")
         recording = asyncio.create_task(recorder.run(), name="receipts")
         # 3. Sessions and claims.
@@ -447,6 +452,9 @@ class _StoppedEarly(Exception):
     """Told to stop before the store was there: nothing to drain."""
 
 
+_INTAKE: Final = {"open": 0, "verification": 1, "closed": 2}
+
+
 class _StoreWatch:
     """Asks each `store.check_every_s` whether the store keeps its promise, and tells the store what was found."""
 
@@ -488,6 +496,11 @@ class _StoreWatch:
         metrics.gauge("store_memory_bytes", kind="used").n = health.used_memory_bytes
         metrics.gauge("store_memory_bytes", kind="limit").n = health.max_memory_bytes
         metrics.gauge("store_memory_bytes", kind="aof").n = health.aof_bytes
+        metrics.gauge("store_intake").n = _INTAKE[health.intake]
+        with contextlib.suppress(OSError):
+            disk = shutil.disk_usage(self._worker.data_dir)
+            metrics.gauge("disk_bytes", kind="free").n = disk.free
+            metrics.gauge("disk_bytes", kind="total").n = disk.total
         found = {p.setting for p in health.problems}
         for setting in self._named | found:
             metrics.gauge("store_setting_mismatch", setting=setting).n = 1 if setting in found else 0

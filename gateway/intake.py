@@ -158,6 +158,7 @@ class Intake:
         self._metrics = metrics
         self._terms: dict[str, _Terms] = {}
         self._cells: dict[tuple[str, str, str, str], Cell] = {}
+        self._of_account: dict[tuple[str, str], Cell] = {}
 
     async def accept(
         self,
@@ -175,7 +176,7 @@ class Intake:
             await self._accept_slice(terms, items, 0, idempotency_key, results)
         else:
             await self._accept_slices(terms, items, idempotency_key, results)
-        self._count(items, results)
+        self._count(account.id, items, results)
         return results
 
     def _terms_of(self, account: AccountSettings) -> _Terms:
@@ -449,21 +450,34 @@ class Intake:
             first.expires_at_ms = record.expires_at_ms
         return first
 
-    def _count(self, items: Sequence[ValidMessage | RequestError], results: list[ItemResult]) -> None:
+    def _count(self, account: str, items: Sequence[ValidMessage | RequestError], results: list[ItemResult]) -> None:
         """Count each item once: its state when taken, else `refused` with the code. Replays are not new."""
         last_key: tuple[str, str, str, str] | None = None
+        accepted = len(results)
         for item, result in zip(items, results, strict=True):
             category = item.category if isinstance(item, ValidMessage) else ""
             if isinstance(result, Taken):
                 if result.replayed:
+                    accepted -= 1
                     continue
                 key = (category, result.route, result.state, "")
             else:
+                accepted -= 1
                 key = (category, "", "refused", getattr(result, "code", "store_unavailable"))
+                self._account_cell(account, key[3]).n += 1
             if key != last_key:
                 last_key = key
                 cell = self._cells.get(key) or self._new_cell(key)
             cell.n += 1
+        if accepted:
+            self._account_cell(account, "accepted").n += accepted
+
+    def _account_cell(self, account: str, result: str) -> Cell:
+        cell = self._of_account.get((account, result))
+        if cell is None:
+            cell = self._metrics.counter("account_messages_total", account=account, result=result)
+            self._of_account[account, result] = cell
+        return cell
 
     def _new_cell(self, key: tuple[str, str, str, str]) -> Cell:
         labels = dict(zip(("category", "route", "state", "reason"), key, strict=True))

@@ -16,6 +16,7 @@ import resource
 import sys
 import time
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,14 @@ FAMILIES: Final[dict[str, Family]] = {
         "Messages by what became of them: the state at acceptance, each final state, and refused.",
         "category", "route", "state", "reason", max_series=1500,
     ),
+    "account_messages_total": _counter(
+        "Messages an account posted: accepted, or the code they were refused with. Repeats are not counted again.",
+        "account", "result", max_series=1000,
+    ),
+    "deliveries_total": _counter(
+        "Messages that ended by their receipt or for want of one (delivered, undeliverable, rejected, expired, "
+        "unknown), and late corrections.", "channel", "category", "state", max_series=1000,
+    ),
     "content_hits_total": _counter(
         "Texts that held a word of content_words.csv, by the word's id.", "rule", "action", max_series=200
     ),
@@ -119,14 +128,20 @@ FAMILIES: Final[dict[str, Family]] = {
     "queue_oldest_age_seconds": _gauge(
         "Age of the oldest waiting entry.", "route", "rank", "category", merge="max", max_series=600
     ),
-    "parked_receipts": _gauge("Receipts whose message is not known yet.", "channel", merge="max"),
+    "parked_receipts": _gauge("Receipts whose message is not known yet.", "channel", merge="max", max_series=200),
     "webhook_backlog": _gauge("Events waiting for an account's webhook.", "account", merge="max"),
+    "webhook_oldest_age_seconds": _gauge(
+        "Age of the event at the head of an account's line.", "account", merge="max"
+    ),
+    "webhook_dead_letters": _gauge("Events given up and kept (`smsgw webhooks`).", "account", merge="max"),
     "webhook_deliveries_total": _counter(
         "Events by what became of a call with them, and dead letters.", "account", "result", max_series=600
     ),
     "webhook_seconds": _histogram("Duration of one call to a webhook.", LATENCY_S, max_series=1),
     "waiting_messages": _gauge("Stored messages that wait to be sent.", merge="max"),
     "store_memory_bytes": _gauge("Memory of the store: used, and the limit.", "kind", merge="max", max_series=20),
+    "store_intake": _gauge("What the store has room for: 0 everything, 1 verification, 2 nothing.", merge="max"),
+    "disk_bytes": _gauge("Disk of store.data_dir: free, and total.", "kind", merge="max", max_series=20),
     "store_ready": _gauge("1 while the store keeps its durability promise.", merge="min"),
     "store_setting_mismatch": _gauge(
         "1 for each store setting that is weaker than the promise.", "setting", merge="max"
@@ -135,7 +150,7 @@ FAMILIES: Final[dict[str, Family]] = {
     # --- store calls
     "store_batch_size": _histogram("Items in one call to the store.", BATCH, "move"),
     "store_commit_seconds": _histogram("Duration of one store call, fsync included.", COMMIT_S, "move"),
-    "store_errors_total": _counter("Calls to the store that failed.", "move", "kind"),
+    "store_errors_total": _counter("Calls to the store that failed.", "move", "kind", max_series=200),
     "statistics_folds_total": _counter("Hours of statistics folded into tables, a shard each."),
     "statistics_fold_failures_total": _counter("Rounds in which statistics could not be folded."),
     # --- channels
@@ -143,27 +158,33 @@ FAMILIES: Final[dict[str, Family]] = {
     "submit_response_seconds": _histogram("From submit_sm to its response.", LATENCY_S, "channel"),
     "receipts_total": _counter("Receipts by state, and parked, duplicate, quarantined.", "channel", "state"),
     "receipt_delay_seconds": _histogram("From the submit to its receipt.", DELAY_S, "channel"),
-    "channel_up": _gauge("1 while at least one session can submit.", "channel", merge="max"),
-    "channel_sessions": _gauge("Sessions by state.", "channel", "state"),
-    "channel_window_used": _gauge("Submitted and unanswered PDUs.", "channel"),
-    "channel_tps_limit": _gauge("Rate in force: parts a second.", "channel", merge="max"),
+    "channel_up": _gauge("1 while at least one session can submit.", "channel", merge="max", max_series=200),
+    "channel_sessions": _gauge("Sessions by state.", "channel", "state", max_series=200),
+    "channel_window_used": _gauge("Submitted and unanswered PDUs.", "channel", max_series=200),
+    "channel_tps_limit": _gauge("Rate in force: parts a second.", "channel", merge="max", max_series=200),
     "binds_total": _counter("Binds tried, by result.", "channel", "result"),
     "smpp_faults_total": _counter("Faults of the peer's protocol.", "channel", "kind"),
-    "channel_left_out": _gauge("1 for a field the SMSC refused and gets no more.", "channel", "field", merge="max"),
+    "channel_left_out": _gauge(
+        "1 for a field the SMSC refused and gets no more.", "channel", "field", merge="max", max_series=200
+    ),
     "deferred_total": _counter("Messages that wait for a window, by where that was decided.", "where", max_series=8),
-    "late_results_total": _counter("Responses after the timer or after the lease.", "channel"),
-    "inbound_total": _counter("Messages from handsets (MO).", "channel"),
+    "late_results_total": _counter("Responses after the timer or after the lease.", "channel", max_series=200),
+    "inbound_total": _counter("Messages from handsets (MO).", "channel", max_series=200),
     "inbound_read_total": _counter(
         "Messages from handsets, and parts: stop, start, review, other, partial, repeated, part, repeated_part.",
         "channel", "what", max_series=200,
     ),
+    "inbound_review_waiting": _gauge("Replies that a person should read (`smsgw inbound`).", merge="max"),
+    "blacklist_entries": _gauge("Numbers listed, by reason, over all scopes.", "reason", merge="max", max_series=20),
     "inbound_ended_total": _counter("Waiting messages that an opt-out ended.", "channel", max_series=64),
     "optout_alarms_total": _counter("Opt-outs beyond what is usual within an hour.", "channel", "cause", max_series=64),
     "failovers_total": _counter("Messages moved to another rank.", "route", "from", "to", "cause"),
     "dispatch_errors_total": _counter("Faults inside a dispatch worker.", "where", max_series=20),
-    "channel_breaker": _gauge("Breaker: 0 closed, 1 half open, 2 open.", "channel", merge="max"),
-    "channel_operator": _gauge("What an operator says: 0 run, 1 pause, 2 drain.", "channel", merge="max"),
-    "breaker_opened_total": _counter("Times a worker saw a breaker open.", "channel"),
+    "channel_breaker": _gauge("Breaker: 0 closed, 1 half open, 2 open.", "channel", merge="max", max_series=200),
+    "channel_operator": _gauge(
+        "What an operator says: 0 run, 1 pause, 2 drain.", "channel", merge="max", max_series=200
+    ),
+    "breaker_opened_total": _counter("Times a worker saw a breaker open.", "channel", max_series=200),
     "channel_alarms_total": _counter("Answers that mean a fault of the channel or of ours.", "channel", "outcome"),
     "channel_delivered_ratio": _gauge("Share of rated messages delivered.", "channel", merge="max", max_series=64),
     "channel_receipt_share": _gauge("Share of messages with a receipt.", "channel", merge="max", max_series=64),
@@ -195,12 +216,16 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
     "ported_faults_total": _counter("Tables refused, and reads of learned numbers that failed.", "what", max_series=5),
     # --- processes
-    "worker_up": _gauge("1 for each running worker.", "role", "worker"),
-    "worker_ready": _gauge("1 while the worker can do its work.", "role", "worker", merge="min"),
+    "worker_up": _gauge("1 for each running worker.", "role", "worker", max_series=100),
+    "worker_ready": _gauge("1 while the worker can do its work.", "role", "worker", merge="min", max_series=100),
     "worker_restarts_total": _counter("Workers restarted after an unexpected end.", "role", max_series=20),
-    "worker_cpu_seconds_total": _counter("CPU time used.", "role", "worker"),
-    "worker_memory_bytes": _gauge("Resident memory.", "role", "worker"),
-    "event_loop_lag_seconds": _gauge("How late the last one-second timer was.", "role", merge="max", max_series=20),
+    "worker_cpu_seconds_total": _counter("CPU time used.", "role", "worker", max_series=100),
+    "worker_memory_bytes": _gauge("Resident memory.", "role", "worker", max_series=100),
+    "worker_open_files": _gauge("Open files and sockets.", "role", "worker", max_series=100),
+    "worker_open_files_limit": _gauge("How many it may open.", "role", "worker", max_series=100),
+    "event_loop_lag_seconds": _gauge(
+        "How late a one-second timer was, the latest of the last 15.", "role", merge="max", max_series=20
+    ),
     "log_records_total": _counter("Log records written.", "level", max_series=20),
     "log_suppressed_total": _counter(
         "Log records dropped by the rate limit of their source.", "source", max_series=100
@@ -251,6 +276,9 @@ class Metrics:
         self._hists: dict[str, dict[tuple[str, ...], Hist]] = {}
         self._cpu = self.counter("worker_cpu_seconds_total", role=role, worker=worker)
         self._memory = self.gauge("worker_memory_bytes", role=role, worker=worker)
+        self._files = self.gauge("worker_open_files", role=role, worker=worker)
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.gauge("worker_open_files_limit", role=role, worker=worker).n = most
         self.gauge("worker_up", role=role, worker=worker).n = 1
 
     def counter(self, name: str, **labels: str) -> Cell:
@@ -274,6 +302,7 @@ class Metrics:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         self._cpu.n = round(usage.ru_utime + usage.ru_stime, 3)
         self._memory.n = _resident_bytes()
+        self._files.n = _open_files()
         return {
             "v": 1,
             "incarnation": self.incarnation,
@@ -328,6 +357,8 @@ def snapshot_dir(data_dir: Path) -> Path:
 
 HEARTBEAT_S: Final = 5.0
 """A snapshot is written when something changed, and at least this often: its age says who is alive."""
+_LAG_SECONDS: Final = 15
+"""As long as the usual pause between two scrapes: a stall between them shows in the next one."""
 
 
 class SnapshotWriter:
@@ -339,6 +370,7 @@ class SnapshotWriter:
         self._last: Any = None
         self._written_at = float("-inf")
         self._lag = metrics.gauge("event_loop_lag_seconds", role=metrics.role)
+        self._lags: deque[float] = deque(maxlen=_LAG_SECONDS)
 
     async def run(self, interval_s: float = 1.0) -> None:
         """Write once a second until cancelled, and a last time then; its lateness is the lag metric."""
@@ -347,7 +379,8 @@ class SnapshotWriter:
             while True:
                 due = loop.time() + interval_s
                 await asyncio.sleep(interval_s)
-                self._lag.n = round(max(0.0, loop.time() - due), 3)
+                self._lags.append(round(max(0.0, loop.time() - due), 3))
+                self._lag.n = max(self._lags)
                 self.write()
         finally:
             self.write(final=True)
@@ -371,7 +404,7 @@ class SnapshotWriter:
             self._last, self._written_at = state, now
 
 
-_NOISE = ("worker_cpu_seconds_total", "worker_memory_bytes", "event_loop_lag_seconds")
+_NOISE = ("worker_cpu_seconds_total", "worker_memory_bytes", "worker_open_files", "event_loop_lag_seconds")
 
 
 def _without_noise(cells: list[list[Any]]) -> list[list[Any]]:
@@ -573,6 +606,12 @@ def _process_start(pid: int) -> int | None:
         os.kill(pid, 0)
     except OSError:
         return None
+    return 0
+
+
+def _open_files() -> int:
+    with contextlib.suppress(OSError):
+        return len(os.listdir("/proc/self/fd"))  # proc(5); one of them is this listing's own
     return 0
 
 

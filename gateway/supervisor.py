@@ -109,6 +109,8 @@ class Supervisor:
             *(_Slot("api", n) for n in range(settings.api.workers)),
             *(_Slot("events", n) for n in range(settings.webhooks.workers if settings.consumers else 0)),
         ]
+        for slot in self._slots:
+            self._metrics.counter("worker_restarts_total", role=slot.role)  # 0 is said before the first one
 
     async def run(self) -> int:
         """Start everything, wait for a signal, stop everything in order."""

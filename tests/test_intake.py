@@ -100,6 +100,16 @@ async def test_a_thousand_items_keep_their_places(intake: Intake, store: Store) 
     assert results[150] is bad
 
 
+async def test_an_account_is_counted_once_for_each_message(store: Store, settings: Settings) -> None:
+    metrics = Metrics("api", "0")
+    intake = Intake(settings, build_router(settings), store, AccountLimiter(store), metrics)
+    items = [valid(1, ref="a"), valid(2), RequestError("invalid_field", "no", field="to")]
+    await intake.accept(SHOP, items, None)
+    await intake.accept(SHOP, [valid(1, ref="a")], None)  # a repeat is no new message
+    counted = {tuple(labels): n for name, labels, n in metrics.snapshot()["cells"] if name == "account_messages_total"}
+    assert counted == {(SHOP.id, "accepted"): 2, (SHOP.id, "invalid_field"): 1}
+
+
 async def test_large_batches_leave_room_for_others(intake: Intake) -> None:
     """A single message is not behind a thousand: slices yield to the loop in between."""
     items = [valid(i) for i in range(1000)]

@@ -1,4 +1,4 @@
-"""The store's own numbers for `/metrics`: queues, parked receipts, what waits. Read here once for all workers.
+"""The store's own numbers for `/metrics`: queues, receipts, webhooks, blacklists. Read once, for all workers.
 
 Owns which readings there are and for how long one is good. Refuses to know keys: the store counts. Off the
 path: it runs when somebody asks for the metrics.
@@ -15,6 +15,8 @@ from gateway.errors import StoreUnavailable
 from gateway.metrics import GaugeReading
 from gateway.model import CATEGORY_LABELS, route_name
 from gateway.settings import Settings
+from gateway.store.blacklists import REASONS, Blacklists
+from gateway.store.inbox import InboundStore
 from gateway.store.outbox import Outbox
 from gateway.store.store import Store
 
@@ -31,6 +33,8 @@ class StoreGauges:
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
         self._store = store
+        self._inbound = InboundStore(store)
+        self._blacklists = Blacklists(store)
         self._read_at = float("-inf")
         self._readings: list[GaugeReading] = []
 
@@ -67,4 +71,12 @@ class StoreGauges:
         for account, line in (await Outbox(store).look(consumers)).items():
             backlog = line.waiting + line.taken + line.retrying
             readings.append(GaugeReading("webhook_backlog", (account,), backlog))
+            age_s = (line.now_ms - line.oldest_ms) / 1000 if line.oldest_ms else 0.0
+            readings.append(GaugeReading("webhook_oldest_age_seconds", (account,), max(0.0, age_s)))
+            readings.append(GaugeReading("webhook_dead_letters", (account,), line.dead))
+        readings.append(GaugeReading("inbound_review_waiting", (), await self._inbound.waiting_for_review()))
+        listed = dict.fromkeys(REASONS, 0)
+        for (_, reason), number in (await self._blacklists.counts()).items():
+            listed[reason] = listed.get(reason, 0) + number
+        readings += [GaugeReading("blacklist_entries", (reason,), number) for reason, number in listed.items()]
         return readings

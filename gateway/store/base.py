@@ -38,6 +38,7 @@ class StoreBase:
         self.client = Client(url)
         self.prefixes = [keys.prefix(s) for s in range(self.shards)]
         self._problems: list[str] = ["not opened yet"]
+        self.on_delivery: Callable[[str, int, str, str, int], None] | None = None
         self.on_finals: Callable[[int, str, str, str, int], None] | None = None
         """Called with category, route, state letter, reason and number when a move ended messages."""
         self.on_outcome: Callable[[str, str, str, int], None] | None = None
@@ -180,6 +181,8 @@ class StoreBase:
             _, _, route, _, _, _, category, channel, state, reason, n = row.split("\x1f")
             if self.on_outcome is not None:
                 self.on_outcome(channel, state, reason, int(n))
+            if self.on_delivery is not None:
+                self.on_delivery(channel, int(category), state, reason, int(n))
             if self.on_finals is not None:
                 # What statistics know a delivery by is how long it took, which is no reason.
                 shown = "" if state == State.DELIVERED and reason != "late_correction" else reason

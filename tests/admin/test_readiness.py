@@ -12,6 +12,7 @@ from gateway.admin.store_gauges import StoreGauges
 from gateway.metrics import Metrics, MetricsHub, SnapshotWriter
 from gateway.model import Secret
 from gateway.settings import ChannelSettings, Settings
+from gateway.store.blacklists import REASONS
 from gateway.store.moves import ParkedReceipt
 from gateway.store.store import Store
 from tests.support.messages import accept, message
@@ -54,7 +55,12 @@ async def test_gauges_count_queues_parked_receipts_and_what_waits(
     monkeypatch.setattr(store_gauges, "KEEP_S", 0.0)
     channel = ChannelSettings(id="ch", host="h", port=1, system_id="s", password=Secret("p"))
     gauges = StoreGauges(Settings(config_dir=tmp_path, channels=(channel,)), store)
-    assert [(r.name, r.value) for r in await gauges.read()] == [("waiting_messages", 0), ("parked_receipts", 0)]
+    assert [(r.name, r.value) for r in await gauges.read()] == [
+        ("waiting_messages", 0),
+        ("parked_receipts", 0),
+        ("inbound_review_waiting", 0),
+        *[("blacklist_entries", 0)] * len(REASONS),
+    ]
     await accept(store, message(store), message(store, category=0))
     await store.park([ParkedReceipt(("ch", "ch:abc", b"", "D", "", "", False), b"{}")])
     found = {(r.name, r.labels): r.value for r in await gauges.read()}
