@@ -501,7 +501,7 @@ async def test_parked_receipts_behind_many_strangers_have_their_turn(store: Stor
     assert await record_ids(store, 0, [("ch:x24", named(message(store).id, 0))]) == [b"r24"]
     looks = [await store.parked(0, "ch", most=10) for _ in range(6)]
     assert [n for n, _, _ in looks] == [25] * 6
-    found = [known for _, known in looks if known]
+    found = [known for _, known, _ in looks if known]
     assert found == [[b"r24"]] * 2
 
 
