@@ -297,6 +297,15 @@ class Metrics:
     def _cell(self, name: str, kind: str, labels: Mapping[str, str]) -> Cell:
         return _series(self._cells, name, _family(name, kind), labels, Cell)
 
+    def drop_gauges(self, **labels: str) -> None:
+        """Forget every gauge series that has these labels: what they stand for has left the configuration."""
+        for name, series in self._cells.items():
+            family = FAMILIES[name]
+            if family.kind == "gauge" and labels.keys() <= set(family.labels):
+                places = [(family.labels.index(label), value) for label, value in labels.items()]
+                for key in [key for key in series if all(key[at] == value for at, value in places)]:
+                    del series[key]
+
     def snapshot(self) -> dict[str, Any]:
         """Return every series: `cells` [name, labels, n], `hists` [name, labels, counts, sum]."""
         usage = resource.getrusage(resource.RUSAGE_SELF)

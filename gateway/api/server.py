@@ -115,26 +115,34 @@ class ApiServer:
     """
 
     def __init__(self, settings: Settings, intake: Intake, store: QueryStore, metrics: Metrics) -> None:
-        self._settings = settings
         self._metrics = metrics
-        self._keys = auth.KeyRing(settings.accounts)
         self._failed = auth.FailedTries(time.monotonic)
-        self._context = Context(
-            intake=intake,
-            store=store,
-            bodies=BodyReader(),
-            durability=_DURABILITY[settings.store.durability],
-            accept_seconds=metrics.histogram("accept_seconds"),
-            statistics=Statistics(store),
-            blacklists=Blacklists(store),
-            precheck=Precheck(settings, intake, intake.router, Recipients(store)),
-        )
+        self._store = store
+        self._bodies = BodyReader()
         self._draining = False
         self._running = 0
         self._ended = asyncio.Event()  # set when the last request of a draining server has its answer
         self._cells: dict[tuple[str, int], Cell] = {}
         self._guard: GuardedServer | None = None
         self._server: asyncio.Server | None = None
+        self.use(settings, intake)
+
+    def use(self, settings: Settings, intake: Intake) -> None:
+        """Answer from now on by other settings; requests that run end with those they began with."""
+        self._settings = settings
+        self._keys = auth.KeyRing(settings.accounts)
+        self._context = Context(
+            intake=intake,
+            store=self._store,
+            bodies=self._bodies,
+            durability=_DURABILITY[settings.store.durability],
+            accept_seconds=self._metrics.histogram("accept_seconds"),
+            statistics=Statistics(self._store),
+            blacklists=Blacklists(self._store),
+            precheck=Precheck(settings, intake, intake.router, Recipients(self._store)),
+        )
+        if self._guard is not None:
+            self._guard.limits = settings.api
 
     # --- life
 

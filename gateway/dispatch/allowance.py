@@ -33,6 +33,12 @@ class Allowance:
         self._reported = (0, 0)
         self._unreported = (0, 0)
 
+    def use(self, rate_per_s: int) -> None:
+        """Take another configured rate into use; what was drawn at the old one is not sent."""
+        if rate_per_s != self.rate_per_s:
+            self.rate_per_s, self.in_force = rate_per_s, float(rate_per_s)
+            self._parts, self._next_at = min(self._parts, 0), 0.0
+
     @property
     def limited(self) -> bool:
         """Whether parts must be drawn: a rate is in force, or the carrier has just said that it was too much."""

@@ -61,27 +61,35 @@ class Claimer:
         self._unsteady = unsteady
         self._store = store
         self._health = health
-        self._channels = channels
-        self._sources = sources
         self._settler = settler
         self._lease = lease
         self._available = available
-        self._allowances = {c.id: Allowance(c.id, c.settings.max_tps) for c in channels.values()}
-        self._reserve = settings.categories[Category.VERIFICATION].window_reserve
+        self._work = asyncio.Event()
+        self._allowances: dict[str, Allowance] = {}  # also of channels that left: their last claims are spent there
+        self.use(settings, channels, sources)
         self._wait = [metrics.histogram("accept_to_submit_seconds", category=c) for c in CATEGORY_LABELS]
         self._errors = metrics.counter("dispatch_errors_total", where="claim")
         self._metrics = metrics
         self._passed_over: set[str] = set()  # channels with few free slots, in this round
         self._passed_before: set[str] = set()  # and in the one before
-        self._work = asyncio.Event()
         self._stopping = False
         self._turn = 0
         self._tokens = 0
         self._lost_answers: dict[int, str] = {}  # shard → token of a claim whose answer did not come
 
+    def use(self, settings: Settings, channels: dict[str, Channel], sources: SourceTable) -> None:
+        """Take other settings into use from the next claim on."""
+        self._channels = channels
+        self._sources = sources
+        self._reserve = settings.categories[Category.VERIFICATION].window_reserve
+        for channel in self._channels.values():
+            allowance = self._allowances.setdefault(channel.id, Allowance(channel.id, channel.settings.max_tps))
+            allowance.use(channel.settings.max_tps)
+        self._work.set()
+
     def rates(self) -> dict[str, float]:
         """Return the rate in force by channel: parts a second, 0 for none."""
-        return {channel: allowance.in_force for channel, allowance in self._allowances.items()}
+        return {channel: self._allowances[channel].in_force for channel in self._channels}
 
     def wake(self) -> None:
         """Something may be there to take, or some capacity is free."""
@@ -262,13 +270,15 @@ class Claimer:
     def _submit(self, flight: Flight, now_ms: float) -> bool:
         """Give a message to its channel; False when no session could take it and it must go back."""
         message = flight.message
+        channel = self._channels.get(flight.channel)
         try:
             out = outbound(message, now_ms)
             if message.logged:
                 out.without = message.without(flight.channel)
             if message.carried and self._registered is not None:
                 out.tlvs = self._registered(message.dims, message.carried, flight.channel)
-            mask = self._channels[flight.channel].submit(out, flight)
+            # Without a channel it left the configuration while the answer was on its way.
+            mask = channel.submit(out, flight) if channel is not None else 0
         except SignatureNotCarried:
             self._settler.refuse(flight)  # queued for this channel by name, and unregistered there since
             return True
@@ -276,7 +286,7 @@ class Claimer:
             self._settler.fail(flight, "cannot_be_encoded")
             return True
         except GatewayError:
-            return False
+            mask = 0
         except Exception as exc:
             # A record that a fault of ours (or of another version) made unusable must not stop its neighbours. Not
             # logged with its traceback: the error may quote the text.

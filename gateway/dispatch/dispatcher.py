@@ -11,7 +11,8 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from gateway.dispatch.claimer import Claimer, Registered
 from gateway.dispatch.health import HealthKeeper
@@ -31,7 +32,7 @@ from gateway.model import CATEGORY_LABELS, STATE_LABELS, route_name
 from gateway.policy.send_window import SendWindows
 from gateway.routing.router import Router
 from gateway.routing.table import RouteTable
-from gateway.settings import Settings
+from gateway.settings import ChannelSettings, Settings
 from gateway.smpp.channel import Channel, Inbound
 from gateway.store.store import Store
 
@@ -42,6 +43,8 @@ _FAULT_FIRST_S, _FAULT_MOST_S = 5.0, 60.0
 _AUTH_FIRST_S, _AUTH_MOST_S = 60.0, 900.0
 """How long a channel stays closed after a fault of its own; after one that may lock the account."""
 _WARN_EVERY_S = 60.0
+_RENEWED_S = 5.0
+"""How long the next session waits for the one before to be bound anew."""
 
 
 class Dispatcher:
@@ -69,7 +72,6 @@ class Dispatcher:
         windows: SendWindows | None = None,
         debug: bool = False,
     ) -> None:
-        self._settings = settings
         self._store = store
         self._metrics = metrics
         self._on_lost = on_lost
@@ -83,7 +85,7 @@ class Dispatcher:
             on_parked=on_parked,
             available=self._available,
             on_fault=self._fault,
-            leave_out=lambda channel, field: self.channels[channel].leave_out(field),
+            leave_out=self._leave_out,
         )
         self._quality = QualityKeeper(settings, store, metrics, table, on_change=self._shares_changed)
         self._redeliverer = Redeliverer(
@@ -95,8 +97,7 @@ class Dispatcher:
             available=self._available,
             wake=self._progress,
         )
-        if self._redeliverer.on:
-            self._settler.redeliver_after_ms = self._redeliverer.after_ms
+        self._settler.redeliver_after_ms = self._redeliverer.after_ms if self._redeliverer.on else None
         self._health = HealthKeeper(
             store,
             metrics,
@@ -116,19 +117,13 @@ class Dispatcher:
             each_beat=self._each_beat,
             on_reaped=self._count_reaped,
         )
-        self.channels: dict[str, Channel] = {
-            c.id: Channel(
-                c,
-                metrics,
-                on_answer=self._settler.answered,
-                on_inbound=on_inbound,
-                on_progress=self._progress,
-                on_change=self._channel_changed,
-                guard=self._lease.valid,
-                debug=debug,
-            )
-            for c in settings.channels
-        }
+        self._on_inbound = on_inbound
+        self._debug = debug
+        self.channels: dict[str, Channel] = {c.id: self._make_channel(c) for c in settings.channels}
+        self._leaving: dict[str, Channel] = {}
+        """Those that left the configuration and still wait for answers."""
+        self._left: set[str] = set()
+        """All that ever left it: what was meant for one of them alone goes elsewhere."""
         self._steadiness = Steadiness(settings.dispatch.return_after_s)
         self._sources = SourceTable(table, settings.categories, settings.channels)
         self._claimer = Claimer(
@@ -144,18 +139,118 @@ class Dispatcher:
             unsteady=self._unsteady,
             registered=registered,
         )
-        rerouter = Rerouter(store, table, router) if router is not None else None
-        reopener = Reopener(settings, store, metrics, windows or SendWindows())
-        self._timers = Timers(settings, store, metrics, rerouter, reopener, on_parked=on_parked)
+        self._timers = Timers(
+            settings, store, metrics, *self._watches(settings, table, router, windows), on_parked=on_parked
+        )
         store.on_finals = self._count_finals
         self._final_cells: dict[tuple[int, str, str, str], Cell] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._settling: asyncio.Task[None] | None = None
         self._claiming: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._renewing: dict[str, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
         self._orphans: set[tuple[int, str]] = set()
         self._compared_at = time.monotonic()
         self._draining = False
+
+    def _make_channel(self, settings: ChannelSettings) -> Channel:
+        return Channel(
+            settings,
+            self._metrics,
+            on_answer=self._settler.answered,
+            on_inbound=self._on_inbound,
+            on_progress=self._progress,
+            on_change=self._channel_changed,
+            guard=self._lease.valid,
+            debug=self._debug,
+        )
+
+    def _watches(
+        self, settings: Settings, table: RouteTable, router: Router | None, windows: SendWindows | None
+    ) -> tuple[Rerouter | None, Reopener]:
+        rerouter = Rerouter(self._store, table, router) if router is not None else None
+        return rerouter, Reopener(settings, self._store, self._metrics, windows or SendWindows())
+
+    # --- other settings
+
+    def use(self, settings: Settings, router: Router, windows: SendWindows) -> None:
+        """Take other settings into use, in one step between two turns of the loop; the store has them already.
+
+        A channel that is still there keeps its sessions, unless what they are bound with changed: then they are bound
+        anew, one after the other. One that left sends nothing more, waits for its answers and unbinds; its backlog
+        goes where today's routes lead.
+        """
+        table = RouteTable(settings.routes, settings.channels)
+        wanted = {c.id: c for c in settings.channels}
+        # New dicts: whoever goes through the old ones at this moment ends with them.
+        channels, gone = {}, [c for c in self.channels.values() if c.id not in wanted]
+        for name, one in wanted.items():
+            channel = self.channels.get(name) or self._leaving.pop(name, None)
+            if channel is None:
+                channel = self._make_channel(one)
+            else:
+                channel.use(one)
+                for slot in [slot for slot in channel.slots if slot >= one.binds]:
+                    self._close_slot(channel, slot)
+            channels[name] = channel
+        self.channels = channels
+        self._left -= wanted.keys()
+        self._settler.use(settings, table)
+        self._quality.use(settings, table)
+        self._redeliverer.use(settings, table)
+        self._settler.redeliver_after_ms = self._redeliverer.after_ms if self._redeliverer.on else None
+        self._health.use(wanted)
+        self._steadiness.return_after_s = settings.dispatch.return_after_s
+        self._sources = SourceTable(table, settings.categories, settings.channels)
+        self._sources.share_by(self._quality.shares)
+        self._claimer.use(settings, self.channels, self._sources)
+        self._timers.use(settings, *self._watches(settings, table, router, windows))
+        for channel in gone:
+            self._leaving[channel.id] = channel
+            self._left.add(channel.id)
+            self._beside(self._leave(channel), name=f"leave-{channel.id}")
+        for channel in self.channels.values():
+            if channel.stale and channel.id not in self._renewing:
+                self._renewing[channel.id] = self._beside(self._renew(channel), name=f"renew-{channel.id}")
+        self._lease.beat_soon()
+        self._claimer.wake()
+
+    async def _leave(self, channel: Channel) -> None:
+        """End a channel that left the configuration, unless it comes back meanwhile."""
+        logger.info("channel %s left the configuration: it ends when its answers have come", channel.id)
+        await asyncio.gather(*(channel.close_slot(slot) for slot in channel.slots))
+        while channel.closing and self._leaving.get(channel.id) is channel:
+            await self._changed.wait()  # a slot that was closing before
+        if self._leaving.get(channel.id) is not channel:
+            return
+        del self._leaving[channel.id]
+        await channel.stop()
+        self._metrics.drop_gauges(channel=channel.id)
+        with contextlib.suppress(StoreUnavailable):  # they lapse with our lease
+            await self._store.give_slots_back(channel.id, channel.settings.binds)
+        logger.info("channel %s has ended", channel.id)
+
+    async def _renew(self, channel: Channel) -> None:
+        """Bind a channel anew with what it is bound with by now, one session after the other."""
+        try:
+            while channel.stale and self.channels.get(channel.id) is channel:
+                slot = min(channel.stale)
+                channel.stale.discard(slot)
+                await channel.close_slot(slot)
+                self._lease.beat_soon()  # it is opened there
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_RENEWED_S):
+                        while not channel.bound_on(slot) and self.channels.get(channel.id) is channel:
+                            await self._changed.wait()
+        finally:
+            self._renewing.pop(channel.id, None)
+
+    def _beside(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
 
     # --- start and stop
 
@@ -170,11 +265,9 @@ class Dispatcher:
             asyncio.create_task(self._store.listen(self._claimer.wake, self._lease.beat_soon), name="wake"),
             asyncio.create_task(self._gauges(), name="gauges"),
             asyncio.create_task(self._health.run(), name="health"),
+            asyncio.create_task(self._quality.run(), name="quality"),
+            asyncio.create_task(self._redeliverer.run(), name="redelivery"),
         ]
-        if self._settings.rates_channels:
-            self._tasks.append(asyncio.create_task(self._quality.run(), name="quality"))
-        if self._redeliverer.on:
-            self._tasks.append(asyncio.create_task(self._redeliverer.run(), name="redelivery"))
         self._claiming = asyncio.create_task(self._claimer.run(), name="claim")
 
     async def drain(self, timeout_s: float) -> bool:
@@ -196,7 +289,10 @@ class Dispatcher:
         self._claimer.stop()
         if self._claiming is not None:
             await self._claiming
-        await asyncio.gather(*(c.stop(abort=self._lease.lost) for c in self.channels.values()))
+        for task in self._renewing.values():
+            task.cancel()
+        everyone = [*self.channels.values(), *self._leaving.values()]
+        await asyncio.gather(*(c.stop(abort=self._lease.lost) for c in everyone))
         await asyncio.gather(*self._closing, return_exceptions=True)
         # What was sent and never answered is uncertain by now; the store hears of it before the lease ends.
         if self._settling is not None:
@@ -210,7 +306,7 @@ class Dispatcher:
         if not self._lease.lost:
             try:
                 await self._store.reap(self._store.incarnation)  # nothing, unless something was left behind
-                for c in self.channels.values():
+                for c in everyone:
                     await self._store.give_slots_back(c.id, c.settings.binds)
             except StoreUnavailable as exc:
                 logger.warning("ending the lease: %s", exc)
@@ -226,6 +322,8 @@ class Dispatcher:
         self._claimer.wake()
 
     def _channel_changed(self, channel: str) -> None:
+        self._changed.set()
+        self._changed.clear()  # who waits has been woken
         self._claimer.wake()
         self._lease.beat_soon()
 
@@ -275,9 +373,14 @@ class Dispatcher:
         calm = now - self._closed_until.get(channel, -most) > most
         wait_s = first if calm else min(most, max(first, self._fault_waits.get(channel, first) * 2))
         self._fault_waits[channel], self._closed_until[channel] = wait_s, now + wait_s
-        for slot in list(self.channels[channel].slots):
-            self._close_slot(self.channels[channel], slot)
+        if (closed := self.channels.get(channel)) is not None:
+            for slot in closed.slots:
+                self._close_slot(closed, slot)
         self._channel_changed(channel)
+
+    def _leave_out(self, channel: str, field: int) -> bool:
+        known = self.channels.get(channel) or self._leaving.get(channel)
+        return known is not None and known.leave_out(field)
 
     def _count_reaped(self, incarnation: str, taken: dict[str, int]) -> None:
         self._metrics.counter("dispatch_errors_total", where="reaped").n += 1
@@ -315,6 +418,8 @@ class Dispatcher:
         """Lease this worker's share of each channel's binds, open what is new and close what is too much."""
         workers = max(1, sum(1 for lease in self._lease.leases.values() if lease.heartbeats))
         for channel in self.channels.values():
+            if self.channels.get(channel.id) is not channel:
+                continue  # it left the configuration while the store was asked about another
             binds = channel.settings.binds
             wanted = math.ceil(binds / workers)
             if time.monotonic() < self._closed_until.get(channel.id, 0.0):
@@ -325,7 +430,7 @@ class Dispatcher:
                 self._close_slot(channel, slot)
             # A slot stays ours until its session has ended, which may take as long as the answers do.
             held = await self._store.bind_slots(channel.id, binds, wanted, [*channel.slots, *channel.closing])
-            if time.monotonic() < self._closed_until.get(channel.id, 0.0):
+            if time.monotonic() < self._closed_until.get(channel.id, 0.0) or channel.id not in self.channels:
                 continue  # closed while the store was asked
             for slot in channel.slots:
                 if slot not in held:  # our hold on it lapsed: somebody else may be bound there
@@ -335,15 +440,13 @@ class Dispatcher:
     async def _free_pinned(self) -> None:
         """Let others take what was meant for a channel alone that cannot take it now."""
         available = self._available()
-        for channel in self.channels:
+        for channel in (*self.channels, *self._left):
             if channel not in available:
                 for shard in range(self._store.shards):
                     await self._store.unpin(shard, channel)
 
     def _close_slot(self, channel: Channel, slot: int, *, abort: bool = False) -> None:
-        task = asyncio.create_task(channel.close_slot(slot, abort=abort), name=f"close-{channel.id}-{slot}")
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._beside(channel.close_slot(slot, abort=abort), name=f"close-{channel.id}-{slot}")
 
     async def _compare_claims(self) -> None:
         """Give back claims that the store knows and we do not: a claim whose answer was lost on the way."""

@@ -85,18 +85,24 @@ class HealthKeeper:
         self._faults = faults
         self._row_of = row_of
         self._on_change = on_change
-        self._judges = {channel: Judge() for channel in channels}
+        self._metrics = metrics
+        self._judges: dict[str, Judge] = {}
         self._seen: dict[tuple[str, int], int] = {}
         self._seen_faults: dict[str, int] = {}
         self._known: dict[str, Health] = {}
         self._half_since: dict[str, float] = {}
         self._probed_at: dict[str, float] = {}
-        self._gauges = {
-            c: (metrics.gauge("channel_breaker", channel=c), metrics.gauge("channel_operator", channel=c))
-            for c in self._judges
-        }
-        self._opened = {c: metrics.counter("breaker_opened_total", channel=c) for c in self._judges}
         self._errors = metrics.counter("dispatch_errors_total", where="health")
+        self.use(channels)
+
+    def use(self, channels: Iterable[str]) -> None:
+        """Judge these channels from now on; one that was known goes on being judged by what it answered."""
+        self._judges = {c: self._judges.get(c) or Judge() for c in channels}
+        gauge = self._metrics.gauge
+        self._gauges = {
+            c: (gauge("channel_breaker", channel=c), gauge("channel_operator", channel=c)) for c in self._judges
+        }
+        self._opened = {c: self._metrics.counter("breaker_opened_total", channel=c) for c in self._judges}
 
     def of(self, channel: str) -> Health:
         """Return what is agreed about a channel."""

@@ -1,8 +1,8 @@
 """Reads how channels do, takes turns with the other workers in moving their shares, and tells metrics.
 
 The arithmetic is `ratings` and `shares`; here are only the rhythm, the store and the gauges. One worker at a time makes
-a step (a turn in the store that lapses), all read the result, so that every worker and machine shares alike. Runs only
-where a route is ordered by quality or something is redelivered.
+a step (a turn in the store that lapses), all read the result, so that every worker and machine shares alike. Looks only
+while a route is ordered by quality or something is redelivered.
 """
 
 from __future__ import annotations
@@ -34,22 +34,28 @@ class QualityKeeper:
     def __init__(
         self, settings: Settings, store: Store, metrics: Metrics, table: RouteTable, *, on_change: Callable[[], None]
     ) -> None:
-        self._rules = settings.quality
-        self._ordered = any(route.order == "quality" for route in settings.routes)
         self._store = store
-        self._table = table
         self._metrics = metrics
-        self._channels = [c.id for c in settings.channels]
         self._on_change = on_change
+        self.use(settings, table)
         self._errors = metrics.counter("dispatch_errors_total", where="quality")
         self.ratings = Ratings()
         self.shares: dict[Key, Shared] = {}
+
+    def use(self, settings: Settings, table: RouteTable) -> None:
+        """Take other settings into use."""
+        self._rules = settings.quality
+        self._rates = settings.rates_channels
+        self._ordered = any(route.order == "quality" for route in settings.routes)
+        self._table = table
+        self._channels = [c.id for c in settings.channels]
 
     async def run(self) -> None:
         """Look and step until cancelled."""
         while True:
             try:
-                await self.look()
+                if self._rates:
+                    await self.look()
             except StoreUnavailable:
                 self._errors.n += 1  # what was known last holds
             except Exception:

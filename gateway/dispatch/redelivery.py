@@ -86,14 +86,18 @@ class Redeliverer:
         available: Callable[[], frozenset[str]],
         wake: Callable[[], None],
     ) -> None:
-        self._settings = settings
         self._store = store
         self._metrics = metrics
-        self._table = table
         self._ratings = ratings
         self._available = available
         self._wake = wake
         self._errors = metrics.counter("dispatch_errors_total", where="redelivery")
+        self.use(settings, table)
+
+    def use(self, settings: Settings, table: RouteTable) -> None:
+        """Take other settings into use."""
+        self._settings = settings
+        self._table = table
         self._after_s = {
             (route.id, int(c)): after for route in settings.routes for c in Category
             if (after := settings.redeliver_after_s(route.id, c))
@@ -115,7 +119,7 @@ class Redeliverer:
         while True:
             pause_s = _TICK_S
             try:
-                for shard in range(self._store.shards):
+                for shard in range(self._store.shards if self.on else 0):
                     if await self._look(shard):
                         pause_s = 0.02
             except StoreUnavailable as exc:

@@ -89,39 +89,29 @@ class Settler:
         on_fault: OnFault,
         leave_out: LeaveOut,
     ) -> None:
-        self._settings = settings
         self._store = store
         self._metrics = metrics
-        self._table = table
         self._submit_key = submit_key
         self._on_parked = on_parked
         self._available = available
         self._on_fault = on_fault
         self._leave_out = leave_out
         self._spared: dict[tuple[str, int], int] = {}  # answers not held against a channel, by status
-        self._overrides = {
-            c.id: {code: OVERRIDES[word] for code, word in c.outcomes} for c in settings.channels if c.outcomes
-        }
-        self._throttled: dict[str, int] = {c.id: 0 for c in settings.channels}
+        self._throttled: dict[str, int] = {}
         self._unreached = UnreachedPrefixes()
         self._full = FullQueues()
         self._accepted_before: dict[str, tuple[int, float]] = {}  # at the last full queue: how many, and since when
-        self.connection_faults: dict[str, int] = {c.id: 0 for c in settings.channels}
+        self.connection_faults: dict[str, int] = {}
         """Answers that did not come, by channel: time-outs and lost sessions so far."""
-        self._formats = {c.id: c.id_format for c in settings.channels}
-        self._own_codes = {c.id: overrides(c.failure_codes) for c in settings.channels if c.failure_codes}
-        self._prices = {c.id: round(c.price * 1_000_000) for c in settings.channels}
-        self._rules = [settings.categories[c] for c in Category]
-        self._sent = [Decision("s", r.dlr_wait_s * 1000) for r in self._rules]
         self._done: deque[Flight] = deque()
         self._ready = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
         self._stopping = False
         self._submits: dict[tuple[str, int], Cell] = {}
-        self._response: dict[str, Hist] = {
-            c.id: metrics.histogram("submit_response_seconds", channel=c.id) for c in settings.channels
-        }
+        self._response: dict[str, Hist] = {}
+        self._formats: dict[str, str] = {}
+        self._prices: dict[str, int] = {}
         self._states: dict[tuple[int, bytes, str, str], Cell] = {}
         self._errors = metrics.counter("dispatch_errors_total", where="settle")
         self._tasks: set[asyncio.Task[None]] = set()  # one-off tasks, held so that they are not collected
@@ -132,6 +122,22 @@ class Settler:
         """When to look for the receipt of what a channel took (lane, category, channel); None: never."""
         self._taken: dict[tuple[int, str], Taken] = {}
         self._finished: dict[int, list[str]] = {}
+        self.use(settings, table)
+
+    def use(self, settings: Settings, table: RouteTable) -> None:
+        """Take other settings into use. What is under way on a channel that left is settled by what it had."""
+        self._table = table
+        self._rules = [settings.categories[c] for c in Category]
+        self._sent = [Decision("s", r.dlr_wait_s * 1000) for r in self._rules]
+        self._overrides = {
+            c.id: {code: OVERRIDES[word] for code, word in c.outcomes} for c in settings.channels if c.outcomes
+        }
+        self._own_codes = {c.id: overrides(c.failure_codes) for c in settings.channels if c.failure_codes}
+        for c in settings.channels:
+            self._formats[c.id], self._prices[c.id] = c.id_format, round(c.price * 1_000_000)
+            self._throttled.setdefault(c.id, 0)
+            self.connection_faults.setdefault(c.id, 0)
+            self._response[c.id] = self._metrics.histogram("submit_response_seconds", channel=c.id)
 
     # --- the claimer's side
 

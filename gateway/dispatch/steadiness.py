@@ -12,7 +12,7 @@ class Steadiness:
     """What one worker has seen of all channels' sessions, its own and those of others by their leases."""
 
     def __init__(self, return_after_s: float) -> None:
-        self._return_after_s = return_after_s
+        self.return_after_s = return_after_s
         self._bound: frozenset[str] = frozenset()
         self._returned_at: dict[str, float] = {}  # channels that were lost once, by when they were bound again
         self._lost: set[str] = set()
@@ -28,6 +28,6 @@ class Steadiness:
         if not self._returned_at:
             return frozenset()
         for channel, at in list(self._returned_at.items()):
-            if now - at >= self._return_after_s:
+            if now - at >= self.return_after_s:
                 del self._returned_at[channel]
         return bound & self._returned_at.keys()

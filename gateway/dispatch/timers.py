@@ -38,13 +38,17 @@ class Timers:
         *,
         on_parked: OnParked,
     ) -> None:
-        self._reopener = reopener
-        self._rerouter = rerouter
         self._store = store
-        self._channels = [c.id for c in settings.channels]
+        self._metrics = metrics
         self._on_parked = on_parked
         self._errors = metrics.counter("dispatch_errors_total", where="timers")
-        self._parked_gauges = {c: metrics.gauge("parked_receipts", channel=c) for c in self._channels}
+        self.use(settings, rerouter, reopener)
+
+    def use(self, settings: Settings, rerouter: Rerouter | None, reopener: Reopener) -> None:
+        """Take other settings into use from the next tick on."""
+        self._reopener = reopener
+        self._rerouter = rerouter
+        self._channels = [c.id for c in settings.channels]
 
     async def run(self) -> None:
         """Run every timer until cancelled."""
@@ -113,7 +117,7 @@ class Timers:
                     await self._on_parked(known)
                 if waited:
                     await self._on_parked(waited, waited=True)
-            self._parked_gauges[channel].n = total
+            self._metrics.gauge("parked_receipts", channel=channel).n = total
         return PARKED_S
 
     async def _reopen(self) -> float:

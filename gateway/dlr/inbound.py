@@ -26,7 +26,7 @@ from gateway.errors import StoreUnavailable
 from gateway.metrics import Metrics
 from gateway.model import message_id
 from gateway.policy.keywords import KeywordRules
-from gateway.policy.optout import OTHER, REVIEW, START, STOP, load_optout_words
+from gateway.policy.optout import OTHER, REVIEW, START, STOP, OptoutWords, load_optout_words
 from gateway.routing.inbound import ReturnRoutes
 from gateway.settings import KeywordSettings, Settings
 from gateway.smpp.channel import Inbound
@@ -71,8 +71,14 @@ class Inbox:
     def __init__(self, settings: Settings, store: Store, metrics: Metrics) -> None:
         self._store = InboundStore(store)
         self._metrics = metrics
+        self.use(settings, load_optout_words(settings.optout_words_file))
+        self._alarmed: dict[tuple[str, str], int] = {}
+        self._stopped = asyncio.Event()
+
+    def use(self, settings: Settings, words: OptoutWords) -> None:
+        """Take other settings, and their table of opt-out words, into use."""
         self._returns = ReturnRoutes(settings)
-        self._words = load_optout_words(settings.optout_words_file)
+        self._words = words
         self._keywords = KeywordRules(settings.keywords)
         self._channels = {channel.id: channel for channel in settings.channels}
         self._alphabets = {channel.id: Alphabets.of(channel) for channel in settings.channels}
@@ -81,8 +87,6 @@ class Inbox:
         self._rules = settings.inbound
         self._keep_s = settings.inbound.keep_months * MONTH_S
         self._keep_optouts_s = settings.inbound.keep_optout_months * MONTH_S
-        self._alarmed: dict[tuple[str, str], int] = {}
-        self._stopped = asyncio.Event()
 
     async def record(self, batch: Sequence[Inbound]) -> None:
         """Record messages from handsets; they are durable when it returns, and a repeat of them records nothing twice.

@@ -37,15 +37,19 @@ class Notes:
     def __init__(self, settings: Settings, store: Store, metrics: Metrics) -> None:
         self._kept = ReceiptNotes(store)
         self._metrics = metrics
-        self._window_s = settings.receipts.signals_window_s
-        self._probes = probe_prefixes(settings.receipts.probe_numbers)
-        self._channels = [channel.id for channel in settings.channels]
         self._codes: dict[tuple[str, str], int] = {}
         self._counts: dict[tuple[str, str], int] = {}
         self._unknown: dict[str, Cell] = {}
         self._warned_at: dict[str, float] = {}
         self._batch: Batch | None = None
         self._number = 0
+        self.use(settings)
+
+    def use(self, settings: Settings) -> None:
+        """Take other settings into use."""
+        self._window_s = settings.receipts.signals_window_s
+        self._probes = probe_prefixes(settings.receipts.probe_numbers)
+        self._channels = [channel.id for channel in settings.channels]
 
     # --- what the recorder and the store tell
 

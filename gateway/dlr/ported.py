@@ -57,11 +57,15 @@ class Teacher:
     """Notes what receipts teach; one for each receipt processor."""
 
     def __init__(self, settings: Settings, codes: PortedCodes, store: Store, metrics: Metrics) -> None:
+        self.use(settings, codes)
+        self._store = store
+        self._metrics = metrics
+
+    def use(self, settings: Settings, codes: PortedCodes) -> None:
+        """Take other settings, and their table of codes, into use."""
         self._codes = codes if settings.ported.learned_ttl_s else PortedCodes()
         self._ttl_s = settings.ported.learned_ttl_s
         self._route_carriers = {route.id: route.match.carrier or "" for route in settings.routes}
-        self._store = store
-        self._metrics = metrics
 
     def meaning(self, receipt: Receipt) -> PortedCode | None:
         """Return what a receipt says about portability: its err, its network error or its stat; nearly always None."""
@@ -98,14 +102,21 @@ class Follower:
     """Keeps one worker's router at what is known about ported numbers."""
 
     def __init__(self, settings: Settings, router: Router, store: Store, metrics: Metrics) -> None:
-        self._tables = router.imported if isinstance(router.imported, PortedTables) else None
-        self._learned = router.learned if settings.ported.learned_ttl_s else None
-        self._ttl_ms = int(settings.ported.learned_ttl_s * 1000)
         self._store = store
         self._metrics = metrics
-        self._from_ms = [0] * store.shards
         self._told: dict[str, Signature | None] = {}
         self._told_evicted = False
+        self._learned: Learned | None = None
+        self._from_ms: list[int] = []
+        self.use(settings, router)
+
+    def use(self, settings: Settings, router: Router) -> None:
+        """Follow another router from now on. Where it knows nothing yet of what was learned, all is read anew."""
+        self._tables = router.imported if isinstance(router.imported, PortedTables) else None
+        learned = router.learned if settings.ported.learned_ttl_s else None
+        if learned is not self._learned or not self._from_ms:
+            self._learned, self._from_ms = learned, [0] * self._store.shards
+        self._ttl_ms = int(settings.ported.learned_ttl_s * 1000)
 
     async def run(self) -> None:
         """Refresh every two seconds, until cancelled."""
@@ -124,10 +135,11 @@ class Follower:
             # In a thread: a new table is read whole once, to check it.
             self._tell(self._tables, await asyncio.to_thread(self._tables.refresh))
         if self._learned is not None:
-            self._learned.forget(_now_ms())
+            learned, from_ms = self._learned, self._from_ms
+            learned.forget(_now_ms())
             try:
                 for shard in range(self._store.shards):
-                    await self._read(self._learned, shard)
+                    await self._read(learned, from_ms, shard)
             except StoreUnavailable:
                 self._metrics.counter("ported_faults_total", what="learned").n += 1
             self._metrics.gauge("ported_learned").n = len(self._learned)
@@ -139,15 +151,15 @@ class Follower:
                     self._learned.most,
                 )
 
-    async def _read(self, learned: Learned, shard: int) -> None:
-        from_ms = max(self._from_ms[shard] - _OVERLAP_MS, _now_ms() - self._ttl_ms, 0)
+    async def _read(self, learned: Learned, read_to_ms: list[int], shard: int) -> None:
+        from_ms = max(read_to_ms[shard] - _OVERLAP_MS, _now_ms() - self._ttl_ms, 0)
         page = _PAGE
         while True:
             _, facts = await self._store.ported_since(shard, from_ms, page)
             rows = [(msisdn, Fact(left, joined), at_ms) for msisdn, left, joined, at_ms in facts]
             learned.add(rows, _now_ms())
             if facts:
-                self._from_ms[shard] = max(self._from_ms[shard], facts[-1][3])
+                read_to_ms[shard] = max(read_to_ms[shard], facts[-1][3])
             if len(facts) < page:
                 return
             if facts[-1][3] == from_ms:

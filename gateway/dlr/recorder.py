@@ -25,6 +25,7 @@ from gateway.dlr.receipt import IdLearner, Receipt, parse, receipt_keys, submit_
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Cell, Metrics
 from gateway.model import STATE_LABELS, State
+from gateway.policy.optout import OptoutWords
 from gateway.routing.ported_codes import PortedCode
 from gateway.settings import Settings
 from gateway.smpp.channel import Channel, Inbound
@@ -93,12 +94,28 @@ class Recorder:
         self._teacher = teacher
         self._metrics = metrics
         self._inbox = Inbox(settings, store, metrics)
-        self._formats = {c.id: c.id_format for c in settings.channels}
-        self._learners = {c.id: IdLearner() for c in settings.channels if c.id_format == "auto"}
+        self._formats: dict[str, str] = {}  # also of channels that left: their last receipts still come
+        self._learners: dict[str, IdLearner] = {}
+        self._take(settings)
         self._lanes = [_Lane() for _ in range(_LANES)]
         self._stopping = False
         self._cells: dict[tuple[str, str], Cell] = {}
         self._errors = metrics.counter("dispatch_errors_total", where="receipts")
+
+    def use(self, settings: Settings, reasons: FailureReasons, words: OptoutWords) -> None:
+        """Take other settings and their tables (failure codes, opt-out words) into use."""
+        self._reasons = reasons
+        self.notes.use(settings)
+        self._inbox.use(settings, words)
+        self._take(settings)
+
+    def _take(self, settings: Settings) -> None:
+        for channel in settings.channels:
+            if self._formats.get(channel.id) != channel.id_format:
+                self._learners.pop(channel.id, None)
+                if channel.id_format == "auto":
+                    self._learners[channel.id] = IdLearner()
+            self._formats[channel.id] = channel.id_format
 
     def receive(self, items: list[Inbound]) -> None:
         """Take what a session received (a channel's on_inbound)."""

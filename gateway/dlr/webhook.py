@@ -62,17 +62,14 @@ class Webhooks:
         number: int = 0,
         lookup: Lookup | None = None,
     ) -> None:
-        self._accounts = {a.id: a.webhook for a in settings.accounts if a.webhook is not None}
         self._workers, self._number = settings.webhooks.workers, number
-        # Other texts end with their message, and an event may outlive it (see `tell` in `lua/_counts.lua`).
-        self._kept = frozenset(c for c, rules in settings.categories.items() if rules.text_after_final == "keep")
         self._outbox = Outbox(store)
         self._metrics = metrics
         self._me = incarnation
         self._system = SystemLookup() if lookup is None else None
         self._lookup: Lookup = lookup or self._system  # type: ignore[assignment]  # one of the two is there
         self._served: dict[str, _Served] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: dict[asyncio.Task[None], str] = {}
         self._beats: dict[str, tuple[int, float]] = {}  # worker → beats, our time when they last moved
         self._free_since: dict[str, float] = {}
         self._look = asyncio.Event()
@@ -81,6 +78,17 @@ class Webhooks:
         self._noted_at = 0.0
         self._beating = asyncio.Lock()
         self._stopping = False
+        self.use(settings)
+
+    def use(self, settings: Settings) -> None:
+        """Take other accounts into use: an endpoint whose entry changed ends its running calls and begins anew."""
+        self._accounts = {a.id: a.webhook for a in settings.accounts if a.webhook is not None}
+        # Other texts end with their message, and an event may outlive it (see `tell` in `lua/_counts.lua`).
+        self._kept = frozenset(c for c, rules in settings.categories.items() if rules.text_after_final == "keep")
+        for account, one in list(self._served.items()):
+            if self._accounts.get(account) != one.endpoint.webhook:
+                self._end(account)
+        self._beat_now.set()
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -141,7 +149,8 @@ class Webhooks:
         for account, one in list(self._served.items()):
             if account in closed or one.task.done() or one.endpoint.gone:
                 self._end(account)
-        wanted = [a for a in self._accounts if a not in self._served and a not in closed and self._may_take(a, now)]
+        busy = {*self._served, *closed, *self._ending.values()}
+        wanted = [a for a in self._accounts if a not in busy and self._may_take(a, now)]
         holders = await self._outbox.beat(self._me, wanted, self._dead(now))
         for account, one in list(self._served.items()):
             if holders.accounts.get(account) != (one.endpoint.epoch, self._me):
@@ -195,10 +204,15 @@ class Webhooks:
 
     def _end(self, account: str, grace_s: float | None = None) -> None:
         one = self._served.pop(account)
-        webhook = self._accounts[account]
-        ending = asyncio.create_task(_ended(one, webhook.timeout_s if grace_s is None else grace_s))
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
+        grace_s = one.endpoint.webhook.timeout_s if grace_s is None else grace_s
+        ending = asyncio.create_task(_ended(one, grace_s))
+        self._ending[ending] = account
+
+        def ended(task: asyncio.Task[None]) -> None:
+            del self._ending[task]
+            self._beat_now.set()  # one that begins anew waits for it
+
+        ending.add_done_callback(ended)
 
     # --- what operators said and see
 
@@ -216,8 +230,11 @@ class Webhooks:
 
     async def _gone(self, account: str) -> None:
         """Disable an endpoint that said 410: it wants no more."""
+        webhook = self._accounts.get(account)
+        if webhook is None:
+            return  # it left the configuration meanwhile
         log.error("webhooks of %s: the endpoint said 410 and is disabled (`smsgw webhooks enable`)", account)
-        entry = {"why": GONE, "at_ms": int(time.time() * 1000), "form": form_of(self._accounts[account])}
+        entry = {"why": GONE, "at_ms": int(time.time() * 1000), "form": form_of(webhook)}
         await self._outbox.tell(CLOSED, account, entry)
         self._beat_now.set()
 

@@ -81,7 +81,7 @@ class Endpoint:
         self.gone = False
         """The endpoint said 410: this one makes no more calls; whoever is enabled again begins anew."""
         self._sure_until = float("inf")
-        self._webhook = webhook
+        self.webhook = webhook
         self._outbox = outbox
         self._client = client
         self._metrics = metrics
@@ -202,8 +202,8 @@ class Endpoint:
         allowed = self._circuit.room(time.monotonic())
         if allowed == 0:
             return 0
-        if allowed < self._webhook.concurrency:
-            return 0 if self._calls or self._ready else self._webhook.batch
+        if allowed < self.webhook.concurrency:
+            return 0 if self._calls or self._ready else self.webhook.batch
         room = self._most - len(self._ready)
         return room if room >= self._most // 2 else 0
 
@@ -211,14 +211,14 @@ class Endpoint:
         """Queue an event, or put it behind the one of the same message that is out."""
         try:
             event = events.read(
-                taken.event, full_number=self._webhook.full_number, include_text=self._webhook.include_text
+                taken.event, full_number=self.webhook.full_number, include_text=self.webhook.include_text
             )
             key = events.key_of(taken.event)
         except events.Unreadable as exc:
             log.error("webhooks of %s: an event cannot be read (%s)", self.account, exc)
             self._add_verdict(taken.shard, Verdict(taken.number, GIVEN_UP, reason=UNREADABLE))
             return
-        if event.type not in self._webhook.events:
+        if event.type not in self.webhook.events:
             self._add_verdict(taken.shard, Verdict(taken.number, DONE))
             return
         item = _Item(taken, key, event)
@@ -297,7 +297,7 @@ class Endpoint:
         keep ninety-nine others from it.
         """
         first = self._ready.popleft()
-        most = max(1, self._webhook.batch >> (2 * min(first.taken.attempts, 8)))
+        most = max(1, self.webhook.batch >> (2 * min(first.taken.attempts, 8)))
         group = [first]
         while len(group) < most and self._ready and self._ready[0].taken.attempts == first.taken.attempts:
             group.append(self._ready.popleft())
@@ -317,7 +317,7 @@ class Endpoint:
 
     async def _deliver(self, group: list[_Item]) -> None:
         at_s = time.time()
-        if self._webhook.batch == 1:
+        if self.webhook.batch == 1:
             webhook_id, body = group[0].event.id, group[0].event.body()
         else:
             webhook_id, body = events.batch([item.event for item in group], int(at_s * 1000))

@@ -76,11 +76,11 @@ def load_all_segments(files: dict[str, Path]) -> dict[str, NumberSegments]:
     return tables
 
 
-def build_router(settings: Settings) -> Router:
+def build_router(settings: Settings, before: Router | None = None) -> Router:
     """Compile the routes of a configuration, read the number segments it names, map the tables of ported numbers.
 
     A table of ported numbers that cannot be used is no reason to stop: `router.imported` holds what is wrong with it,
-    and the segments decide.
+    and the segments decide. What the router `before` this one knows of ported numbers goes on being used.
 
     Raises:
         ConfigError: a number segment table cannot be used, or a route names a carrier that none of them has.
@@ -89,8 +89,11 @@ def build_router(settings: Settings) -> Router:
     problems = _unknown_carriers(settings, tables)
     if problems:
         raise ConfigError(problems)
-    learned = Learned(settings.ported.learned_ttl_s, settings.ported.learned_most)
-    imported = PortedTables(ported_folder(settings.store.data_dir))
+    ttl_s, most = settings.ported.learned_ttl_s, settings.ported.learned_most
+    learned = before.learned if before is not None else None
+    if learned is None or (learned.ttl_s, learned.most) != (ttl_s, most):
+        learned = Learned(ttl_s, most)
+    imported = before.imported if before is not None else PortedTables(ported_folder(settings.store.data_dir))
     return Router(RouteTable(settings.routes, settings.channels), tables, imported, learned)
 
 

@@ -362,16 +362,12 @@ class Channel:
         guard: Callable[[], bool],
         debug: bool = False,
     ) -> None:
-        self.settings = settings
         self.id = settings.id
         self.debug = debug
         self.on_answer = on_answer
         self.on_inbound = on_inbound
         self.on_progress = on_progress
         self.guard = guard
-        self.bind_types = (
-            (BindType.TRANSCEIVER,) if settings.bind == "transceiver" else (BindType.TRANSMITTER, BindType.RECEIVER)
-        )
         self._on_change = on_change
         self._links: dict[int, _Link] = {}
         self._ending: dict[int, _Link] = {}
@@ -380,9 +376,46 @@ class Channel:
         self._bound_sessions = metrics.gauge("channel_sessions", channel=self.id, state="bound")
         self._window_used = metrics.gauge("channel_window_used", channel=self.id)
         self._tps_limit = metrics.gauge("channel_tps_limit", channel=self.id)
-        self._tps_limit.n = settings.max_tps
         self._started_at = time.monotonic()
         self._failed = False
+        self._left_out = 0  # fields (WITHOUT_*) that the SMSC will not have
+        self._picked: Connection | None = None
+        self._picked_room = 0
+        self._receivers = False  # whether any session here only receives
+        self.door: Door | None = None
+        """Where its SMSC calls: sessions that receive are not ours to open then."""
+        self.stale: set[int] = set()
+        """Slots bound as an earlier configuration said, to be closed one by one and opened anew."""
+        self._take(settings)
+
+    def use(self, settings: ChannelSettings) -> None:
+        """Take other settings into use: at once for what is submitted, and for sessions that are opened from now on.
+
+        Where they change what a session is bound with, its slot is `stale`; until it is closed it goes on as it was.
+        """
+        old = self.settings
+        if settings == old:
+            return
+        if (old.tlvs, old.validity) != (settings.tlvs, settings.validity):
+            self._left_out = 0  # a new try
+            for label in WITHOUT_LABELS.values():
+                self._metrics.drop_gauges(channel=self.id, field=label)
+        anew = _bound_with(old) != _bound_with(settings)
+        if anew:
+            self.stale |= set(self._links)
+            if self.door is not None:
+                self.door.close()
+        self._take(settings, anew=anew)
+        for connection in self._transmitters():
+            connection.session.resize(settings.window)
+        logger.info("channel %s: new settings%s", self.id, ", its sessions are bound anew" if anew else "")
+
+    def _take(self, settings: ChannelSettings, *, anew: bool = True) -> None:
+        self.settings = settings
+        self.bind_types = (
+            (BindType.TRANSCEIVER,) if settings.bind == "transceiver" else (BindType.TRANSMITTER, BindType.RECEIVER)
+        )
+        self._tps_limit.n = settings.max_tps
         self._registered = _REGISTERED[settings.registered_delivery]
         self._headers = settings.long != "sar"  # the concatenation header is ours to make
         self._udh = settings.long == "udh"
@@ -392,22 +425,22 @@ class Channel:
         self._sources: dict[tuple[str, str], str | None] = {}  # (signature, sender) → source_addr; None: not registered
         self._tlvs = dict(settings.tlvs)
         self._validity = _validity if settings.validity == "relative" else _no_validity
-        self._left_out = 0  # fields (WITHOUT_*) that the SMSC will not have
         self._templates: dict[_TemplateKey, SubmitTemplate] = {}
-        self._picked: Connection | None = None
-        self._picked_room = 0
-        self.door: Door | None = None
-        """Where its SMSC calls: sessions that receive are not ours to open then."""
-        if settings.outbind_listen is not None:
-            self.door = Door(
-                self.id,
-                settings.outbind_listen,
-                self.session_config(self.bind_types[-1]),
-                system_id=settings.outbind_system_id,
-                password=settings.outbind_password,
-                count=self.count_bind,
-                debug=debug,
-            )
+        self._picked = None
+        if anew:
+            self.door = self._make_door(settings) if settings.outbind_listen is not None else None
+
+    def _make_door(self, settings: ChannelSettings) -> Door:
+        assert settings.outbind_listen is not None
+        return Door(
+            self.id,
+            settings.outbind_listen,
+            self.session_config(self.bind_types[-1]),
+            system_id=settings.outbind_system_id,
+            password=settings.outbind_password,
+            count=self.count_bind,
+            debug=self.debug,
+        )
 
     # --- sessions
 
@@ -437,6 +470,7 @@ class Channel:
         for slot in slots:
             if slot not in self._links and slot not in self._ending:
                 self._links[slot] = _Link(self, slot)
+        self._receivers = any(BindType.RECEIVER in link.tasks for link in self._links.values())
 
     @property
     def closing(self) -> list[int]:
@@ -445,6 +479,7 @@ class Channel:
 
     async def close_slot(self, slot: int, *, abort: bool = False) -> None:
         """Submit nothing more on one slot, let what was sent be answered, then unbind (`abort`: cut it at once)."""
+        self.stale.discard(slot)
         link = self._links.pop(slot, None)
         if link is None:
             return
@@ -463,6 +498,11 @@ class Channel:
         if self.door is not None:
             self.door.close()
         self.changed()
+
+    def bound_on(self, slot: int) -> bool:
+        """Whether a session of this slot is bound."""
+        link = self._links.get(slot)
+        return link is not None and any(c.session.bound for c in link.connections)
 
     @property
     def up(self) -> bool:
@@ -490,13 +530,13 @@ class Channel:
         return sum(c.session.in_flight for c in self._transmitters())
 
     def _transmitters(self) -> list[Connection]:
-        if len(self.bind_types) == 1:
+        if not self._receivers:
             return [c for link in self._links.values() for c in link.connections]
         return [
             conn
             for link in self._links.values()
             for conn in link.connections
-            if conn.session.config.bind_type is BindType.TRANSMITTER
+            if conn.session.config.bind_type is not BindType.RECEIVER
         ]
 
     def note_failure(self) -> None:
@@ -700,6 +740,15 @@ class Channel:
             if not connection.lost:
                 with contextlib.suppress(SessionClosed):
                     connection.respond_delivers(numbers, status)
+
+
+def _bound_with(s: ChannelSettings) -> tuple[object, ...]:
+    """Return what a session has from its bind on: when it changes, sessions are bound anew."""
+    return (
+        s.host, s.port, s.system_id, s.password, s.system_type, s.bind, s.response_timer_s, s.enquire_link_s,
+        s.session_init_timer_s, s.interface_version, s.long_password, s.tls, s.tls_ca, s.tls_name, s.tls_cert,
+        s.tls_key, s.outbind_listen, s.outbind_system_id, s.outbind_password,
+    )  # fmt: skip
 
 
 def _no_validity(seconds: float) -> bytes:

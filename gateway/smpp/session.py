@@ -241,6 +241,10 @@ class Session:
         """Short messages that may be sent now: 0 when not bound for it or when the window is full."""
         return self._window.free if self._may_send else 0
 
+    def resize(self, window: int) -> None:
+        """Allow so many unanswered requests from now on; those that are open stay open."""
+        self._window.size = window
+
     @property
     def in_flight(self) -> int:
         """Requests of ours without an answer."""

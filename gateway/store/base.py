@@ -43,6 +43,7 @@ class StoreBase:
         """Called with category, route, state letter, reason and number when a move ended messages."""
         self.on_outcome: Callable[[str, str, str, int], None] | None = None
         """Called with channel, state letter, reason as statistics have it (`t3` of a delivery) and number."""
+        self._intake = "open"
         self.commit_seconds: Any = None  # set by the app: observe(batch size, seconds) per move
         self.configure(settings)
 
@@ -62,7 +63,7 @@ class StoreBase:
         )
         most = settings.store.max_queued // max(1, self.shards)
         self._most = [str(most), str(int(most * (1 + _VERIFICATION_RESERVE)) + 100 if most else 0)]
-        self.set_intake("open")
+        self.set_intake(self._intake)
         self.smsc_id_ttl_s = max(c.dlr_wait_s for c in categories) + SMSC_ID_EXTRA_S
         self._smsc_id_days = self.smsc_id_ttl_s // 86_400 + 1
         response_s = max((c.response_timer_s for c in settings.channels), default=30)
@@ -134,6 +135,7 @@ class StoreBase:
 
         The periodic check narrows it while memory or disk run low (`durability.judge_intake`).
         """
+        self._intake = level
         self._limits = {"open": self._most, "verification": ["-1", self._most[1]], "closed": ["-1", "-1"]}[level]
 
     # --- calling moves

@@ -56,6 +56,10 @@ class _Snapshot:
     revision: int = -1
 
 
+OfFile = dict[str, dict[int, _Version]]
+"""The templates of a file by id and version, compiled."""
+
+
 class Templates:
     """All templates that one worker knows."""
 
@@ -72,12 +76,15 @@ class Templates:
         self._metrics = metrics
         self._hold_s = hold_s
         self._clock = clock
-        self._file: dict[str, dict[int, _Version]] = {}
-        for template in sorted(of_file, key=lambda one: one.version):
-            own = self._file.setdefault(template.id, {})
-            own[template.version] = _Version(compile_template(template), float("-inf"))
+        self._file = compile_all(of_file)
+        self._stored: dict[str, dict[int, _Version]] = {}
         self._now = _Snapshot(dict(self._file))
         self._told: set[tuple[str, int]] = set()
+
+    def use(self, of_file: OfFile) -> None:
+        """Take another file's templates (`compile_all`) into use, in place of those of the file before."""
+        self._file = of_file
+        self._now = _Snapshot({**self._stored, **of_file}, self._now.revision)
 
     # --- what intake asks
 
@@ -182,6 +189,7 @@ class Templates:
             return
         # In a thread: the first template loads the engine, and thousands take their time to compile.
         fresh = await asyncio.to_thread(self._taken_in, stored)
+        self._stored = fresh
         self._now = _Snapshot({**fresh, **self._file}, revision)
         if self._metrics is not None:
             self._metrics.gauge("templates").n = sum(len(versions) for versions in self._now.versions.values())
@@ -203,6 +211,14 @@ class Templates:
                 seen_at = float("-inf") if first else self._clock()
             found.setdefault(one.id, {})[one.version] = _Version(compiled, seen_at, one.at_ms, one.retired_at_ms)
         return found
+
+
+def compile_all(of_file: Iterable[Template]) -> OfFile:
+    """Compile a file's templates; thousands take their time."""
+    found: OfFile = {}
+    for template in sorted(of_file, key=lambda one: one.version):
+        found.setdefault(template.id, {})[template.version] = _Version(compile_template(template), float("-inf"))
+    return found
 
 
 def _may_use(account: str, one: _Version) -> bool:
