@@ -43,6 +43,8 @@ _FAULT_FIRST_S, _FAULT_MOST_S = 5.0, 60.0
 _AUTH_FIRST_S, _AUTH_MOST_S = 60.0, 900.0
 """How long a channel stays closed after a fault of its own; after one that may lock the account."""
 _WARN_EVERY_S = 60.0
+RECEIPTS_S = 30.0
+"""How long a channel that left the configuration stays bound for the receipts of what it sent last."""
 _RENEWED_S = 5.0
 """How long the next session waits for the one before to be bound anew."""
 
@@ -149,6 +151,7 @@ class Dispatcher:
         self._claiming: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._renewing: dict[str, asyncio.Task[None]] = {}
+        self._ends: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._orphans: set[tuple[int, str]] = set()
         self._compared_at = time.monotonic()
@@ -191,7 +194,7 @@ class Dispatcher:
                 channel = self._make_channel(one)
             else:
                 channel.use(one)
-                for slot in [slot for slot in channel.slots if slot >= one.binds]:
+                for slot in [slot for slot in channel.slots if slot > one.binds]:
                     self._close_slot(channel, slot)
             channels[name] = channel
         self.channels = channels
@@ -209,7 +212,7 @@ class Dispatcher:
         for channel in gone:
             self._leaving[channel.id] = channel
             self._left.add(channel.id)
-            self._beside(self._leave(channel), name=f"leave-{channel.id}")
+            self._ends.add(self._beside(self._leave(channel), name=f"leave-{channel.id}"))
         for channel in self.channels.values():
             if channel.stale and channel.id not in self._renewing:
                 self._renewing[channel.id] = self._beside(self._renew(channel), name=f"renew-{channel.id}")
@@ -217,8 +220,14 @@ class Dispatcher:
         self._claimer.wake()
 
     async def _leave(self, channel: Channel) -> None:
-        """End a channel that left the configuration, unless it comes back meanwhile."""
-        logger.info("channel %s left the configuration: it ends when its answers have come", channel.id)
+        """End a channel that left the configuration, unless it comes back meanwhile.
+
+        Nothing is claimed for it any more. It stays bound for a while, so that most of its last receipts still come.
+        """
+        logger.info("channel %s left the configuration: it sends nothing more, and unbinds in a while", channel.id)
+        await asyncio.sleep(RECEIPTS_S)
+        if self._leaving.get(channel.id) is not channel:
+            return
         await asyncio.gather(*(channel.close_slot(slot) for slot in channel.slots))
         while channel.closing and self._leaving.get(channel.id) is channel:
             await self._changed.wait()  # a slot that was closing before
@@ -229,7 +238,7 @@ class Dispatcher:
         self._metrics.drop_gauges(channel=channel.id)
         with contextlib.suppress(StoreUnavailable):  # they lapse with our lease
             await self._store.give_slots_back(channel.id, channel.settings.binds)
-        logger.info("channel %s has ended", channel.id)
+        logger.info("channel %s, which left the configuration, has ended", channel.id)
 
     async def _renew(self, channel: Channel) -> None:
         """Bind a channel anew with what it is bound with by now, one session after the other."""
@@ -250,6 +259,7 @@ class Dispatcher:
         task = asyncio.create_task(work, name=name)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+        task.add_done_callback(self._ends.discard)
         return task
 
     # --- start and stop
@@ -289,7 +299,7 @@ class Dispatcher:
         self._claimer.stop()
         if self._claiming is not None:
             await self._claiming
-        for task in self._renewing.values():
+        for task in [*self._renewing.values(), *self._ends]:
             task.cancel()
         everyone = [*self.channels.values(), *self._leaving.values()]
         await asyncio.gather(*(c.stop(abort=self._lease.lost) for c in everyone))
@@ -436,6 +446,9 @@ class Dispatcher:
                 if slot not in held:  # our hold on it lapsed: somebody else may be bound there
                     self._close_slot(channel, slot, abort=True)
             channel.set_slots(held)
+        for channel in list(self._leaving.values()):  # nobody else may be bound there yet
+            held = [*channel.slots, *channel.closing]
+            await self._store.bind_slots(channel.id, channel.settings.binds, len(held), held)
 
     async def _free_pinned(self) -> None:
         """Let others take what was meant for a channel alone that cannot take it now."""

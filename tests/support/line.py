@@ -16,7 +16,10 @@ from gateway.dlr.receipt import submit_key
 from gateway.dlr.recorder import Recorder
 from gateway.metrics import Metrics
 from gateway.model import Category, Secret
+from gateway.policy.optout import load_optout_words
+from gateway.policy.send_window import SendWindows
 from gateway.routing.router import Router
+from gateway.routing.table import RouteTable
 from gateway.settings import ChannelSettings, RankedChannel, RouteMatch, RouteSettings, Settings
 from gateway.simulator.behaviour import SimulatorOptions
 from gateway.simulator.smsc import Smsc
@@ -110,6 +113,14 @@ class Worker:
         await self.dispatcher.start()
         if bound:
             await until(lambda: all(c.up for c in self.dispatcher.channels.values() if c.slots))
+
+    def use(self, settings: Settings) -> None:
+        """Take other settings into use as a reload does."""
+        self.store.configure(settings)
+        words = load_optout_words(settings.optout_words_file)
+        self.recorder.use(settings, FailureReasons(_failure_table(), settings.channels), words)
+        router = Router(RouteTable(settings.routes, settings.channels))
+        self.dispatcher.use(settings, router, SendWindows())
 
     async def stop(self, *, drain_s: float = 2.0) -> None:
         await self.dispatcher.drain(drain_s)
