@@ -57,7 +57,8 @@ class Steered(
 class AdminServer:
     """Serves one machine's admin listener. Life: `start(sock)`, then `stop()`.
 
-    `more` are endpoints with parts of their own (templates, erasure), which `app` builds.
+    `more` are endpoints with parts of their own (templates, erasure), which `app` builds. Other settings make another
+    server: once it is `prepared`, the one that holds the listener hands over to it.
     """
 
     def __init__(
@@ -90,9 +91,28 @@ class AdminServer:
         self._connections: set[_Connection] = set()
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
+        self._serving = self
+        """Who answers new connections of our listener: this one, or the one it handed over to last."""
+        self._retiring: set[asyncio.Task[None]] = set()
 
     async def start(self, sock: socket.socket) -> None:
         """Serve `sock`, which is bound, until `stop`."""
+        await self.prepared()
+        self._server = await asyncio.get_running_loop().create_server(self._connection, sock=sock)
+
+    def hand_over(self, successor: AdminServer) -> None:
+        """Let `successor`, which is `prepared`, answer from now on; requests that run end where they began."""
+        before, self._serving = self._serving, successor
+        runner = before._runner
+        assert runner is not None
+        assert runner.server is not None
+        runner.server.pre_shutdown()  # idle connections are closed at once, the others after their answer
+        task = asyncio.create_task(runner.cleanup(), name="an admin server retires")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def prepared(self) -> None:
+        """Build the paths and their endpoints; nothing is answered yet."""
         app = web.Application(middlewares=[self._boundary], client_max_size=gates_v1.MAX_BODY_BYTES)
         app.router.add_get("/livez", health.livez)
         app.router.add_get("/readyz", self._readyz)
@@ -107,26 +127,28 @@ class AdminServer:
         app.router.add_routes(self._more)
         if self._router is not None:
             app.router.add_get("/admin/v1/explain", self._get_explain)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=REQUEST_LIMIT_S)
         await self._runner.setup()
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connection, sock=sock)
 
     async def stop(self) -> None:
         """Close the listener and every connection."""
         if self._server is not None:
             self._server.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        if self._serving._runner is not None:
+            await self._serving._runner.cleanup()
         for connection in list(self._connections):
             connection.force_close()
             if connection.transport is not None:
                 connection.transport.abort()
 
     def _connection(self) -> _Connection:
-        assert self._runner is not None
-        assert self._runner.server is not None
-        return _Connection(self._runner.server, self._connections)
+        runner = self._serving._runner
+        assert runner is not None
+        assert runner.server is not None
+        return _Connection(runner.server, self._connections)
 
     # --- one request
 

@@ -270,6 +270,9 @@ class EmbeddedServer:
         if self._running():
             await self._terminate(asked=await self._ask_to_end())
         if self._lock is not None:
+            if not self._socket.is_relative_to(self._data_dir.absolute()):
+                with contextlib.suppress(OSError):  # not empty: somebody else's server is there by now
+                    self._socket.parent.rmdir()
             self._lock.close()
             self._lock = None
 

@@ -41,21 +41,22 @@ class Peer:
         )
         self.hub = MetricsHub(directory / "metrics", own=Metrics("admin", "0", "own"))
         self.base = ""
-        self._server: AdminServer | None = None
+        self.slow: Any = None
+        self.server: AdminServer | None = None
 
     async def start(self, **admin: Any) -> None:
         self.settings = replace(self.settings, admin=replace(self.settings.admin, **admin))
-        self._server = AdminServer(self.settings, self.hub, self, self._why, self._read)
+        self.server = AdminServer(self.settings, self.hub, self, self._why, self._read)
         listener = bind_listener("admin", "127.0.0.1", 0)
         self.base = f"http://{address_of(listener)}"
-        await self._server.start(listener)
+        await self.server.start(listener)
 
     async def stop(self) -> None:
-        if self._server is not None:
-            await self._server.stop()
+        if self.server is not None:
+            await self.server.stop()
 
     async def _why(self) -> list[str]:
-        return self.reasons
+        return self.reasons if self.slow is None else list(await self.slow())
 
     async def _read(self) -> list[GaugeReading]:
         return self.readings
@@ -230,3 +231,35 @@ async def _ended(reader: asyncio.StreamReader) -> bool:
         return await asyncio.wait_for(reader.read(), 5) == b""
     except ConnectionResetError:
         return True
+
+
+async def test_another_server_takes_over_while_a_request_runs(peer: Peer) -> None:
+    """As at a reload: what runs ends where it began, what comes is answered by the new one, the port stays open."""
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> list[str]:
+        began.set()
+        await go_on.wait()
+        return ["the old one"]
+
+    peer.slow = slow
+    assert peer.server is not None
+    other = replace(peer.settings, admin=replace(peer.settings.admin, token=Secret("another-long-token")))
+    successor = AdminServer(other, peer.hub, peer, peer._why, peer._read)
+    new = {"Authorization": "Bearer another-long-token"}
+    async with aiohttp.ClientSession(peer.base) as idle, aiohttp.ClientSession(peer.base) as busy:
+        async with idle.get("/admin/v1/gates", headers=AUTH) as answer:
+            assert answer.status == 200
+        running = asyncio.create_task(busy.get("/readyz", headers=AUTH))
+        await began.wait()
+        await successor.prepared()
+        peer.server.hand_over(successor)
+        peer.slow = None
+        for headers, status in ((new, 200), (AUTH, 401)):
+            async with idle.get("/admin/v1/gates", headers=headers) as answer:
+                assert answer.status == status
+        go_on.set()
+        async with await running as answer:
+            assert (answer.status, await answer.json()) == (503, {"ready": False, "reasons": ["the old one"]})
+        async with busy.get("/admin/v1/gates", headers=new) as answer:
+            assert answer.status == 200
