@@ -10,6 +10,7 @@ from html import escape
 from typing import Any
 
 from gateway.api import problem
+from gateway.api.advice import ADVICE
 from gateway.api.answer import Answer
 from gateway.api.context import Call, Context
 from gateway.api.openapi_get import document
@@ -56,7 +57,9 @@ def page() -> bytes:
         "<h2>Feedback</h2><p>* required; unknown fields are refused.</p>",
         _table(["Field", "Value", "Meaning"], _fields(schemas["Feedback"])),
         "<h2>Codes of refusals</h2>",
-        _table(["Code", "Meaning"], [[code, title] for code, title in sorted(problem.TITLES.items())]),
+        _table(
+            ["Code", "Meaning", "What to do"], [[c, title, ADVICE[c]] for c, title in sorted(problem.TITLES.items())]
+        ),
     )
     return "".join(parts).encode()
 

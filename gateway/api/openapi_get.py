@@ -10,9 +10,11 @@ from typing import Any
 
 import orjson
 
-from gateway.api import blacklist_v1, problem, schema, stats_get_v1
+from gateway.api import blacklist_v1, health_get_v1, problem, schema, stats_get_v1
+from gateway.api.advice import ADVICE
 from gateway.api.answer import Answer
 from gateway.api.context import Call, Context
+from gateway.api.samples import PRELUDE, samples
 from gateway.model import STATE_LABELS
 
 _VERSION = "1.0.0"
@@ -37,6 +39,7 @@ def document() -> Json:
             "title": "smsgw",
             "version": _VERSION,
             "description": "Send text messages and learn what became of them. A 202 means: stored on disk.",
+            "x-prelude": PRELUDE,
         },
         "security": [{"key": []}],
         "paths": _paths(),
@@ -58,64 +61,75 @@ def _paths() -> Json:
     number = {"name": "number", "in": "path", "required": True, "schema": {"type": "string"}}
     to = {"name": "to", "in": "query", "required": True, "schema": {"type": "string"}}
     ref = {"name": "ref", "in": "query", "schema": {"type": "string", "minLength": 1, "maxLength": 128}}
-    told = (400, 401, 408, 413, 415)
-    posted = (*told, 422, 429, 503)
+    asked = (400, 401, 429, 503)  # of every call: 429 also for many wrong keys from one address
+    told = (*asked, 408, 413, 415)
+    posted = (*told, 422)
     return {
         "/v1/messages": {
-            "post": _operation("Send one message", "Message", "Accepted", "202", posted, [key]),
-            "get": _operation("Find messages to a number", None, "Found", "200", (400, 401, 422, 503), [to, ref]),
+            "post": _operation("sendMessage", "Send one message", "Message", "Accepted", posted, [key]),
+            "get": _operation("findMessages", "Find messages to a number", None, "Found", (*asked, 422), [to, ref]),
         },
         "/v1/messages/batch": {
-            "post": _operation("Send up to 1,000 messages", "Batch", "BatchAnswer", "202", posted, [key]),
+            "post": _operation("sendBatch", "Send up to 1,000 messages", "Batch", "BatchAnswer", posted, [key]),
         },
         "/v1/messages/check": {
             "post": _operation(
+                "checkMessages",
                 "Ask what would become of up to 1,000 messages; nothing is stored",
                 "Batch",
                 "CheckAnswer",
-                "200",
-                (*told, 422, 503),
+                posted,
                 [key],
+            ),
+        },
+        "/v1/messages/{id}": {
+            "get": _operation("getMessage", "Read one message", None, "Record", (*asked, 404), [item]),
+            "delete": _operation("cancelMessage", "Cancel a message", None, "Cancelled", (*asked, 404, 409), [item]),
+        },
+        "/v1/messages/{id}/feedback": {
+            "post": _operation(
+                "sendFeedback", "Tell what a message led to", "Feedback", "FeedbackAnswer", (*posted, 404, 409), [item]
             ),
         },
         "/v1/blacklist/{number}": {
             "get": _operation(
-                "Read the account's own blacklist", None, "BlacklistAnswer", "200", (400, 401, 422, 503), [number]
+                "getBlacklist", "Read the account's own blacklist", None, "BlacklistAnswer", (*asked, 422), [number]
             ),
             "put": _operation(
-                "Put a number on it", "BlacklistEntry", "BlacklistAnswer", "200", (*told, 422, 503), [number]
+                "putBlacklist", "Put a number on it", "BlacklistEntry", "BlacklistAnswer", posted, [number]
             ),
             "delete": _operation(
-                "Take a number off it", None, "BlacklistRemoved", "200", (400, 401, 422, 503), [number]
+                "deleteBlacklist", "Take a number off it", None, "BlacklistRemoved", (*asked, 422), [number]
             ),
         },
-        "/v1/messages/{id}/feedback": {
-            "post": _operation(
-                "Tell what a message led to", "Feedback", "FeedbackAnswer", "200", (*told, 404, 409, 422, 503), [item]
-            ),
+        "/v1/stats": {"get": _statistics((*asked, 422))},
+        "/v1/health": {
+            "get": _operation("getHealth", "Ask whether messages are taken now", None, "Health", asked, []),
         },
-        "/v1/messages/{id}": {
-            "get": _operation("Read one message", None, "Record", "200", (400, 401, 404, 503), [item]),
-            "delete": _operation("Cancel a message", None, "Cancelled", "200", (400, 401, 404, 409, 503), [item]),
-        },
-        "/v1/stats": {"get": _statistics()},
     }
 
 
+_TAKEN = frozenset({"Accepted", "BatchAnswer"})
+"""Answers that say that something was stored: 202."""
+
+
 def _operation(
-    summary: str, body: str | None, answer: str, status: str, errors: tuple[int, ...], parameters: list[Json]
+    name: str, summary: str, body: str | None, answer: str, errors: tuple[int, ...], parameters: list[Json]
 ) -> Json:
     refusal = {"content": {"application/problem+json": {"schema": _ref("Problem")}}}
+    taken = answer in _TAKEN
     operation: Json = {
+        "operationId": name,
         "summary": summary,
         "parameters": parameters,
         "responses": {
-            status: {
-                "description": "Done" if status == "200" else "Stored as `durability` says",
+            "202" if taken else "200": {
+                "description": "Stored as `durability` says" if taken else "Done",
                 "content": {"application/json": {"schema": _ref(answer)}},
             },
-            **{str(error): {"description": _MEANINGS[error], **refusal} for error in errors},
+            **{str(error): _refusal(error) | refusal for error in sorted(errors)},
         },
+        "x-codeSamples": samples(name),
     }
     if body is not None:
         operation["requestBody"] = {
@@ -125,9 +139,17 @@ def _operation(
     return operation
 
 
-def _statistics() -> Json:
+def _refusal(status: int) -> Json:
+    described: Json = {"description": _MEANINGS[status]}
+    if status in (429, 503):
+        seconds = {"type": "integer", "minimum": 1}
+        described["headers"] = {"Retry-After": {"schema": seconds, "description": "Seconds", "required": True}}
+    return described
+
+
+def _statistics(errors: tuple[int, ...]) -> Json:
     parameters = stats_get_v1.parameters()
-    operation = _operation("How messages fared", None, "Report", "200", (400, 401, 422, 503), parameters)
+    operation = _operation("getStats", "How messages fared", None, "Report", errors, parameters)
     operation["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     return operation
 
@@ -141,7 +163,7 @@ _MEANINGS = {
     413: "Too large; nothing was stored",
     415: "Not JSON in UTF-8; nothing was stored",
     422: "Refused for its content; nothing was stored",
-    429: "Over the account's rate or quota; nothing was stored; see Retry-After",
+    429: "Over the account's rate or quota, or too many wrong keys; nothing was stored; see Retry-After",
     503: "Not now; `outcome` says whether anything may be stored; see Retry-After",
 }
 
@@ -276,6 +298,7 @@ def _schemas() -> Json:
         "Cancelled": {"type": "object", "properties": {"id": accepted["id"], "state": text}},
         **stats_get_v1.schemas(),
         **blacklist_v1.schemas(),
+        **health_get_v1.schemas(),
         "Problem": {
             "type": "object",
             "description": "RFC 9457",
@@ -284,7 +307,13 @@ def _schemas() -> Json:
                 "type": text,
                 "title": text,
                 "status": {"type": "integer"},
-                "code": {"type": "string", "enum": sorted(problem.TITLES)},
+                "code": {
+                    "type": "string",
+                    "enum": sorted(problem.TITLES),
+                    "x-codes": {
+                        code: {"title": title, "do": ADVICE[code]} for code, title in sorted(problem.TITLES.items())
+                    },
+                },
                 "detail": text,
                 "field": {"type": "string", "description": "The field at fault, where one is."},
                 "outcome": {"type": "string", "enum": ["not_stored", "unknown"]},

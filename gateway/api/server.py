@@ -20,6 +20,7 @@ from gateway.api import (
     auth,
     blacklist_v1,
     docs_get,
+    health_get_v1,
     messages_batch_v1,
     messages_check_v1,
     messages_delete_v1,
@@ -84,6 +85,7 @@ PLACES: Final[dict[str, Place]] = {
     "/v1/messages/batch": Place({"POST": Method("messages_batch_v1", messages_batch_v1.post_batch)}),
     "/v1/messages/check": Place({"POST": Method("messages_check_v1", messages_check_v1.post_check)}),
     "/v1/stats": Place({"GET": Method("stats_get_v1", stats_get_v1.get_stats, stats_get_v1.PARAMETERS)}),
+    "/v1/health": Place({"GET": Method("health_get_v1", health_get_v1.get_health)}),
     "/openapi.json": Place({"GET": Method("openapi", openapi_get.get_openapi)}, public=True),
     "/docs": Place({"GET": Method("docs", docs_get.get_docs)}, public=True),
 }

@@ -1,6 +1,7 @@
 """The admin API as the command line asks it: one request, its JSON or a sentence that says what went wrong.
 
-Knows no settings: whoever calls it says where the listener is and with which token. Never repeats the token.
+Over the clients' own transport, once: what an operator does is not repeated behind his back. Knows no settings: whoever
+calls it says where the listener is and with which token. Never repeats the token.
 """
 
 from __future__ import annotations
@@ -8,16 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import aiohttp
 import orjson
 
-from gateway.errors import GatewayError
+from gateway.client.aio import AioTransport
+from gateway.client.errors import ClientError
+from gateway.client.exchange import Broken, Request
 
 TIMEOUT_S = 15.0
 
 
-class AdminError(GatewayError):
-    """The admin listener could not be asked, or refused."""
+class AdminError(ClientError):
+    """The admin listener could not be asked, or refused. `status`: of its answer, 0 without one."""
+
+    def __init__(self, detail: str, *, status: int = 0, code: str = "", field: str | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.code, self.field = status, code, field
 
 
 async def ask(
@@ -28,24 +34,20 @@ async def ask(
     Raises:
         AdminError: nobody answers, the token is not the right one, or the request was refused (with field and reason).
     """
-    headers = {"Authorization": f"Bearer {token}"}
-    data = None
-    if body is not None:
-        headers["Content-Type"] = "application/json"
-        data = orjson.dumps(body)
+    headers = {} if body is None else {"Content-Type": "application/json"}
+    data = None if body is None else orjson.dumps(body)
+    async with AioTransport(base, token, connections=1) as transport:
+        answer = await transport.exchange(Request(method, path, query or {}, headers, data, TIMEOUT_S))
+    if isinstance(answer, Broken):
+        raise AdminError(f"the admin listener at {base} does not answer ({answer.why})")
     try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session,
-            session.request(method, base + path, params=query, data=data, headers=headers) as answer,
-        ):
-            raw = await answer.read()
-    except (aiohttp.ClientError, TimeoutError) as exc:
-        raise AdminError(f"the admin listener at {base} does not answer ({type(exc).__name__})") from exc
-    try:
-        found = orjson.loads(raw)
+        found = orjson.loads(answer.body)
     except orjson.JSONDecodeError as exc:
-        raise AdminError(f"the admin listener at {base} answered {answer.status} without JSON") from exc
-    if answer.status >= 400:
-        field = f"{found['field']}: " if found.get("field") else ""
-        raise AdminError(f"{field}{found.get('detail') or found.get('title') or answer.status}")
+        detail = f"the admin listener at {base} answered {answer.status} without JSON"
+        raise AdminError(detail, status=answer.status) from exc
+    if answer.status >= 300:
+        problem = found if isinstance(found, dict) else {}
+        field = f"{problem['field']}: " if problem.get("field") else ""
+        detail = f"{field}{problem.get('detail') or problem.get('title') or answer.status}"
+        raise AdminError(detail, status=answer.status, code=problem.get("code", ""), field=problem.get("field"))
     return found

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from gateway.client import Accepted, Client, Message, Refused, Retry
+from gateway.client import Accepted, AsyncClient, Message, Refused, Retry
 
 BATCH = 100
 POSTERS = 4
@@ -69,7 +69,7 @@ async def post(
     started = time.monotonic()
     taken = 0
 
-    async def poster(client: Client) -> None:
+    async def poster(client: AsyncClient) -> None:
         nonlocal taken
         for batch in batches:  # one iterator, shared: each batch is posted once
             due = started + taken / per_s
@@ -80,7 +80,7 @@ async def post(
             _enter(ledger, batch, answers, posted_at)
             progress()
 
-    async with Client(url, key, retry=Retry(deadline_s=60.0), connections=POSTERS) as client:
+    async with AsyncClient(url, key, retry=Retry(deadline_s=60.0), connections=POSTERS) as client:
         await asyncio.gather(*(poster(client) for _ in range(POSTERS)))
 
 

@@ -20,7 +20,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from gateway.client import ApiError, Client, Retry
+from gateway.client import AsyncClient, NotFound, Retry
 from gateway.demo.load import ClientLedger, post
 from gateway.demo.report import Report, compare
 from gateway.demo.world import Carrier, DemoFailed, World, carriers_of, gateway_process, write_demo_config
@@ -136,7 +136,7 @@ async def _read_back(world: World, client: ClientLedger, screen: _Screen) -> dic
     open_ids = [sent.id for sent in client.accepted.values()]
     deadline = time.monotonic() + QUIET_S
     screen.start_reading(len(open_ids))
-    async with Client(world.api_url, world.key, retry=Retry(deadline_s=20), connections=READERS) as api:
+    async with AsyncClient(world.api_url, world.key, retry=Retry(deadline_s=20), connections=READERS) as api:
         while open_ids:
             source = iter(open_ids)
 
@@ -144,9 +144,7 @@ async def _read_back(world: World, client: ClientLedger, screen: _Screen) -> dic
                 for message_id in source:
                     try:
                         records[message_id] = (await api.get(message_id)).raw
-                    except ApiError as exc:
-                        if exc.status != 404:
-                            raise
+                    except NotFound:
                         records[message_id] = None
                     screen.advance_reading(records[message_id])
 

@@ -25,7 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from gateway.client import Accepted, ApiError, Client, Refused, Retry, Unreachable
+from gateway.client import Accepted, ApiError, AsyncClient, Refused, Retry, Unauthorized, Unreachable
 from gateway.errors import GatewayError
 from gateway.send.results import ACCEPTED, BAD_ROW, REFUSED, REPLAYED, Result, ResultFile
 from gateway.send.rows import Row, read_rows
@@ -81,7 +81,7 @@ async def send_file(path: Path, result_path: Path, options: SendOptions, console
     with lines, ResultFile(result_path, retry_refused=options.retry_refused) as results, progress:
         rows = read_rows(lines, defaults=options.defaults, run=options.run)
         task = progress.add_task("sending", total=_count_lines(path), refused=0)
-        async with Client(
+        async with AsyncClient(
             options.url, options.key, retry=Retry(deadline_s=10.0), connections=options.parallel
         ) as client:
             run = _Run(client, options, results, progress, task)
@@ -112,7 +112,7 @@ class _Run:
     """One run: takes rows, keeps at most `parallel` batches in flight, records answers."""
 
     def __init__(
-        self, client: Client, options: SendOptions, results: ResultFile, progress: Progress, task: TaskID
+        self, client: AsyncClient, options: SendOptions, results: ResultFile, progress: Progress, task: TaskID
     ) -> None:
         self.report = SendReport()
         self._client = client
@@ -161,7 +161,9 @@ class _Run:
         while waiting:
             rows = waiting.popleft()
             try:
-                answers = await self._client.send_batch([row.message for row in rows if row.message is not None])
+                posted = [row.message for row in rows if row.message is not None]
+                # What is refused for now is taken up again below, with the patience of a run and not of a call.
+                answers = await self._client.send_batch(posted, retry_items=False)
             except ApiError as exc:
                 waiting.extend(await self._after_refused_call(rows, exc))
                 continue
@@ -176,7 +178,7 @@ class _Run:
 
     async def _after_refused_call(self, rows: list[Row], exc: ApiError) -> list[list[Row]]:
         """Return what to post next after the call as a whole was refused."""
-        if exc.status in (401, 403):
+        if isinstance(exc, Unauthorized):
             raise SendStopped(f"the gateway refused the key: {exc}") from exc
         if exc.status in _SPLIT_STATUS:
             if len(rows) > 1:

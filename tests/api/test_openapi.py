@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.api import problem, schema
+from gateway.api.advice import ADVICE
 from gateway.api.openapi_get import document
 from gateway.api.server import BLACKLIST, FEEDBACK, ITEM, PLACES
 from gateway.api.views import record_view
@@ -30,6 +31,11 @@ def test_every_endpoint_is_described() -> None:
     served["/v1/messages/{id}/feedback"] = set(FEEDBACK.methods)
     served["/v1/blacklist/{number}"] = set(BLACKLIST.methods)
     assert {path: {method.upper() for method in methods} for path, methods in paths.items()} == served
+
+
+def test_every_code_says_what_to_do() -> None:
+    codes = document()["components"]["schemas"]["Problem"]["properties"]["code"]
+    assert ADVICE.keys() == problem.TITLES.keys() == set(codes["enum"]) == codes["x-codes"].keys()
 
 
 def test_every_reference_leads_somewhere() -> None:

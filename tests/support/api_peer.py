@@ -13,6 +13,8 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from tests.support.until import until
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -20,7 +22,8 @@ class ApiPeer:
     """Listens on a free port. `faults` are taken one a request, in order, before normal service.
 
     A fault is an HTTP status, "cut" (close before anything is stored), "lost" (store, then close without an
-    answer) or "busy" (a 202 whose every item is refused as overloaded).
+    answer), "hang" (no answer until the peer ends), "odd" (200 and no JSON), "elsewhere" (a redirect) or "busy" (a 202
+    whose every item is refused as overloaded). `retry_after` is what refusals by status ask for.
     """
 
     def __init__(self, key: str = "k") -> None:
@@ -31,8 +34,13 @@ class ApiPeer:
         self.keys: list[str] = []
         self.told: dict[tuple[str, str], dict[str, Any]] = {}  # (message id, event_id) → feedback
         self.refuse: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda message: None
+        self.retry_after = "0"
+        self.looked_up: list[str] = []
+        self.bodies: list[int] = []  # sizes
+        self.now = self.most = 0  # calls under way, and the most at once
         self.hold: asyncio.Event | None = None  # set: requests wait for it
         self.url = ""
+        self._end = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=8 << 20)
@@ -51,7 +59,17 @@ class ApiPeer:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._end.set()
         await self._runner.cleanup()
+
+    async def close_idle(self) -> None:
+        """Close every connection that waits for a request, as a gateway does after its idle time."""
+        server = self._runner.server
+        assert server is not None
+        for connection in list(server.connections):
+            if connection.transport is not None:
+                connection.transport.close()
+        await until(lambda: not server.connections)
 
     async def _one(self, request: web.Request) -> web.StreamResponse:
         return await self._serve(request, lambda body: self._accept(body, request.headers))
@@ -64,6 +82,7 @@ class ApiPeer:
         return await self._serve(request, accept)
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
+        self.looked_up.append(request.match_info["id"])
         for message in self.stored.values():
             if message["id"] == request.match_info["id"]:
                 return web.json_response({"id": message["id"], "state": "delivered", "reason": {"code": "ok"}})
@@ -81,6 +100,17 @@ class ApiPeer:
     async def _serve(
         self, request: web.Request, accept: Callable[[dict[str, Any]], dict[str, Any]], *, status: int = 202
     ) -> web.StreamResponse:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            return await self._served(request, accept, status)
+        finally:
+            self.now -= 1
+
+    async def _served(
+        self, request: web.Request, accept: Callable[[dict[str, Any]], dict[str, Any]], status: int
+    ) -> web.StreamResponse:
+        self.bodies.append(len(await request.read()))
         body = await request.json()
         self.keys.append(request.headers.get("Idempotency-Key", ""))
         if self.hold is not None:
@@ -88,11 +118,9 @@ class ApiPeer:
         if request.headers.get("Authorization") != f"Bearer {self.key}":
             return _problem(401, "unauthorized")
         fault = self.faults.pop(0) if self.faults else None
-        if isinstance(fault, int):
-            return _problem(fault, "overloaded" if fault == 503 else "made_up", retry_after="0")
-        if fault == "busy":
-            error = {"code": "overloaded", "status": 503, "outcome": "not_stored", "detail": "later"}
-            return web.json_response({"results": [{"error": error} for _ in body["messages"]]}, status=202)
+        scripted = await self._scripted(fault, body)
+        if scripted is not None:
+            return scripted
         if fault != "cut":
             answer = accept(body)
         if fault in ("cut", "lost"):
@@ -102,6 +130,18 @@ class ApiPeer:
         if "error" in answer:
             return web.json_response(answer["error"], status=422)
         return web.json_response(answer, status=status)
+
+    async def _scripted(self, fault: int | str | None, body: dict[str, Any]) -> web.StreamResponse | None:
+        if isinstance(fault, int):
+            return _problem(fault, "overloaded" if fault == 503 else "made_up", retry_after=self.retry_after)
+        if fault == "busy":
+            error = {"code": "overloaded", "status": 503, "outcome": "not_stored", "detail": "later"}
+            return web.json_response({"results": [{"error": error} for _ in body["messages"]]}, status=202)
+        if fault == "hang":
+            await self._end.wait()
+        if fault == "elsewhere":
+            return web.Response(status=302, headers={"Location": "http://127.0.0.1:9/"})
+        return web.Response(text="<html>") if fault == "odd" else None
 
     def _accept(self, message: dict[str, Any], headers: Any, number: int = 0) -> dict[str, Any]:
         error = self.refuse(message)
