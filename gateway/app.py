@@ -27,7 +27,7 @@ from typing import Any, Final
 
 import uvloop
 
-from gateway import logs
+from gateway import journal, logs
 from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
 from gateway.metrics import Metrics, MetricsHub, SnapshotWriter, snapshot_dir
 from gateway.settings import Settings, load
@@ -79,12 +79,13 @@ def run_worker(role: str, config_dir: Path) -> int:
     launch = _Launch.from_environment(settings)
     metrics = Metrics(role, str(launch.number), launch.incarnation)
     begin_at_zero(metrics, role, settings)
-    logs.configure(role, str(launch.number), on_record=_count_logs(metrics))
+    journal.configure(settings, role, str(launch.number), metrics)
     logs.protect(secrets_of(settings))
     worker = _Worker(role, settings, launch, metrics)
     run = {"api": run_api, "dispatch": run_dispatch, "events": run_events, "admin": run_admin}[role]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.suppress(_StoppedEarly):
         runner.run(run(worker))
+    journal.close()
     return worker.exit_code
 
 
@@ -318,6 +319,7 @@ class _Worker:
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, self.stop)
+        loop.add_signal_handler(signal.SIGUSR1, logs.reopen)
         if self.launch.supervised:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closing terminal: the supervisor stops us in order
             self._link = socket.socket(fileno=self.launch.link_fd)
@@ -421,6 +423,7 @@ class _Worker:
         url = self.launch.store_url or await _embedded_url(self.settings)
         store = Store(self.settings, url, incarnation=self.launch.incarnation)
         store.commit_seconds = _CommitTimes(self.metrics)
+        store.watcher = journal.Watcher()
         self._store = store
         return store
 
@@ -532,6 +535,8 @@ def secrets_of(settings: Settings) -> Iterator[str]:
     """Yield every secret of the configuration, for the logs to mask."""
     if settings.admin.token is not None:
         yield settings.admin.token
+    yield from (operator.token for operator in settings.admin.operators)
+    yield from (header for _, header in settings.tracing.headers)
     for channel in settings.channels:
         yield channel.password
     for account in settings.accounts:
@@ -580,12 +585,3 @@ async def _embedded_url(settings: Settings) -> str:
         reason = f"empty, and no embedded store runs on {data_dir}: start `smsgw run`, or give a url"
         raise ConfigError([ConfigProblem("gateway.toml", "store.url", reason)])
     return f"unix://{path}"
-
-
-def _count_logs(metrics: Metrics) -> logs.OnRecord:
-    def count(level: str, source: str, suppressed: int) -> None:
-        metrics.counter("log_records_total", level=level).n += 1
-        if suppressed:
-            metrics.counter("log_suppressed_total", source=source).n += suppressed
-
-    return count

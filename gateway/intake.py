@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from gateway import journal
 from gateway.errors import Backpressure, GatewayError, RequestError, StoreUnavailable
 from gateway.metrics import Cell, Metrics
 from gateway.model import (
@@ -403,6 +404,8 @@ class Intake:
 
     async def _store_prepared(self, terms: _Terms, prepared: list[Prepared], results: list[ItemResult]) -> None:
         answers = await self._store.accept([message for _, message, _, _ in prepared])
+        if journal.on:
+            journal.accepted(prepared, answers)
         unspent = 0
         replays: list[tuple[Prepared, bytes]] = []
         for one, answer in zip(prepared, answers, strict=True):

@@ -1,8 +1,9 @@
 """Logging: one structured line a record, redacted, limited by source, written off the path.
 
 Owns the formatters, the redaction of everything that must not be shown (numbers, keys, passwords, texts), the
-rate limit and the writer thread. Refuses to know what happened: modules use `logging.getLogger(__name__)` and
-fields by `extra={"fields": {...}}` or `%s`. Stands beside the path: a blocked target blocks no worker.
+rate limit, the file and the writer thread. Refuses to know what happened: modules use `logging.getLogger(__name__)`
+and fields by `extra={"fields": {...}}` or `%s`; what is said of single messages comes in batches (`write_rows`).
+Stands beside the path: a blocked or full target blocks no worker, and what it did not take is counted.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 
 import orjson
 
@@ -29,6 +31,10 @@ LINES_PER_S: Final = 10.0
 BURST: Final = 50.0
 QUEUE_LINES: Final = 2000
 MAX_LINE_CHARS: Final = 8000
+PIECE_CHARS: Final = 4000
+"""Most that is written at once of several lines: processes share a pipe, which keeps 4,096 bytes together (pipe(7))."""
+LOOK_EVERY_S: Final = 0.5
+FILE_MODE: Final = 0o640
 
 OnRecord = Callable[[str, str, int], None]
 """Told (level name, source, lines suppressed before this one) for each record; `app` counts it."""
@@ -41,18 +47,33 @@ def configure(
     level: str | None = None,
     style: str | None = None,
     stream: IO[str] | None = None,
+    file: Path | None = None,
+    levels: Iterable[tuple[str, str]] = (),
     on_record: OnRecord | None = None,
+    on_dropped: Callable[[int], None] | None = None,
 ) -> None:
-    """Send every logger of this process through redaction and limits to `stream` (standard error).
+    """Send every logger of this process through redaction and limits to `file`, else to `stream` (standard error).
 
-    `style` is `json` or `console` (default: console on a terminal, else json); the environment's
-    SMSGW_LOG_LEVEL and SMSGW_LOG_FORMAT stand behind the arguments. Calling it again replaces the set-up.
+    `style` is `json`, `console` or `auto` (console on a terminal, else json); the environment's SMSGW_LOG_LEVEL and
+    SMSGW_LOG_FORMAT stand behind the arguments. `levels` are (area, level) for parts of the gateway, as
+    ("smpp", "debug"). `on_dropped` hears of lines that the target did not take. Calling it again replaces the set-up.
+    A file that cannot be opened is said on the stream, which takes its place.
     """
+    global _writer  # noqa: PLW0603 - one a process, like logging's own root
     stream = stream or sys.stderr
     level = (level or os.environ.get("SMSGW_LOG_LEVEL") or "info").upper()
-    style = style or os.environ.get("SMSGW_LOG_FORMAT") or ("console" if stream.isatty() else "json")
+    style = style or os.environ.get("SMSGW_LOG_FORMAT") or "auto"
+    target: _Target = _Stream(stream)
+    refused = ""
+    if file is not None:
+        try:
+            target = _File(file)
+        except OSError as exc:
+            refused = exc.strerror or type(exc).__name__
+    if style not in ("json", "console"):
+        style = "console" if isinstance(target, _Stream) and stream.isatty() else "json"
     name = f"{role}-{worker}" if worker else role
-    handler = _Writer(stream)
+    handler = _writer = _Writer(target, name, on_dropped)
     handler.setFormatter(JsonFormatter(name) if style == "json" else ConsoleFormatter(name))
     handler.addFilter(RateLimit(on_record))
     root = logging.getLogger()
@@ -61,12 +82,17 @@ def configure(
         old.close()
     root.addHandler(handler)
     root.setLevel(level if level in logging.getLevelNamesMapping() else "INFO")
+    _set_areas(dict(levels))
     logging.captureWarnings(True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)  # a path holds ids, a query a number
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
     sys.unraisablehook = _log_unraisable
+    if refused:
+        logging.getLogger("gateway.logs").error(
+            "log.file cannot be opened (%s): standard error takes its place", refused
+        )
 
 
 def protect(secrets: Iterable[str]) -> None:
@@ -75,6 +101,43 @@ def protect(secrets: Iterable[str]) -> None:
         if len(plain := str.__str__(secret)) >= 4:
             _secrets.add(plain)
     _redactor.rebuild()
+
+
+def reopen() -> None:
+    """Open the log's file anew at the next line (it is looked at each half second anyway)."""
+    if _writer is not None:
+        _writer.target.reopen()
+
+
+def enabled(area: str, level: int) -> bool:
+    """Tell whether an area's lines of a level are written."""
+    return logging.getLogger(f"gateway.{area}").isEnabledFor(level)
+
+
+Row = tuple[int, dict[str, Any]]
+"""A line that is made in bulk: its level, and its fields, `event` the first."""
+
+
+def write_rows(area: str, rows: Sequence[Row]) -> None:
+    """Write lines made in bulk, all of one moment; 2 us each. They pass no rate limit: whoever calls has one.
+
+    The values are ids, configured names and words of ours, written as they stand.
+    """
+    if _writer is not None:
+        _writer.emit_rows(area, rows)
+
+
+_writer: _Writer | None = None
+_areas: set[str] = set()
+
+
+def _set_areas(levels: Mapping[str, str]) -> None:
+    for area in _areas - levels.keys():
+        logging.getLogger(f"gateway.{area}").setLevel(logging.NOTSET)
+    for area, level in levels.items():
+        logging.getLogger(f"gateway.{area}").setLevel(level.upper())
+    _areas.clear()
+    _areas.update(levels)
 
 
 # --- redaction
@@ -253,13 +316,86 @@ class RateLimit(logging.Filter):
         return True
 
 
+class _Target(Protocol):
+    def write(self, text: str) -> None: ...
+    def flush(self) -> None: ...
+    def reopen(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class _Stream:
+    """Standard error, or what a test gives; not ours to close."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def reopen(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _File:
+    """A file that several processes append to; made anew when it was moved or removed (logrotate needs no script)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = self._opened()
+        self._look_at = time.monotonic() + LOOK_EVERY_S
+        self._cut = False  # the disk was full in the middle of a line
+
+    def _opened(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
+
+    def write(self, text: str) -> None:
+        if time.monotonic() >= self._look_at:
+            self._follow()
+        octets = text.encode("utf-8", "replace")
+        if self._cut:
+            octets = b"\n" + octets
+        written = os.write(self._fd, octets)
+        self._cut = written < len(octets)
+        if self._cut:
+            raise OSError("the disk is full")
+
+    def _follow(self) -> None:
+        self._look_at = time.monotonic() + LOOK_EVERY_S
+        mine = os.fstat(self._fd)
+        try:
+            there = os.stat(self._path)
+        except OSError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+            fd = self._opened()
+            os.close(self._fd)
+            self._fd, self._cut = fd, False
+
+    def flush(self) -> None:
+        pass
+
+    def reopen(self) -> None:
+        self._look_at = 0.0
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
 class _Writer(logging.Handler):
     """Hands lines to one thread that writes them; when the target blocks and the queue is full, they drop."""
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, target: _Target, process: str, on_dropped: Callable[[int], None] | None = None) -> None:
         super().__init__()
-        self._stream = stream
-        self._lines: queue.Queue[str | None] = queue.Queue(QUEUE_LINES)
+        self.target = target
+        self._process = process
+        self._on_dropped = on_dropped
+        self._lines: queue.Queue[tuple[str, int] | None] = queue.Queue(QUEUE_LINES)
         self._thread = threading.Thread(target=self._write, name="log writer", daemon=True)
         self._thread.start()
         self.dropped = 0
@@ -270,17 +406,45 @@ class _Writer(logging.Handler):
             line = self.format(record)
         except Exception as exc:  # wrong arguments in a record must not stop the one who logs
             line = f"record of {record.name}:{record.lineno} cannot be formatted ({type(exc).__name__})"
+        self._put(line + "\n", 1)
+
+    def emit_rows(self, area: str, rows: Sequence[Row]) -> None:
+        """Format rows as the others are, and queue them in pieces."""
+        now = time.time()
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
+        render = _JsonRows if isinstance(self.formatter, JsonFormatter) else _ConsoleRows
+        heads = {level: render.head(at, level, self._process, area) for level in {level for level, _ in rows}}
+        piece: list[str] = []
+        size = 0
+        for level, fields in rows:
+            line = heads[level] + render.body(fields)
+            if size + len(line) > PIECE_CHARS and piece:
+                self._put("".join(piece), len(piece))
+                piece, size = [], 0
+            piece.append(line)
+            size += len(line)
+        if piece:
+            self._put("".join(piece), len(piece))
+
+    def _put(self, text: str, lines: int) -> None:
         try:
-            self._lines.put_nowait(line)
+            self._lines.put_nowait((text, lines))
         except queue.Full:
-            self.dropped += 1
+            self._lost(lines)
+
+    def _lost(self, lines: int) -> None:
+        self.dropped += lines
+        if self._on_dropped is not None:
+            self._on_dropped(lines)
 
     def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
-            with contextlib.suppress(OSError, ValueError):  # the target is full or closed
-                self._stream.write(line + "\n")
+        while (piece := self._lines.get()) is not None:
+            try:
+                self.target.write(piece[0])
                 if self._lines.empty():
-                    self._stream.flush()
+                    self.target.flush()
+            except (OSError, ValueError):  # the target is full or closed
+                self._lost(piece[1])
 
     def close(self) -> None:
         """Write what is queued, for at most a second; a blocked target must not hold the process' end."""
@@ -289,7 +453,32 @@ class _Writer(logging.Handler):
             with contextlib.suppress(queue.Full):
                 self._lines.put_nowait(None)
             self._thread.join(timeout=1.0)
+            if not self._thread.is_alive():
+                with contextlib.suppress(OSError):
+                    self.target.close()
         super().close()
+
+
+class _JsonRows:
+    @staticmethod
+    def head(at: str, level: int, process: str, area: str) -> str:
+        name = logging.getLevelName(level).lower()
+        return f'{{"at":"{at}","level":"{name}","process":"{process}","source":"{area}",'
+
+    @staticmethod
+    def body(fields: dict[str, Any]) -> str:
+        return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)[1:].decode()
+
+
+class _ConsoleRows:
+    @staticmethod
+    def head(at: str, level: int, process: str, area: str) -> str:
+        return f"{at} {logging.getLevelName(level):<7} {process} {area}:"
+
+    @staticmethod
+    def body(fields: dict[str, Any]) -> str:
+        rest = iter(fields.items())
+        return f" {next(rest)[1]}" + "".join(f" {name}={value}" for name, value in rest) + "\n"
 
 
 def _log_uncaught(kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:

@@ -228,8 +228,11 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
     "log_records_total": _counter("Log records written.", "level", max_series=20),
     "log_suppressed_total": _counter(
-        "Log records dropped by the rate limit of their source.", "source", max_series=100
+        "Log records dropped by the rate limit of their source, or (writer) by a target that takes no more.",
+        "source", max_series=100,
     ),
+    "message_records_total": _counter("Records of changes of messages that were logged.", max_series=1),
+    "trace_spans_total": _counter("Spans by what became of them: exported, dropped, failed.", "result", max_series=4),
     # --- configuration
     "config_reload_success": _gauge("1 when the last reading of the configuration succeeded.", merge="min"),
     "config_revision_info": _gauge("The configuration in force.", "revision", merge="max", max_series=20),

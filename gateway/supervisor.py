@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from gateway import app, logs
+from gateway import app, journal, logs
 from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
 from gateway.metrics import Metrics, SnapshotWriter, snapshot_dir
 from gateway.settings import Settings, load
@@ -54,7 +54,7 @@ def run(config_dir: Path) -> int:
         StoreUnavailable: the embedded store refuses to start; the message says what to do.
     """
     settings = load(config_dir)
-    logs.configure("supervisor")
+    journal.configure(settings, "supervisor")
     logs.protect(app.secrets_of(settings))
     return asyncio.run(Supervisor(settings, config_dir).run())
 
@@ -150,6 +150,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(sign, self.stop)
+        loop.add_signal_handler(signal.SIGUSR1, logs.reopen)
 
     # --- start
 

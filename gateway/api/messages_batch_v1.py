@@ -10,6 +10,7 @@ import asyncio
 import time
 from typing import Any
 
+from gateway import journal
 from gateway.api.answer import Answer
 from gateway.api.context import Call, Context
 from gateway.api.decode import decode_json
@@ -27,6 +28,8 @@ async def post_batch(context: Context, call: Call) -> Answer:
     raw = await context.bodies.read(call.request, MAX_BATCH_BYTES)
     started = time.perf_counter()
     key = idempotency_key(call.request)
+    if journal.traced:
+        journal.heard(call.request.headers.get("traceparent"))
     items = await validated(decode_json(raw))
     results = await context.intake.accept(call.account, items, key)
     refusal = undecided(results)

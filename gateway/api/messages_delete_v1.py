@@ -5,6 +5,7 @@ Owns the answers; whether it is still possible is decided in the store, atomical
 
 from __future__ import annotations
 
+from gateway import journal
 from gateway.api.answer import Answer
 from gateway.api.context import Call, Context
 from gateway.api.messages_get_v1 import message_named, no_such_message
@@ -20,4 +21,6 @@ async def delete_message(context: Context, call: Call) -> Answer:
         raise no_such_message()
     if done == "too_late":
         raise RequestError("too_late", "it was taken up for sending, or has its final state", status=409)
+    if journal.on and done == "cancelled":
+        journal.cancelled(sid, call.account.id)
     return Answer(200, {"id": message_id(sid), "state": "cancelled"})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+from gateway import journal
 from gateway.api.answer import Answer
 from gateway.api.context import Call, Context
 from gateway.api.decode import decode_json
@@ -22,6 +23,8 @@ async def post_message(context: Context, call: Call) -> Answer:
     raw = await context.bodies.read(call.request, MAX_SINGLE_BYTES)
     started = time.perf_counter()
     key = idempotency_key(call.request)
+    if journal.traced:
+        journal.heard(call.request.headers.get("traceparent"))
     message = validate_message(decode_json(raw), time.time_ns() // 1_000_000)
     (result,) = await context.intake.accept(call.account, [message], key)
     if isinstance(result, GatewayError):

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 
+from gateway import journal
 from gateway.dispatch.allowance import Allowance
 from gateway.dispatch.flight import Flight, Taken
 from gateway.dispatch.health import HealthKeeper
@@ -297,6 +298,8 @@ class Claimer:
             return True
         if not mask:
             return False
+        if journal.traced:
+            journal.submitting(message)
         flight.pending += mask.bit_count()
         if out.without:
             flight.without = out.without

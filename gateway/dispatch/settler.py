@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway import journal
 from gateway.dispatch.destinations import FullQueues, UnreachedPrefixes
 from gateway.dispatch.flight import Flight, Taken
 from gateway.dispatch.outcome import (
@@ -416,6 +417,8 @@ class Settler:
             parked += early
             for (f, decision), answer in zip(group.items, answers, strict=True):
                 self._account(f, decision, answer)
+            if journal.on:
+                journal.settled(group.items, answers)
         for f in batch:
             self._forget(f)
         if parked:

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from gateway import journal
 from gateway.dlr import events
 from gateway.dlr.webhook_client import DELIVERED, GONE, Answer, WebhookClient
 from gateway.dlr.webhook_schedule import Circuit, next_delay_s
@@ -333,6 +334,8 @@ class Endpoint:
         if answer.result == DELIVERED:
             self.seen.last_ok_ms = wall_ms
             self._circuit.succeeded(now)
+            if journal.on:
+                journal.told(self.account, [(i.key, i.event.type, i.taken.attempts + 1) for i in group])
             for item in group:
                 self._taken_well(item)
             return
@@ -369,6 +372,8 @@ class Endpoint:
         delay_s = next_delay_s(attempts, age_s, random.random())
         if delay_s is None:
             self._keep(item, GIVEN_UP, reason=answer.result)
+            if journal.on:
+                journal.untold(self.account, item.key, item.event.type, attempts, answer.result)
         else:
             self._keep(item, LATER, int(max(delay_s, answer.retry_after_s or 0.0) * 1000), answer.result)
 

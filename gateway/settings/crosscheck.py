@@ -24,6 +24,7 @@ from gateway.signature import shown
 
 _GATEWAY, _CHANNELS, _ROUTES, _ACCOUNTS = "gateway.toml", "channels.toml", "routes.toml", "accounts.toml"
 _URL_SCHEMES = ("redis://", "rediss://", "unix://")
+_TOKEN_CHARS = 16
 _LONG_PASSWORD = 64  # smpp.constants.LONG_PASSWORD_OCTETS; settings stand below smpp
 _ADDRESS_DIGITS = 20  # smpp.address.MAX_ADDRESS_OCTETS
 _LATER_SCHEMES = ("redis+sentinel://", "redis+cluster://")
@@ -35,6 +36,7 @@ def cross_check(settings: Settings) -> tuple[list[ConfigProblem], list[ConfigPro
     warnings: list[ConfigProblem] = []
     _check_store(settings, problems, warnings)
     _check_listeners(settings, problems)
+    _check_operators(settings, problems)
     _check_categories(settings, problems)
     warnings += _not_yet(settings)
     _check_channels(settings, problems, warnings)
@@ -67,6 +69,23 @@ def _check_listeners(settings: Settings, problems: list[ConfigProblem]) -> None:
     api, admin = settings.api, settings.admin
     if api.port and (api.host, api.port) == (admin.host, admin.port):
         problems.append(ConfigProblem(_GATEWAY, "admin.listen", "the same address as api.listen"))
+
+
+def _check_operators(settings: Settings, problems: list[ConfigProblem]) -> None:
+    """Operators are told apart by their tokens alone: each has one of its own, too long to be guessed."""
+    admin = settings.admin
+    problems += _duplicates(_GATEWAY, "admin.operator", (one.name for one in admin.operators))
+    known = {admin.token.reveal()} if admin.token is not None else set()
+    for one in admin.operators:
+        token, key = one.token.reveal(), f"admin.operator[{one.name}]"
+        if one.name == "admin":
+            problems.append(ConfigProblem(_GATEWAY, f"{key}.name", "admin is the name of who has admin.token"))
+        if len(token) < _TOKEN_CHARS:
+            reason = f"at least {_TOKEN_CHARS} characters, as `openssl rand -hex 16` makes them"
+            problems.append(ConfigProblem(_GATEWAY, f"{key}.token", reason))
+        elif token in known:
+            problems.append(ConfigProblem(_GATEWAY, f"{key}.token", "another operator has the same token"))
+        known.add(token)
 
 
 def _check_categories(settings: Settings, problems: list[ConfigProblem]) -> None:

@@ -33,6 +33,8 @@ from gateway.settings.values import (
     DispatchSettings,
     InboundSettings,
     KeywordSettings,
+    LogSettings,
+    OperatorSettings,
     PortedSettings,
     QualitySettings,
     RankedChannel,
@@ -42,6 +44,7 @@ from gateway.settings.values import (
     Settings,
     SignatureSettings,
     StoreSettings,
+    TracingSettings,
     WebhookSettings,
     WebhooksSettings,
     default_categories,
@@ -164,6 +167,8 @@ class _Loader:
                 store=self._store(gateway.store),
                 api=_api(gateway.api),
                 admin=self._admin(gateway.admin),
+                log=_log(gateway.log),
+                tracing=self._tracing(gateway.tracing),
                 dispatch=DispatchSettings(**gateway.dispatch.model_dump()),
                 webhooks=WebhooksSettings(**gateway.webhooks.model_dump()),
                 ported=PortedSettings(**gateway.ported.model_dump()),
@@ -187,7 +192,7 @@ class _Loader:
 
     def load_admin(self) -> AdminSettings:
         gateway = self._file("gateway.toml", schema.GatewayFile)
-        admin = self._admin(gateway.admin) if gateway is not None else None
+        admin = self._admin(gateway.admin, operators=False) if gateway is not None else None
         problems = [*self.problems, *self.resolver.problems]
         if problems or admin is None:
             raise ConfigError(problems)
@@ -273,12 +278,27 @@ class _Loader:
             check_every_s=raw.check_every_s,
         )
 
-    def _admin(self, raw: schema.AdminSection) -> AdminSettings:
-        """An unset token is no error here: `make run` makes one, and `smsgw run` says that it is missing."""
+    def _admin(self, raw: schema.AdminSection, *, operators: bool = True) -> AdminSettings:
+        """An unset token is no error here: `make run` makes one, and `smsgw run` says that it is missing.
+
+        Without `operators` the tokens of those by name are not looked at: whoever asks has their own alone.
+        """
         token = None
         if not self.resolver.is_unset(raw.token):
             token = self._secret(GATEWAY, "admin.token", raw.token)
-        return AdminSettings(host=raw.listen[0], port=raw.listen[1], token=Secret(token) if token else None)
+        named = []
+        for one in raw.operator if operators and self.secrets else ():
+            found = self._secret(GATEWAY, f"admin.operator[{one.name}].token", one.token)
+            named.append(OperatorSettings(one.name, Secret(found or ""), one.role))
+        shown = Secret(token) if token else None
+        return AdminSettings(host=raw.listen[0], port=raw.listen[1], token=shown, operators=tuple(named))
+
+    def _tracing(self, raw: schema.TracingSection) -> TracingSettings:
+        headers = tuple(
+            (name, Secret(self._secret(GATEWAY, f"tracing.headers.{name}", text) or ""))
+            for name, text in raw.headers.items()
+        )
+        return TracingSettings(**raw.model_dump(exclude={"headers"}), headers=headers)
 
     def _channel(self, raw: schema.ChannelEntry) -> ChannelSettings:
         fields = raw.model_dump(exclude={*TLS_FILES, "password", "outbind_password", "categories", "signatures"})
@@ -346,6 +366,10 @@ class _Loader:
 
 def _keyword(raw: schema.KeywordEntry) -> KeywordSettings:
     return KeywordSettings(raw.keyword, raw.match, raw.to, raw.account, raw.tag, raw.action)
+
+
+def _log(raw: schema.LogSection) -> LogSettings:
+    return LogSettings(**raw.model_dump(exclude={"file"}), file=Path(raw.file) if raw.file else None)
 
 
 def _api(raw: schema.ApiSection) -> ApiSettings:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.model import CATEGORY_BY_LABEL, Category
 from gateway.reasons import REASONS
-from gateway.settings.values import EVENT_LETTERS, USUAL_EVENTS
+from gateway.settings.values import EVENT_LETTERS, LOG_AREAS, LOG_LEVELS, USUAL_EVENTS
 from gateway.settings.webhook_form import url_problem
 from gateway.signature import ANY, clean
 
@@ -195,6 +196,32 @@ def _domain(value: str) -> str:
             'a domain without scheme and path is wanted, as in "acme.example"; its subdomains are meant too'
         )
     return name
+
+
+def _log_levels(value: Any) -> Any:
+    """Return (area, level) from { smpp = "debug" }."""
+    given = _pairs(value, LOG_AREAS, '{ smpp = "debug" }')
+    if not all(isinstance(level, str) and level in LOG_LEVELS for level in given.values()):
+        raise ValueError(f"a level is one of {', '.join(LOG_LEVELS)}")
+    return tuple(given.items())
+
+
+def _collector(value: str) -> str:
+    """Return the URL of a collector, which holds no password: what it wants is said in a header."""
+    try:
+        url = urlsplit(value)
+        sound = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        sound = False
+    if not sound or url.username or url.password or url.query or url.fragment:
+        raise ValueError('"http://host:port/path" or https is wanted, without a user, a query or a fragment')
+    return value
+
+
+def _header_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", value):
+        raise ValueError("a header's name is 1 to 64 letters, digits and hyphens")
+    return value
 
 
 def _category(value: Any) -> Any:
@@ -416,6 +443,7 @@ CategoryLabel = Annotated[Category, BeforeValidator(_category)]
 PerNumber = Annotated[tuple[int, int], BeforeValidator(_limit)]
 Limits = Annotated[tuple[tuple[int, int], ...], BeforeValidator(_limits)]
 Domain = Annotated[str, AfterValidator(_domain)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
 Tlvs = Annotated[tuple[tuple[int, bytes], ...], BeforeValidator(_tlvs)]
 SendHours = Annotated[tuple[int, int] | None, BeforeValidator(_send_hours)]
 Sender = Annotated[str, AfterValidator(_sender)]
@@ -447,9 +475,34 @@ class ApiSection(Section):
     handler_timeout_s: GuardSeconds = 10.0
 
 
+class OperatorEntry(Section):
+    name: Name
+    token: Annotated[str, Field(min_length=1)]
+    role: Literal["viewer", "operator", "admin"] = "operator"
+
+
 class AdminSection(Section):
     listen: Listen = ("127.0.0.1", 8081)
     token: str = ""
+    operator: Annotated[list[OperatorEntry], Field(max_length=100)] = []
+
+
+class LogSection(Section):
+    format: Literal["auto", "json", "console"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    levels: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_log_levels)] = ()
+    file: str = ""
+    messages: Literal["off", "failures", "all"] = "failures"
+    messages_sample: Annotated[float, Field(ge=0, le=1)] = 1.0
+    messages_per_s: Annotated[int, Field(ge=0, le=1_000_000)] = 200
+
+
+class TracingSection(Section):
+    sample: Annotated[float, Field(ge=0, le=1)] = 0.0
+    endpoint: Annotated[str, AfterValidator(_collector)] = "http://127.0.0.1:4318/v1/traces"
+    headers: Annotated[dict[HeaderName, str], Field(max_length=16)] = {}
+    service_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "smsgw"
+    traceparent: Literal["link", "join", "ignore"] = "link"
 
 
 class DispatchSection(Section):
@@ -554,6 +607,8 @@ class GatewayFile(Section):
     store: StoreSection = StoreSection()
     api: ApiSection = ApiSection()
     admin: AdminSection = AdminSection()
+    log: LogSection = LogSection()
+    tracing: TracingSection = TracingSection()
     dispatch: DispatchSection = DispatchSection()
     webhooks: WebhooksSection = WebhooksSection()
     ported: PortedSection = PortedSection()

@@ -64,13 +64,56 @@ class ApiSettings:
     handler_timeout_s: float = 10.0
 
 
+OPERATOR_ROLES: tuple[str, ...] = ("viewer", "operator", "admin")
+"""What an operator may do, each what the one before it may as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSettings:
+    """One operator by name, as the audit names them."""
+
+    name: str
+    token: Secret
+    role: str = "operator"  # of OPERATOR_ROLES
+
+
 @dataclass(frozen=True, slots=True)
 class AdminSettings:
     """The admin listener; without a token nothing but `/livez` and `/readyz` may be served."""
 
     host: str = "127.0.0.1"
     port: int = 8081
-    token: Secret | None = None
+    token: Secret | None = None  # of the operator named "admin", whose role is admin
+    operators: tuple[OperatorSettings, ...] = ()
+
+
+LOG_LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error")
+LOG_AREAS: tuple[str, ...] = ("admin", "api", "dispatch", "dlr", "messages", "policy", "routing", "smpp", "store")
+"""Parts of the gateway whose level may be another one: packages, and the records of messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is logged, how and where; see docs/logging.md."""
+
+    format: str = "auto"  # auto (console on a terminal, else json) | json | console
+    level: str = "info"
+    levels: tuple[tuple[str, str], ...] = ()  # (area, level) in place of `level`
+    file: Path | None = None  # None: standard error
+    messages: str = "failures"  # off | failures | all: which changes of messages are told
+    messages_sample: float = 1.0  # share of the messages whose every change is told where messages = "all"
+    messages_per_s: int = 200  # such records a second and process; 0: no limit
+
+
+@dataclass(frozen=True, slots=True)
+class TracingSettings:
+    """Spans of a sample of the messages, to an OpenTelemetry collector; the headers may hold a key."""
+
+    sample: float = 0.0  # share of the messages; 0: off
+    endpoint: str = "http://127.0.0.1:4318/v1/traces"
+    headers: tuple[tuple[str, Secret], ...] = ()
+    service_name: str = "smsgw"
+    traceparent: str = "link"  # link | join | ignore: what becomes of a request's trace context
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +412,8 @@ class Settings:
     store: StoreSettings = StoreSettings()
     api: ApiSettings = ApiSettings()
     admin: AdminSettings = AdminSettings()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     dispatch: DispatchSettings = DispatchSettings()
     webhooks: WebhooksSettings = WebhooksSettings()
     ported: PortedSettings = PortedSettings()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from redis.exceptions import ResponseError
 
@@ -17,7 +17,7 @@ from gateway.model import Category, State
 from gateway.settings import Settings
 from gateway.store import keys, records
 from gateway.store.client import Client
-from gateway.store.moves import HOLD_MS, RESEND_GRACE_MS
+from gateway.store.moves import HOLD_MS, RESEND_GRACE_MS, ReceiptRow
 from gateway.store.records import Record
 
 LAYOUT_VERSION = "2"
@@ -26,6 +26,20 @@ _POLICY = {"resend": "r", "hold": "h", "fail": "f"}
 _VERIFICATION_RESERVE = 0.05
 _OUT_FAMILIES = ("out", "outbusy", "outheld", "outlater", "outdead", "outdeadwhy")
 _OUT_KEPT_S = 604_800
+
+
+class Watcher(Protocol):
+    """Who is told of single messages that moves changed by themselves (`gateway.journal`)."""
+
+    @property
+    def receipts_wanted(self) -> str:
+        """`n`: every message that a receipt names, `f`: those that did not simply arrive, empty: none."""
+
+    def receipts(self, rows: Sequence[ReceiptRow], letters: bytes, names: Sequence[bytes]) -> None:
+        """Take what receipts did: a letter an item, and its message as `lua/receipt.lua` names it (b"" where not)."""
+
+    def ends(self, named: bytes) -> None:
+        """Take messages that a script ended by itself, as `note_end` in `lua/_counts.lua` lays them out."""
 
 
 class StoreBase:
@@ -44,6 +58,7 @@ class StoreBase:
         self.on_outcome: Callable[[str, str, str, int], None] | None = None
         """Called with channel, state letter, reason as statistics have it (`t3` of a delivery) and number."""
         self._intake = "open"
+        self.watcher: Watcher | None = None
         self.commit_seconds: Any = None  # set by the app: observe(batch size, seconds) per move
         self.configure(settings)
 
@@ -174,12 +189,16 @@ class StoreBase:
             self.commit_seconds(script, size, time.perf_counter() - started)
         return raw
 
-    def _tell_finals(self, finals: str | bytes) -> None:
-        """Hand the final states that a script made to whoever counts them (`on_finals`)."""
+    def _tell_finals(self, finals: bytes) -> None:
+        """Hand the final states that a script made to whoever counts them (`on_finals`) and looks on (`watcher`)."""
         if not finals:
             return
-        text = finals.decode() if isinstance(finals, bytes) else finals
-        for row in text.strip("\x1e").split("\x1e"):
+        counted, _, named = finals.partition(b"\x1d")
+        if named and self.watcher is not None:
+            self.watcher.ends(named)
+        if not counted:
+            return
+        for row in counted.decode().strip("\x1e").split("\x1e"):
             _, _, route, _, _, _, category, channel, state, reason, n = row.split("\x1f")
             if self.on_outcome is not None:
                 self.on_outcome(channel, state, reason, int(n))

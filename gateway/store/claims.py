@@ -40,8 +40,9 @@ class Claims(StoreBase):
         for _ in range(1 if again else _CLAIM_PASSES):
             args[2] = "1" if again else "0"
             raw = await self._call_twice("claim", shard, args, repeat_at=2)
-            now_text, _, finals = raw[0].partition(b"\x1e")
-            self._tell_finals(finals)
+            head, separator, named = raw[0].partition(b"\x1d")
+            now_text, _, finals = head.partition(b"\x1e")
+            self._tell_finals(finals + separator + named)
             if len(raw) != 2:
                 break
             raw.pop()  # cancelled, expired and the like: looked through at once, or it would hold up what is behind it

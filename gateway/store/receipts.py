@@ -52,12 +52,16 @@ class Receipts(StoreBase):
             if place is None:
                 place = classes[shared] = len(classes) + 1
             items += (place, address, names)
-        args: list[Any] = [*self._retention, self._smsc_id_days, self._rated, self._redelivery, len(classes)]
+        watcher = self.watcher
+        wanted = self._rated + watcher.receipts_wanted if watcher is not None else self._rated
+        args: list[Any] = [*self._retention, self._smsc_id_days, wanted, self._redelivery, len(classes)]
         for one in classes:
             args += one
         args += items
-        letters, matched, finals = await self._timed("receipt", shard, args, len(rows))
+        letters, matched, finals, names = await self._timed("receipt", shard, args, len(rows))
         self._tell_finals(finals)
+        if names and watcher is not None:
+            watcher.receipts(rows, letters, names)
         return [(letter, digit - 49) for letter, digit in zip(letters.decode(), matched, strict=True)]
 
     async def recipients(self, rows: Sequence[ReceiptRow]) -> list[tuple[str, str, str]]:

@@ -13,4 +13,5 @@ local function begin(prefix)
   end
   RETENTION[1], RETENTION[2], RETENTION[3] = nil, nil, nil
   stats, quality, gone, outs, consumers, waiting_delta, woke, everybodys_claims = {}, {}, {}, {}, nil, 0, false, nil
+  ends = {}
 end

@@ -127,8 +127,17 @@ end
 
 local waiting_delta
 
+-- Messages that a script ended by itself (time, gates, blacklists), for the caller's logs: id, state, category, parts,
+-- attempts, then two bytes for the length of dims US channel US reason US code. No more than a script ends at once.
+local ends
+local function note_end(r, channel, reason, code)
+  local rest = r.dims .. US .. channel .. US .. reason .. US .. code
+  ends[#ends + 1] = r.id .. r.state .. char(r.cat, r.parts, r.attempt) .. be2(#rest) .. rest
+end
+
 -- Write what the script has gathered. Returns the final states it made, for the caller's metrics: for each kind
--- RS <field of the statistics> US <number>, '' when there were none.
+-- RS <field of the statistics> US <number>, '' when there were none; then, where it ended messages itself, GS and those
+-- (`note_end`).
 local function finish(now)
   local key = P .. 'stats:' .. floor(now / 3600000)
   local finals = {}
@@ -164,6 +173,7 @@ local function finish(now)
   if told then call('PUBLISH', 'gw:wake', 'events') end
   if waiting_delta ~= 0 then call('INCRBY', P .. 'waiting', waiting_delta) end
   if woke then call('PUBLISH', 'gw:wake', P) end
+  if #ends > 0 then finals[#finals + 1] = '\29' .. table.concat(ends) end
   return table.concat(finals)
 end
 

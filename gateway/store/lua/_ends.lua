@@ -217,5 +217,6 @@ function finalise(r, state, reason, code, channel, now, item, permanent)
   if permanent == '1' then why = why .. US .. '1' end
   write_record(r, now, (item or '') .. log_item('X', why))
   count(r, channel, state, state == 'D' and 't' .. doublings(now - (taken_at(r.raw, channel) or now)) or reason)
+  note_end(r, channel, reason, code)
   ended(r, now)
 end

@@ -13,7 +13,8 @@
 --   instead of ending it; a message that has its copy ends with the first delivery, or when both have failed.
 -- Repeat: a part that is done answers `d`.
 -- KEYS 1 prefix
--- ARGV 1-3 retention_s  4 days an SMSC id may be old  5 '1' to count how channels do  6 routes with redelivery: for each
+-- ARGV 1-3 retention_s  4 days an SMSC id may be old  5 with '1' to count how channels do, with 'n' to name the messages,
+--   with 'f' those that did not simply arrive  6 routes with redelivery: for each
 --   RS route US a digit a category, '1' where it is on  7 number of classes, then for each class 6 values: channel, state
 --   letter, reason, carrier code, '1' when another channel may do better, '1' when the reason will hold the next time too; then for each item 3 values: class number,
 --   address digits (or ''), spellings of its SMSC id, likeliest first (channel:smsc_id, US before each but the first;
@@ -21,11 +22,13 @@
 -- Returns  one letter an item in one string: f final | p part noted | r redelivery asked for | d duplicate | c corrected |
 --   q known, but as another number's | x known, but as another channel's |
 --   n not known | m its record is gone; the place of the spelling that matched, one
---   digit an item (0 none, 9 found by its address); the final states made (see `finish`)
+--   digit an item (0 none, 9 found by its address); the final states made (see `finish`); where messages are named, for
+--   each item its id, state, category, parts, attempts and dims ('' for one that is not named)
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[1], ARGV[2], ARGV[3]
 local now = time_ms()
 local now_text, now6 = log_time(now), be6(now)
-local rated, redelivery = ARGV[5] == '1', nil
+local rated, redelivery = find(ARGV[5], '1', 1, true) ~= nil, nil
+local naming, failures_only = find(ARGV[5], '[nf]') ~= nil, find(ARGV[5], 'f', 1, true) ~= nil
 if ARGV[6] ~= '' then
   redelivery = {}
   for route, on in string.gmatch(ARGV[6], '\30([^\31]*)\31([^\30]*)') do redelivery[route] = on end
@@ -334,7 +337,7 @@ local function final_as(cat, channel, state, reason)
   return suffix
 end
 
-local touched, answers, matched, delivered = {}, {}, {}, {}
+local touched, answers, matched, delivered, names = {}, {}, {}, {}, {}
 local erase_of, listens = { [0] = erases(0), erases(1), erases(2) }, anybody_listens()
 for i = 1, n do
   local b = first + (i - 1) * 3
@@ -406,8 +409,17 @@ for i = 1, n do
       if list then list[#list + 1] = fields[f] else delivered[places[f]] = { fields[f] } end
     end
   end
+  if naming then
+    names[i] = ''
+    if at and answer ~= 'd' and not (failures_only and state == 'D' and answer ~= 'c') then
+      local raw, r = raws[at], records[at]
+      local ml, dl1, dl2 = byte(raw, 25, 27)
+      names[i] = ids[at] .. (touched[at] and r and r.state or state) .. char(byte(raw, 22) - 48, byte(raw, 23))
+        .. char(tonumber(number) or byte(raw, #raw - T + 3)) .. sub(raw, 33 + ml, 32 + ml + dl1 * 256 + dl2)
+    end
+  end
   answers[i] = answer
   matched[i] = number and 9 or f and f - field_at[i] + 1 or 0
 end
 for key, list in pairs(delivered) do call('HDEL', key, unpack(list)) end
-return { table.concat(answers), table.concat(matched), finish(now) }
+return { table.concat(answers), table.concat(matched), finish(now), names }
