@@ -177,7 +177,7 @@ def _dims(kind: MessageKind) -> bytes:
 def cancelled(sid: bytes, account: str) -> None:
     """An application took a message back."""
     if _log is not None:
-        _log.failed("cancelled", sid, f"{account}\x1f\x1f".encode(), reason="cancelled")
+        _log.failed("cancelled", sid, f"{account}\x1f\x1f".encode(), reason="cancelled", by="application")
         _flush()
 
 
