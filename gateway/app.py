@@ -23,18 +23,26 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
 from gateway import journal, logs
 from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
 from gateway.metrics import Metrics, MetricsHub, SnapshotWriter, snapshot_dir
-from gateway.settings import Settings, load
+from gateway.reload import ConfigKeeper, Prepare, Start, begin, resume
+from gateway.reload.machine import ENV_STARTED
+from gateway.settings import Settings
+from gateway.settings.bundle import Bundle
 from gateway.store import durability
+from gateway.store.audit import Audit
 from gateway.store.embedded import running_pid, socket_path
+from gateway.store.revisions import Revisions
 from gateway.store.store import Store
 from gateway.zeros import begin_at_zero
+
+if TYPE_CHECKING:
+    from gateway.reload.publisher import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +58,7 @@ ENV_STORE_URL: Final = "SMSGW_STORE_URL"
 # What passes over the link: worker to supervisor, supervisor to worker.
 READY: Final = b"r"
 DRAIN: Final = b"d"
+RELOAD: Final = b"h"
 
 API_DRAIN_S: Final = 10.0
 DISPATCH_DRAIN_S: Final = 20.0
@@ -61,6 +70,7 @@ END_LIMIT_S: Final = 8.0
 ORPHAN_DRAIN_S: Final = 5.0
 ORPHAN_KILL_S: Final = 12.0
 STORE_RETRY_S: Final = 0.25
+ASK_STORE_S: Final = 2.0
 GC_EVERY: Final = 20_000
 
 
@@ -75,18 +85,28 @@ def run_worker(role: str, config_dir: Path) -> int:
     Raises:
         ConfigError: the configuration cannot be used, or no store is to be found.
     """
-    settings = load(config_dir)
+    start = _start(config_dir)
+    settings = start.settings
     launch = _Launch.from_environment(settings)
     metrics = Metrics(role, str(launch.number), launch.incarnation)
     begin_at_zero(metrics, role, settings)
     journal.configure(settings, role, str(launch.number), metrics)
     logs.protect(secrets_of(settings))
-    worker = _Worker(role, settings, launch, metrics)
+    for warning in start.warnings:
+        log.warning("configuration: %s", warning)
+    worker = _Worker(role, settings, launch, metrics, config_dir=config_dir, start=start)
     run = {"api": run_api, "dispatch": run_dispatch, "events": run_events, "admin": run_admin}[role]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.suppress(_StoppedEarly):
         runner.run(run(worker))
     journal.close()
     return worker.exit_code
+
+
+def _start(config_dir: Path) -> Start:
+    """Return what a worker starts with: under a supervisor what this machine runs, alone what it decides itself."""
+    if started := os.environ.get(ENV_STARTED):
+        return resume(config_dir, Path(started))
+    return begin(config_dir, ask=revision_in_force)
 
 
 # --- the four roles, as prose
@@ -239,8 +259,6 @@ async def run_admin(worker: _Worker) -> None:
         # 1. The listener first: while the store loads, `/livez` answers and `/readyz` says why not.
         store = await worker.store()
         hub = MetricsHub(snapshot_dir(worker.data_dir), own=worker.metrics)
-        worker.metrics.gauge("config_reload_success").n = 1
-        worker.metrics.gauge("config_revision_info", revision=settings.revision).n = 1
         readiness = Readiness(store, hub, draining=lambda: worker.draining, supervised=worker.launch.supervised)
         gauges = StoreGauges(settings, store)
         router = build_router(settings)
@@ -256,11 +274,17 @@ async def run_admin(worker: _Worker) -> None:
             # 2. The store.
             await worker.connect(store)
             worker.beside(Folder(Statistics(store), worker.metrics).run(), name="statistics")
+            worker.follow_config(store, _nothing_to_swap)
             worker.ready()
             # 3. Until told to stop; it is the last of the workers to go.
             await worker.told_to_stop()
         finally:
             await server.stop()
+
+
+async def _nothing_to_swap(settings: Settings) -> Callable[[], None]:
+    del settings
+    return lambda: None
 
 
 # --- one worker's life
@@ -304,7 +328,12 @@ class _Worker:
     exit_code: int = 0
     draining: bool = False
     orphaned: bool = False
+    config_dir: Path = Path("config")
+    start: Start | None = None
+    publisher: Publisher | None = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _keeper: ConfigKeeper | None = None
+    _prepare: Prepare | None = None
     _link: socket.socket | None = None
     _store: Store | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -321,10 +350,12 @@ class _Worker:
             loop.add_signal_handler(sign, self.stop)
         loop.add_signal_handler(signal.SIGUSR1, logs.reopen)
         if self.launch.supervised:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closing terminal: the supervisor stops us in order
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closing terminal, or a reload: the supervisor tells us
             self._link = socket.socket(fileno=self.launch.link_fd)
             self._link.setblocking(False)
             loop.add_reader(self._link.fileno(), self._heard)
+        else:
+            loop.add_signal_handler(signal.SIGHUP, self.reload)
         writer = SnapshotWriter(self.metrics, snapshot_dir(self.data_dir))
         self._tasks.append(asyncio.create_task(writer.run(), name="metrics"))
         ready = self.metrics.gauge("worker_ready", role=self.role, worker=str(self.launch.number))
@@ -375,6 +406,52 @@ class _Worker:
         """Run something beside the worker's own work until it ends."""
         self._tasks.append(asyncio.create_task(work, name=name))
 
+    def keeper(self, store: Store) -> ConfigKeeper:
+        """Return this worker's part in changes of the configuration, the same at every call; `follow_config` starts it.
+
+        Where this worker may propose changes too (the admin worker, or a role that runs alone), `publisher` is there
+        from now on.
+        """
+        if self._keeper is None:
+            assert self.start is not None
+            self._keeper = ConfigKeeper(
+                Revisions(store),
+                self.start,
+                self._prepare_with,
+                config_dir=self.config_dir,
+                role=self.role,
+                number=self.launch.number,
+                incarnation=self.launch.incarnation,
+                metrics=self.metrics,
+                on_broken=self.lost,
+                on_settings=self._now_runs,
+            )
+            if self.role == "admin" or not self.launch.supervised:
+                from gateway.reload.publisher import Publisher
+
+                self.publisher = Publisher(self._keeper, Audit(store).note, self.start.started)
+        return self._keeper
+
+    def follow_config(self, store: Store, prepare: Prepare) -> None:
+        """Follow the configuration from now on: `prepare` builds what a new one needs and returns the swap.
+
+        The settings it gets have this machine's own keys already, and their secrets are masked in logs. `settings` is
+        the new one only after the swap.
+        """
+        self._prepare = prepare
+        self.beside(self.keeper(store).run(), name="configuration")
+        if self.publisher is not None:
+            self.beside(self.publisher.run(), name="configuration: publisher")
+
+    async def _prepare_with(self, settings: Settings) -> Callable[[], None]:
+        assert self._prepare is not None
+        logs.protect(secrets_of(settings))
+        return await self._prepare(settings)
+
+    def _now_runs(self, settings: Settings) -> None:
+        self.settings = settings
+        journal.configure(settings, self.role, str(self.launch.number), self.metrics)
+
     def drain_limit_s(self, wanted_s: float) -> float:
         """Return how long running work may take; without a supervisor the store may be gone too."""
         if self.exit_code:
@@ -395,8 +472,18 @@ class _Worker:
             loop.remove_reader(self._link.fileno())
             loop.call_later(ORPHAN_KILL_S, os._exit, 1)  # nobody is left who would kill us if we hang
             self.stop()
-        elif DRAIN in word:
+            return
+        if RELOAD in word:
+            self.reload()
+        if DRAIN in word:
             self._begin_drain()
+
+    def reload(self) -> None:
+        """Reload the configuration, for a signal."""
+        if self.publisher is None:
+            log.warning("told to reload the configuration, which this worker does not do (yet)")
+        else:
+            self.publisher.ask("SIGHUP")
 
     def _begin_drain(self) -> None:
         if not self.draining:
@@ -571,6 +658,31 @@ def address_of(listener: socket.socket) -> str:
     """Return host:port as a URL writes it."""
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def revision_in_force(local: Settings) -> tuple[int, Bundle] | None:
+    """Return the revision in force in the store of these settings, for a machine that starts without a memory.
+
+    None where there is none, where the store is the embedded one (which starts with us), or where no answer comes soon.
+    """
+    if not local.store.url:
+        return None
+
+    async def look() -> tuple[int, Bundle] | None:
+        store = Store(local, local.store.url)
+        try:
+            async with asyncio.timeout(ASK_STORE_S):
+                revisions = Revisions(store)
+                state = await revisions.state()
+                text = await revisions.text(state.number) if state.number else None
+                return (state.number, await asyncio.to_thread(Bundle.decode, text)) if text is not None else None
+        finally:
+            await store.close()
+
+    try:
+        return asyncio.run(look())
+    except (StoreUnavailable, TimeoutError):
+        return None
 
 
 async def _embedded_url(settings: Settings) -> str:

@@ -38,7 +38,7 @@ def check(config_dir: Path, env: Mapping[str, str] = os.environ) -> CheckReport:
         settings = load(config_dir, env)
     except ConfigError as exc:
         return CheckReport(None, tuple(exc.problems), ())
-    problems = _table_problems(settings) + _store_problems(settings)
+    problems = table_problems(settings) + _store_problems(settings)
     warnings = list(settings.warnings) + _token_warnings(settings)
     return CheckReport(settings, tuple(problems), tuple(warnings))
 
@@ -60,7 +60,7 @@ def _token_warnings(settings: Settings) -> list[ConfigProblem]:
     return [ConfigProblem("gateway.toml", "admin.token", "not set: `smsgw run` will refuse to start")]
 
 
-def _table_problems(settings: Settings) -> list[ConfigProblem]:
+def table_problems(settings: Settings) -> list[ConfigProblem]:
     """Compile the routes with the number segments, as a worker would at its start, and look at what was imported."""
     problems: list[ConfigProblem] = []
     try:

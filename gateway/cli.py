@@ -83,16 +83,9 @@ def _options(
 @app.command()
 def run(config: ConfigDir = DEFAULT_CONFIG) -> None:
     """Run the gateway on this machine: the embedded store and all workers, restarted when one dies."""
-    from gateway.check import require_admin_token
-    from gateway.settings import load
-
-    settings = load(config)
-    require_admin_token(settings)
     from gateway import supervisor
 
-    for warning in settings.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    raise typer.Exit(supervisor.run(config))
+    raise typer.Exit(supervisor.run(config, lambda line: typer.echo(line, err=True)))
 
 
 @app.command()

@@ -235,7 +235,10 @@ FAMILIES: Final[dict[str, Family]] = {
     "trace_spans_total": _counter("Spans by what became of them: exported, dropped, failed.", "result", max_series=4),
     # --- configuration
     "config_reload_success": _gauge("1 when the last reading of the configuration succeeded.", merge="min"),
-    "config_revision_info": _gauge("The configuration in force.", "revision", merge="max", max_series=20),
+    "config_revision_info": _gauge("The configuration in force, by its digest.", "revision", merge="max", max_series=9),
+    "config_revision": _gauge("Number of the revision that runs: the lowest of this machine's workers.", merge="min"),
+    "config_files_differ": _gauge("1 while this machine's files say something else than is in force.", merge="max"),
+    "config_reloads_total": _counter("Changes of the configuration that were asked for here.", "result", max_series=8),
 }  # fmt: skip
 
 
@@ -296,6 +299,10 @@ class Metrics:
         """Return the histogram series `name{labels}`; call its `.observe(value, n)`."""
         family = _family(name, "histogram")
         return _series(self._hists, name, family, labels, lambda: Hist(family.buckets))
+
+    def forget(self, name: str, **labels: str) -> None:
+        """Drop a counter's or gauge's series: what it told of is no more."""
+        self._cells.get(name, {}).pop(tuple(str(labels[label]) for label in FAMILIES[name].labels), None)
 
     def _cell(self, name: str, kind: str, labels: Mapping[str, str]) -> Cell:
         return _series(self._cells, name, _family(name, kind), labels, Cell)

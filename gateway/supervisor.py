@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -25,7 +25,9 @@ from typing import IO, Any, Final
 from gateway import app, journal, logs
 from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
 from gateway.metrics import Metrics, SnapshotWriter, snapshot_dir
-from gateway.settings import Settings, load
+from gateway.reload import begin, resume
+from gateway.reload.machine import ENV_STARTED, MachineFile
+from gateway.settings import Settings, load_local
 from gateway.store.embedded import EmbeddedServer
 from gateway.store.outbox import Outbox
 from gateway.store.store import Store
@@ -37,6 +39,8 @@ READY_FAILURES: Final = 2
 """What is left of a worker's failures once it is ready: one that then dies each time is not started without a pause."""
 STEADY_AFTER_S: Final = 30.0
 LISTEN_BACKLOG: Final = 1024
+FOLLOW_S: Final = 1.0
+"""How often the supervisor looks whether its workers run another revision."""
 
 # The end, in seconds from SIGTERM: all of it within 35 s, whatever hangs.
 NOTICE_S: Final = 0.3  # not ready, new posts refused, before a listener closes: load balancers look elsewhere
@@ -46,17 +50,25 @@ EVENTS_GRACE_S: Final = 3.0
 ADMIN_GRACE_S: Final = 2.0
 
 
-def run(config_dir: Path) -> int:
+def run(config_dir: Path, say: Callable[[str], None] = print) -> int:
     """Run the gateway on this machine until SIGTERM or SIGINT; returns the exit code (0 after a clean stop).
+
+    `say` is given what an operator should know at the start.
 
     Raises:
         ConfigError: the configuration, the data directory or an address cannot be used.
         StoreUnavailable: the embedded store refuses to start; the message says what to do.
     """
-    settings = load(config_dir)
-    journal.configure(settings, "supervisor")
-    logs.protect(app.secrets_of(settings))
-    return asyncio.run(Supervisor(settings, config_dir).run())
+    from gateway.check import require_admin_token  # noqa: PLC0415 - brings the tables' code, for the start only
+
+    with _only_supervisor(Path(load_local(config_dir).store.data_dir)):
+        start = begin(config_dir, ask=app.revision_in_force)
+        require_admin_token(start.settings)
+        journal.configure(start.settings, "supervisor")
+        logs.protect(app.secrets_of(start.settings))
+        for warning in (*start.settings.warnings, *start.warnings):
+            say(f"warning: {warning}")
+        return asyncio.run(Supervisor(start.settings, config_dir, start.started).run())
 
 
 @dataclass(slots=True)
@@ -91,9 +103,13 @@ class _Listeners:
 class Supervisor:
     """One machine's processes. `run` is the whole life; nothing else is called from outside but `stop`."""
 
-    def __init__(self, settings: Settings, config_dir: Path) -> None:
+    def __init__(self, settings: Settings, config_dir: Path, started: Path | None = None) -> None:
+        """`started` is the folder of the files at the start (`reload.begin`), for the workers."""
         self._settings = settings
         self._config_dir = config_dir
+        self._started = started
+        self._reload_asked = False
+        self._had_terminal = _has_terminal()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._stopping = False
@@ -116,26 +132,27 @@ class Supervisor:
         """Start everything, wait for a signal, stop everything in order."""
         self._take_signals()
         data_dir = Path(self._settings.store.data_dir)
-        with _only_supervisor(data_dir):
-            writer = asyncio.create_task(SnapshotWriter(self._metrics, snapshot_dir(data_dir)).run())
-            try:
-                # 1. The addresses: a port in use stops us before anything was started.
-                self._bind()
-                # 2. The store's process; a directory in use stops us here.
-                await self._begin_store()
-                # 3. The workers, each kept alive by a task of its own. They start while the store loads: until
-                # it answers, `/livez` does and a post gets its 503.
-                for slot in self._slots:
-                    slot.keeper = asyncio.create_task(self._keep(slot), name=slot.name)
-                # 4. The store answers, and its layout fits the configuration.
-                await self._unless_stopped(self._check_store())
-                # 5. Until told to stop.
-                await self._stop.wait()
-            finally:
-                # 6. The end, in the order of the path.
-                await self._drain()
-                writer.cancel()
-                await asyncio.gather(writer, return_exceptions=True)
+        writer = asyncio.create_task(SnapshotWriter(self._metrics, snapshot_dir(data_dir)).run())
+        follower = asyncio.create_task(self._follow_config(), name="configuration")
+        try:
+            # 1. The addresses: a port in use stops us before anything was started.
+            self._bind()
+            # 2. The store's process; a directory in use stops us here.
+            await self._begin_store()
+            # 3. The workers, each kept alive by a task of its own. They start while the store loads: until
+            # it answers, `/livez` does and a post gets its 503.
+            for slot in self._slots:
+                slot.keeper = asyncio.create_task(self._keep(slot), name=slot.name)
+            # 4. The store answers, and its layout fits the configuration.
+            await self._unless_stopped(self._check_store())
+            # 5. Until told to stop.
+            await self._stop.wait()
+        finally:
+            # 6. The end, in the order of the path.
+            follower.cancel()
+            await self._drain()
+            writer.cancel()
+            await asyncio.gather(writer, follower, return_exceptions=True)
         log.info("stopped")
         return 0
 
@@ -148,9 +165,25 @@ class Supervisor:
 
     def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, self.stop)
         loop.add_signal_handler(signal.SIGUSR1, logs.reopen)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+
+    def _hung_up(self) -> None:
+        """Reload the configuration; but where a terminal closed, which sends the same signal, stop in order."""
+        if self._had_terminal and not _has_terminal():
+            self.stop()
+            return
+        self._reload_asked = True
+        self._pass_on_reload()
+
+    def _pass_on_reload(self) -> None:
+        """Tell the admin worker, which proposes this machine's files; one that is not ready hears of it when it is."""
+        for slot in self._slots:
+            if slot.role == "admin" and slot.ready and self._reload_asked:
+                self._reload_asked = False
+                self._tell(slot, app.RELOAD)
 
     # --- start
 
@@ -199,6 +232,41 @@ class Supervisor:
             self._store = await Store.open(self._settings, self._url, incarnation=app.new_incarnation())
         return self._store
 
+    # --- the configuration
+
+    async def _follow_config(self) -> None:
+        """See by the machine's memory which revision its workers run; a first webhook brings events workers with it."""
+        if self._started is None:
+            return
+        memory = MachineFile(Path(self._settings.store.data_dir), self._config_dir)
+        stamp, runs = memory.stamp(), memory.read().running
+        while True:
+            await asyncio.sleep(FOLLOW_S)
+            if memory.stamp() == stamp:
+                continue
+            stamp = memory.stamp()
+            try:
+                now = (await asyncio.to_thread(memory.read)).running
+                if now is None or (runs is not None and now.digest == runs.digest):
+                    continue
+                start = await asyncio.to_thread(resume, self._config_dir, self._started)
+            except ConfigError as exc:
+                log.warning("configuration: %s", exc)
+                continue
+            runs = now
+            self._take_settings(start.settings)
+
+    def _take_settings(self, settings: Settings) -> None:
+        self._settings = settings
+        logs.protect(app.secrets_of(settings))
+        journal.configure(settings, "supervisor")
+        if self._store is not None:
+            self._store.configure(settings)
+        if settings.consumers and not any(slot.role == "events" for slot in self._slots) and not self._stopping:
+            for slot in [_Slot("events", n) for n in range(settings.webhooks.workers)]:
+                self._slots.append(slot)
+                slot.keeper = asyncio.create_task(self._keep(slot), name=slot.name)
+
     # --- workers
 
     async def _keep(self, slot: _Slot) -> None:
@@ -241,6 +309,7 @@ class Supervisor:
             app.ENV_LINK_FD: str(theirs.fileno()),
             app.ENV_LISTEN_FD: str(listener.fileno()) if listener else "",
             app.ENV_STORE_URL: self._url,
+            **({ENV_STARTED: str(self._started.absolute())} if self._started is not None else {}),
         }
         command = (sys.executable, "-m", "gateway", slot.role, "--config", str(self._config_dir))
         try:
@@ -270,6 +339,7 @@ class Supervisor:
         elif app.READY in word and not slot.ready:
             slot.ready, slot.failures = True, min(slot.failures, READY_FAILURES)
             log.info("worker %s is ready", slot.name)
+            self._pass_on_reload()
             if all(s.ready for s in self._slots):
                 log.info("ready: http://%s", app.address_of(self._listeners.by_role["api"]))
 
@@ -370,6 +440,15 @@ class Supervisor:
     async def _wait_hurry(self, pause_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._hurry.wait(), pause_s)
+
+
+def _has_terminal() -> bool:
+    """Tell whether this process has a controlling terminal; one that was closed is none any more (tty(4))."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 async def _all_of(tasks: Iterable[asyncio.Task[None]]) -> bool:

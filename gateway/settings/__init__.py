@@ -5,7 +5,7 @@ or raises `ConfigError` with every problem found. The other layers read attribut
 configuration file.
 """
 
-from gateway.settings.loading import load, load_admin, load_without_secrets
+from gateway.settings.loading import load, load_admin, load_local, load_without_secrets
 from gateway.settings.packaged import packaged_config_dir
 from gateway.settings.values import (
     AccountSettings,
@@ -13,6 +13,7 @@ from gateway.settings.values import (
     ApiSettings,
     CategorySettings,
     ChannelSettings,
+    ConfigSettings,
     DispatchSettings,
     InboundSettings,
     KeywordSettings,
@@ -38,6 +39,7 @@ __all__ = [
     "ApiSettings",
     "CategorySettings",
     "ChannelSettings",
+    "ConfigSettings",
     "DispatchSettings",
     "InboundSettings",
     "KeywordSettings",
@@ -57,6 +59,7 @@ __all__ = [
     "WebhooksSettings",
     "load",
     "load_admin",
+    "load_local",
     "load_without_secrets",
     "packaged_config_dir",
 ]

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from gateway.errors import ConfigError, ConfigProblem
 from gateway.model import Category, Secret
 from gateway.settings import schema
 from gateway.settings.crosscheck import cross_check
+from gateway.settings.local_keys import only_local, with_local, without_local
 from gateway.settings.packaged import packaged_config_dir
 from gateway.settings.references import Resolver
 from gateway.settings.tls import tls_problems
@@ -30,6 +31,7 @@ from gateway.settings.values import (
     ApiSettings,
     CategorySettings,
     ChannelSettings,
+    ConfigSettings,
     DispatchSettings,
     InboundSettings,
     KeywordSettings,
@@ -61,18 +63,39 @@ OPTOUT_WORDS = "optout_words.csv"
 TEMPLATES = "templates.toml"
 QUIET_HOURS, TIME_ZONES, CONTENT_WORDS = "quiet_hours.csv", "time_zones.csv", "content_words.csv"
 FILES = (GATEWAY, CHANNELS, ROUTES, ACCOUNTS)
+TABLES = (PORTED_CODES, FAILURE_CODES, OPTOUT_WORDS, QUIET_HOURS, TIME_ZONES, CONTENT_WORDS)
+SEGMENTS = "number_segments"
 TLS_FILES = ("tls_ca", "tls_cert", "tls_key")
 
 _Model = TypeVar("_Model", bound=schema.Section)
 
 
-def load(config_dir: Path, env: Mapping[str, str] = os.environ) -> Settings:
+def load(
+    config_dir: Path,
+    env: Mapping[str, str] = os.environ,
+    *,
+    source: Path | None = None,
+    local: Settings | None = None,
+) -> Settings:
     """Return the settings that `config_dir` holds, secrets resolved from `env` and files.
+
+    With `source` the files are read from there (a revision that was written out, see `bundle`), while relative names of
+    secrets' files and certificates still mean those of `config_dir`. With `local` the machine's keys (`local_keys`) are
+    those, and what the files say of them is not looked at.
 
     Raises:
         ConfigError: with all problems found, each with file, key and reason; never with a secret.
     """
-    return _Loader(Path(config_dir), env).load()
+    return _Loader(Path(config_dir), env, source=source, local=local).load()
+
+
+def load_local(config_dir: Path, env: Mapping[str, str] = os.environ, *, source: Path | None = None) -> Settings:
+    """Return settings that have nothing but the machine's keys of gateway.toml (`local_keys`), the rest as shipped.
+
+    Raises:
+        ConfigError: gateway.toml cannot be read, or one of these keys is wrong.
+    """
+    return _Loader(Path(config_dir), env, source=source).load_local()
 
 
 def load_admin(config_dir: Path, env: Mapping[str, str] = os.environ) -> AdminSettings:
@@ -104,7 +127,7 @@ def read_toml(path: Path, model: type[_Model]) -> _Model:
     """
     try:
         data = path.read_bytes()
-        tree = _parse(data[: MAX_FILE_BYTES + 1])
+        tree = parse_toml(data[: MAX_FILE_BYTES + 1])
     except OSError as exc:
         reason = f"cannot be read: {exc.strerror or type(exc).__name__}"
         raise ConfigError([ConfigProblem(path.name, "", reason)]) from exc
@@ -128,8 +151,19 @@ def as_model(name: str, tree: Any, model: type[_Model]) -> _Model:
 class _Loader:
     """One reading of one folder; gathers problems, warnings and the hash of what was read."""
 
-    def __init__(self, config_dir: Path, env: Mapping[str, str], *, secrets: bool = True, store: bool = True) -> None:
+    def __init__(
+        self,
+        config_dir: Path,
+        env: Mapping[str, str],
+        *,
+        secrets: bool = True,
+        store: bool = True,
+        source: Path | None = None,
+        local: Settings | None = None,
+    ) -> None:
         self.config_dir = config_dir
+        self.source = source or config_dir
+        self.local = local
         self.secrets, self.store_url = secrets, store
         self.problems: list[ConfigProblem] = []
         self.resolver = Resolver(config_dir, env)
@@ -171,6 +205,7 @@ class _Loader:
                 tracing=self._tracing(gateway.tracing),
                 dispatch=DispatchSettings(**gateway.dispatch.model_dump()),
                 webhooks=WebhooksSettings(**gateway.webhooks.model_dump()),
+                config=ConfigSettings(gateway.config.watch),
                 ported=PortedSettings(**gateway.ported.model_dump()),
                 quality=QualitySettings(**gateway.quality.model_dump()),
                 inbound=InboundSettings(**gateway.inbound.model_dump()),
@@ -178,6 +213,8 @@ class _Loader:
                 receipts=ReceiptsSettings(gateway.receipts.signals_window_s, tuple(gateway.receipts.probe_numbers)),
                 categories=_categories(gateway.categories),
             )
+        if self.local is not None:
+            settings = with_local(settings, self.local)
         problems, warnings = cross_check(settings) if complete else ([], [])
         if not self.secrets:
             problems = [p for p in problems if not p.key.endswith(("secret", "password"))]
@@ -198,16 +235,39 @@ class _Loader:
             raise ConfigError(problems)
         return admin
 
-    def _file(self, name: str, model: type[_Model]) -> _Model | None:
-        """Return one file as its model, or None after noting why not."""
-        data = self._bytes(self.config_dir / name, name)
+    def load_local(self) -> Settings:
+        gateway = self._file(GATEWAY, schema.GatewayFile, only_local)
+        settings = Settings(config_dir=self.config_dir)
+        if gateway is not None:
+            own = Settings(
+                config_dir=self.config_dir,
+                store=self._store(gateway.store),
+                api=_api(gateway.api),
+                admin=AdminSettings(host=gateway.admin.listen[0], port=gateway.admin.listen[1]),
+                dispatch=DispatchSettings(**gateway.dispatch.model_dump()),
+                webhooks=WebhooksSettings(**gateway.webhooks.model_dump()),
+            )
+            settings = with_local(settings, own)
+        if problems := self.problems + self.resolver.problems:
+            raise ConfigError(problems)
+        return settings
+
+    def _file(
+        self, name: str, model: type[_Model], part: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    ) -> _Model | None:
+        """Return one file, or the part of it that is wanted, as its model, or None after noting why not."""
+        data = self._bytes(self.source / name, name)
         if data is None:
             return None
         try:
-            tree = _parse(data)
+            tree = parse_toml(data)
         except ValueError as exc:
             self._refuse(name, "", str(exc))
             return None
+        if part is not None:
+            tree = part(tree)
+        elif name == GATEWAY and self.local is not None:
+            tree = without_local(tree)
         try:
             return model.model_validate(tree)
         except ValidationError as exc:
@@ -239,7 +299,7 @@ class _Loader:
     def _number_segments(self) -> dict[str, Path]:
         """Return country → CSV: the shipped tables, each replaced by the folder's own of the same name."""
         found: dict[str, Path] = {}
-        for folder in (packaged_config_dir(), self.config_dir):
+        for folder in (packaged_config_dir(), self.source):
             for path in sorted((folder / "number_segments").glob("*.csv")):
                 found[path.stem.upper()] = path
         for country, path in found.items():
@@ -252,7 +312,7 @@ class _Loader:
 
     def _table(self, name: str) -> Path | None:
         """Return a data table: the folder's own, else the shipped one."""
-        for folder in (self.config_dir, packaged_config_dir()):
+        for folder in (self.source, packaged_config_dir()):
             path = folder / name
             if path.is_file():
                 self._bytes(path, name)
@@ -261,7 +321,7 @@ class _Loader:
 
     def _templates(self) -> Path | None:
         """Return the folder's templates, None where it has none; the shipped file only shows how one is written."""
-        path = self.config_dir / TEMPLATES
+        path = self.source / TEMPLATES
         if not path.is_file():
             return None
         self._bytes(path, TEMPLATES)  # read by `gateway.templates.load`; here for the revision
@@ -401,7 +461,7 @@ def _route(raw: schema.RouteEntry) -> RouteSettings:
     )
 
 
-def _parse(data: bytes) -> dict[str, Any]:
+def parse_toml(data: bytes) -> dict[str, Any]:
     """Return the TOML tree. Raises ValueError, whose reason quotes nothing of the file but a line."""
     try:
         tree = tomllib.loads(data.decode())

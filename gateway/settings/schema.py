@@ -514,6 +514,10 @@ class WebhooksSection(Section):
     workers: Workers = 1
 
 
+class ConfigSection(Section):
+    watch: bool = False
+
+
 class PortedSection(Section):
     learned_ttl_s: Annotated[float, Field(ge=0, le=3660 * 86_400)] = 7_776_000.0
     learned_most: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
@@ -611,6 +615,7 @@ class GatewayFile(Section):
     tracing: TracingSection = TracingSection()
     dispatch: DispatchSection = DispatchSection()
     webhooks: WebhooksSection = WebhooksSection()
+    config: ConfigSection = ConfigSection()
     ported: PortedSection = PortedSection()
     quality: QualitySection = QualitySection()
     receipts: ReceiptsSection = ReceiptsSection()

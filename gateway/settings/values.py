@@ -123,6 +123,13 @@ class DispatchSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigSettings:
+    """How changes of this configuration come in."""
+
+    watch: bool = False  # whether edited files are taken by themselves
+
+
+@dataclass(frozen=True, slots=True)
 class PortedSettings:
     """What receipts teach about ported numbers."""
 
@@ -416,6 +423,7 @@ class Settings:
     tracing: TracingSettings = TracingSettings()
     dispatch: DispatchSettings = DispatchSettings()
     webhooks: WebhooksSettings = WebhooksSettings()
+    config: ConfigSettings = ConfigSettings()
     ported: PortedSettings = PortedSettings()
     quality: QualitySettings = QualitySettings()
     receipts: ReceiptsSettings = ReceiptsSettings()

@@ -19,6 +19,8 @@ SHARES_TURN = "gw:shares:turn"
 STATISTICS_TURN = "gw:statistics:turn"
 HOOKS = "gw:{hooks}:"
 """What every key begins with that all webhooks share: who serves whom, what endpoints are like, replays."""
+CONFIG = "gw:{config}:"
+"""What every key of the configuration's revisions begins with (`store/revisions.py`)."""
 WAKE_CHANNEL = "gw:wake"
 SHARD_DIGITS = 7
 

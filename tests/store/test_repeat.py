@@ -30,6 +30,7 @@ from gateway.store.moves import Feedback, ParkedReceipt, Redelivery, Settlement,
 from gateway.store.outbox import BACK, DONE, GIVEN_UP, LATER, NotHeld, Outbox, Verdict
 from gateway.store.receipt_notes import ReceiptNotes
 from gateway.store.records import claim_of
+from gateway.store.revisions import Member, Revisions
 from gateway.store.statistics import Statistics
 from gateway.store.stats_table import Table
 from gateway.store.store import Store
@@ -160,7 +161,7 @@ def _timeless(snap: dict[str, Any]) -> dict[str, Any]:
     """Take out what a repeat may refresh: lease ends, heartbeats, and the fill of the two buckets (see their cases)."""
     found = {}
     for name, value in snap.items():
-        if name.endswith((":lease", ":slots", "{hooks}:workers", "{hooks}:owners")):
+        if name.endswith((":lease", ":slots", "{hooks}:workers", "{hooks}:owners", "{config}:members")):
             found[name] = {k: re.sub(rb"\d+", b"", v) for k, v in value.items()}
         elif not name.endswith((":bucket", ":limit")):
             found[name] = value
@@ -985,6 +986,67 @@ async def template_put(t: Twice) -> None:
     assert await kept.put("otp", b'{"text":"two"}', 2) == ("same", 2)
     assert await kept.put("otp", b'{"text":"else"}', 2) == ("conflict", 2)
     assert [one.content for one in (await kept.all())[1]] == [b'{"text":"one"}', b'{"text":"two"}']
+
+
+# --- revisions of the configuration
+
+
+def _member(incarnation: str) -> Member:
+    return Member(incarnation, "m", "api", 0, revision=0, digest="d0", files="d0", problem="")
+
+
+async def _proposed(t: Twice, *members: str) -> Revisions:
+    revisions = Revisions(t.store)
+    for one in members:
+        await revisions.beat(one, _member(one))
+    await revisions.propose("token", 0, "d1", b"text", by="operator", machine="m", note="a note")
+    return revisions
+
+
+@case("config_beat")
+async def a_member_beats_and_ends(t: Twice) -> None:
+    revisions = Revisions(t.store)
+    await revisions.beat("worker01", _member("worker01"))
+    await revisions.beat("worker02", _member("worker02"))
+    await revisions.leave("worker02")
+    assert [(one.incarnation, one.lives) for one in await revisions.members()] == [("worker01", True)]
+
+
+@case("config_propose")
+async def a_proposal_is_made_once(t: Twice) -> None:
+    revisions = await _proposed(t, "worker01", "worker02")
+    assert t.answers[-1][1] == [b"ok", b"worker01", b"worker02"]
+    found = await revisions.proposal("token")
+    assert found is not None
+    assert (found.base, found.digest, found.text) == (0, "d1", b"text")
+    assert (await revisions.propose("other", 0, "d2", b"", by="x", machine="n")).word == "busy"
+
+
+@case("config_vote")
+async def a_vote_counts_once(t: Twice) -> None:
+    revisions = await _proposed(t, "worker01")
+    assert await revisions.vote("token", "worker01", None)
+    assert not await revisions.vote("another token", "worker01", None)
+    assert (await revisions.commit("token", dry=True)).word == "agreed"
+
+
+@case("config_commit")
+async def a_revision_gets_one_number(t: Twice) -> None:
+    revisions = await _proposed(t, "worker01")
+    assert (await revisions.commit("token")).waiting == ("worker01",)
+    await revisions.vote("token", "worker01", None)
+    assert (await revisions.commit("token")).number == 1
+    assert [(one.number, one.digest, one.note) for one in await revisions.history()] == [(1, "d1", "a note")]
+    assert (await revisions.text(1), (await revisions.state()).number) == (b"text", 1)
+
+
+@case("config_withdraw")
+async def a_proposal_is_withdrawn(t: Twice) -> None:
+    revisions = await _proposed(t, "worker01")
+    await revisions.withdraw("token")
+    assert (await revisions.state()).token == ""
+    assert (await revisions.commit("token")).word == "lapsed"
+    assert (await revisions.propose("next", 0, "d2", b"", by="x", machine="n")).word == "ok"
 
 
 @case("template_retire")

@@ -1,0 +1,428 @@
+"""Whoever proposes a change: reloads this machine's files, rolls back to an old revision, publishes at the start.
+
+Owns the initiator's side of the protocol (one on a machine: its admin worker, or each role that runs alone): the check
+of the whole, the proposal, the count of votes, what is told of it in metrics, log and audit. Refuses to decide for
+other machines: a member that says no, or does not answer, keeps everything as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.check import table_problems
+from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
+from gateway.reload.changes import changes
+from gateway.reload.keeper import ConfigKeeper, spelt
+from gateway.reload.machine import Mark, Standing, based_on, standing
+from gateway.settings import Settings, load
+from gateway.settings.bundle import Bundle
+from gateway.settings.local_keys import needs_restart, with_local
+from gateway.store.revisions import Member, State
+
+log = logging.getLogger(__name__)
+
+VOTE_S: Final = 10.0
+"""So long a proposal waits for its votes; a member that does not beat for five of them is not waited for."""
+COUNT_S: Final = 0.05
+SWAPPED_S: Final = 2.0
+WATCH_S: Final = 1.0
+QUIET_S: Final = 2.0
+"""A watched folder must stay as it is for so long: what is still being written is not taken."""
+START_AGAIN_S: Final = 0.5
+_NAMES_IN_LOG: Final = 20
+
+Note = Callable[..., Awaitable[None]]
+"""`store.audit.Audit.note`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a change. `result`: applied, unchanged, checked (a dry run) or refused, for the reason `code`."""
+
+    result: str
+    number: int  # the revision in force now
+    detail: str = ""
+    code: str = ""  # invalid | refused | no_answer | stale | busy | moved | lapsed | unknown_revision
+    problems: tuple[dict[str, str], ...] = ()  # file, key, reason, and where it is another process': machine, role
+    changes: dict[str, list[str]] = field(default_factory=dict)
+    needs_restart: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """The last try of this process, for people."""
+
+    at_ms: int
+    by: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A bundle that is sound here."""
+
+    bundle: Bundle
+    needs_restart: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+class Publisher:
+    """The proposer beside a member. `run` publishes at the start, hears of signals and watches the files."""
+
+    def __init__(self, keeper: ConfigKeeper, note: Note, started: Path) -> None:
+        self.keeper = keeper
+        self.last: Tried | None = None
+        self._note = note
+        self._started = started
+        self._revisions = keeper.revisions
+        self._one_at_a_time = asyncio.Lock()
+        self._asked: list[str] = []
+        self._woken = asyncio.Event()
+        self._tried: Any = None
+        self._shown_revision = ""
+        metrics = keeper.metrics
+        self._success = metrics.gauge("config_reload_success")
+        self._success.n = 1
+        self._differ = metrics.gauge("config_files_differ")
+
+    def ask(self, by: str) -> None:
+        """Reload the files soon, for a signal: nobody waits for what comes of it but the log and the metrics."""
+        self._asked.append(by)
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Publish what was started with, then reload when asked or when watched files changed, until cancelled."""
+        await self._settle_start()
+        while True:
+            try:
+                await self._turn()
+            except StoreUnavailable as exc:
+                log.warning("configuration: %s", exc)
+            except Exception as error:  # the boundary of this task
+                log.error("configuration: %s", type(error).__name__, exc_info=error)
+            self._woken.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), WATCH_S)
+
+    async def _turn(self) -> None:
+        while self._asked:
+            by = self._asked.pop(0)
+            await self.reload(by)
+        await self.keeper.files.look()
+        self._show()
+        await self._note_step()
+        if self.keeper.settings.config.watch:
+            await self._watch()
+
+    # --- what an operator asks for
+
+    async def reload(self, by: str, *, note: str = "", force: bool = False, dry_run: bool = False) -> Outcome:
+        """Put this machine's files in force everywhere, or say why not.
+
+        Raises:
+            StoreUnavailable: nothing was proposed, or nobody knows (`outcome` is `unknown`) whether it is in force.
+        """
+        async with self._one_at_a_time:
+            return await self._tell(by, "config.reload", note, dry_run, self._reload(by, note, force, dry_run))
+
+    async def rollback(self, number: int, by: str, *, note: str = "") -> Outcome:
+        """Put an old revision's text in force again, as a new revision; this machine's files stay as they are.
+
+        Raises:
+            StoreUnavailable: as `reload`.
+        """
+        async with self._one_at_a_time:
+            note = note or f"back to revision {number}"
+            return await self._tell(by, "config.rollback", note, False, self._rollback(number, by, note))
+
+    async def _reload(self, by: str, note: str, force: bool, dry_run: bool) -> Outcome:
+        state = await self._revisions.state()
+        try:
+            bundle = await asyncio.to_thread(Bundle.read, self.keeper.files.folder)
+            checked = await asyncio.to_thread(self._check, bundle)
+        except ConfigError as exc:
+            return _invalid(state, exc)
+        how = standing(bundle.digest, await self._base(), state.number, state.digest)
+        if how is Standing.IN_STEP:
+            await self._in_step(state)
+            detail = f"revision {state.number} is in force and says the same"
+            return Outcome("unchanged", state.number, detail, needs_restart=checked.needs_restart)
+        if how in (Standing.BEHIND, Standing.STALE) and not force:
+            return Outcome("refused", state.number, based_on(await self._base(), state.number), "stale")
+        outcome = await self._decide(checked, state, by, note, dry_run)
+        if outcome.result == "applied":
+            await self._in_step(State(outcome.number, bundle.digest))
+        return outcome
+
+    async def _rollback(self, number: int, by: str, note: str) -> Outcome:
+        state = await self._revisions.state()
+        text = await self._revisions.text(number)
+        if text is None:
+            return Outcome("refused", state.number, f"revision {number} is not kept", "unknown_revision")
+        try:
+            bundle = await asyncio.to_thread(Bundle.decode, text)
+            if bundle.digest == state.digest:
+                return Outcome("unchanged", state.number, f"revision {state.number} is in force and says the same")
+            checked = await asyncio.to_thread(self._check_old, bundle)
+        except ConfigError as exc:
+            return _invalid(state, exc)
+        return await self._decide(checked, state, by, note, dry_run=False)
+
+    # --- the check of the whole
+
+    def _check(self, bundle: Bundle) -> _Checked:
+        """Prove this machine's files, its own keys too. Raises ConfigError."""
+        keeper = self.keeper
+        folder = bundle.materialise(keeper.memory.data_dir, keeper.memory.folders_in_use())
+        settings = load(keeper.files.folder, keeper.env, source=folder)
+        other = tuple(needs_restart(settings, keeper.settings))
+        return self._proven(bundle, with_local(settings, keeper.settings), other)
+
+    def _check_old(self, bundle: Bundle) -> _Checked:
+        """Prove an old revision, whose machine's keys are another time's. Raises ConfigError."""
+        keeper = self.keeper
+        folder = bundle.materialise(keeper.memory.data_dir, keeper.memory.folders_in_use())
+        return self._proven(bundle, load(keeper.files.folder, keeper.env, source=folder, local=keeper.settings), ())
+
+    def _proven(self, bundle: Bundle, settings: Settings, other: tuple[str, ...]) -> _Checked:
+        problems = table_problems(settings)
+        if settings.admin.token is None and self.keeper.settings.admin.token is not None:
+            problems.append(ConfigProblem("gateway.toml", "admin.token", "not set, and nobody could ask this any more"))
+        if problems:
+            raise ConfigError(problems)
+        return _Checked(bundle, other, tuple(str(one) for one in settings.warnings))
+
+    # --- the protocol
+
+    async def _decide(self, checked: _Checked, state: State, by: str, note: str, dry_run: bool) -> Outcome:
+        """Propose, count the votes, commit or withdraw."""
+        keeper, bundle = self.keeper, checked.bundle
+        try:
+            text = await asyncio.to_thread(bundle.encode)
+        except ConfigError as exc:
+            return _invalid(state, exc)
+        changed = await self._changes(state, bundle)
+        token = secrets.token_hex(8)
+        members = {one.incarnation: one for one in await self._revisions.members()}
+        committed = False
+        try:
+            first = await self._revisions.propose(
+                token, state.number, bundle.digest, text, by=by, machine=keeper.machine, note=note
+            )
+            if first.word == "busy":
+                detail = f"another change is being decided ({first.about}, for {first.age_s:.0f} s): try again soon"
+                return Outcome("refused", state.number, detail, "busy")
+            if first.word == "moved":
+                detail = f"revision {first.number} came into force meanwhile: look at it first (`smsgw config diff`)"
+                return Outcome("refused", first.number, detail, "moved")
+            keeper.poke()
+            outcome = await self._count(token, members, state, dry_run)
+            committed = outcome.result == "applied"
+        finally:
+            if not committed:
+                with contextlib.suppress(StoreUnavailable):
+                    await asyncio.shield(self._revisions.withdraw(token))
+        if committed:
+            await self._swapped(outcome.number)
+        return replace(outcome, changes=changed, needs_restart=checked.needs_restart, warnings=checked.warnings)
+
+    async def _count(self, token: str, members: dict[str, Member], state: State, dry_run: bool) -> Outcome:
+        clock = asyncio.get_running_loop().time
+        until = clock() + VOTE_S
+        while True:
+            try:
+                tally = await self._revisions.commit(token, dry=dry_run)
+            except StoreUnavailable:
+                # It may be in force: only the store can tell, so it is asked again for as long as there is time.
+                if clock() > until:
+                    raise
+                await asyncio.sleep(START_AGAIN_S)
+                continue
+            match tally.word:
+                case "committed":
+                    return Outcome("applied", tally.number, f"revision {tally.number} is in force")
+                case "agreed":
+                    return Outcome("checked", state.number, "every member would take it; nothing was changed")
+                case "refused":
+                    problems = tuple(
+                        {**one, **_place(members.get(who))} for who, found in tally.problems for one in found
+                    )
+                    return Outcome("refused", state.number, "not every machine can run it", "refused", problems)
+                case "lapsed":
+                    return Outcome("refused", state.number, "the proposal lapsed", "lapsed")
+            if clock() > until:
+                silent = [members[who].name if who in members else who for who in tally.waiting]
+                detail = f"no answer within {VOTE_S:.0f} s from {'; '.join(silent)}"
+                return Outcome("refused", state.number, detail, "no_answer")
+            await asyncio.sleep(COUNT_S)
+
+    async def _swapped(self, number: int) -> None:
+        """Wait until this process runs what it published, so that whoever asks next sees it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SWAPPED_S):
+                while self.keeper.mark.number < number:
+                    self.keeper.poke()
+                    await asyncio.sleep(COUNT_S)
+
+    async def _changes(self, state: State, new: Bundle) -> dict[str, list[str]]:
+        text = await self._revisions.text(state.number) if state.number else None
+        try:
+            old = await asyncio.to_thread(Bundle.decode, text) if text is not None else Bundle({})
+        except ConfigError:
+            old = Bundle({})
+        return await asyncio.to_thread(changes, old, new)
+
+    # --- what is told of it
+
+    async def _tell(self, by: str, action: str, note: str, dry_run: bool, work: Awaitable[Outcome]) -> Outcome:
+        before = self.keeper.state.number
+        try:
+            outcome = await work
+        except StoreUnavailable as exc:
+            self._success.n = 0
+            self.keeper.metrics.counter("config_reloads_total", result="error").n += 1
+            log.error("configuration: %s by %s: %s", action, by, exc)
+            raise
+        if dry_run:
+            return outcome
+        self.last = Tried(time.time_ns() // 1_000_000, by, outcome)
+        self._success.n = 0 if outcome.result == "refused" else 1
+        self.keeper.metrics.counter("config_reloads_total", result=outcome.result).n += 1
+        if outcome.result == "refused":
+            reasons = [
+                spelt(one) + (f" ({one['machine']}, {one['role']})" if "machine" in one else "")
+                for one in outcome.problems
+            ]
+            log.error("configuration: %s by %s refused: %s", action, by, "; ".join([outcome.detail, *reasons]))
+        else:
+            log.info(
+                "configuration: %s by %s: %s", action, by, outcome.detail, extra={"fields": _short(outcome.changes)}
+            )
+        if outcome.needs_restart:
+            log.warning("configuration: takes a restart of this machine: %s", ", ".join(outcome.needs_restart))
+        self._show()
+        if outcome.result != "unchanged":
+            after = str(outcome.number) if outcome.result == "applied" else outcome.code
+            await self._note(by, action, "config", str(before), after, machine=self.keeper.machine, note=note)
+        return outcome
+
+    def _show(self) -> None:
+        """Bring the gauges up to date."""
+        keeper = self.keeper
+        state, files = keeper.state, keeper.files.digest
+        self._differ.n = 1 if state.number and files != state.digest else 0
+        shown = (state.digest or keeper.mark.digest)[:12]
+        if shown != self._shown_revision:
+            if self._shown_revision:
+                keeper.metrics.forget("config_revision_info", revision=self._shown_revision)
+            keeper.metrics.gauge("config_revision_info", revision=shown).n = 1
+            self._shown_revision = shown
+
+    # --- files, base, start
+
+    async def _base(self) -> Mark | None:
+        return (await asyncio.to_thread(self.keeper.memory.read)).base
+
+    async def _in_step(self, state: State) -> None:
+        """Remember that the files say what is in force."""
+        base = Mark(state.number, state.digest)
+        if await self._base() != base:
+            try:
+                await asyncio.to_thread(self.keeper.memory.update, base=base)
+            except OSError as exc:
+                log.warning("configuration: cannot be noted on disk: %s", exc.strerror)
+
+    async def _note_step(self) -> None:
+        state = self.keeper.state
+        if state.number and self.keeper.files.digest == state.digest:
+            await self._in_step(state)
+
+    async def _watch(self) -> None:
+        """Reload once for each state of the files, when it was quiet for a while."""
+        files, clock = self.keeper.files, asyncio.get_running_loop().time
+        seen = files.signature
+        if seen == self._tried:
+            return
+        until = clock() + QUIET_S
+        while clock() < until:
+            await asyncio.sleep(QUIET_S / 4)
+            await files.look()
+            if files.signature != seen:
+                seen, until = files.signature, clock() + QUIET_S
+        self._tried = seen
+        if files.digest != self.keeper.state.digest:
+            await self.reload("file watch")
+
+    async def _settle_start(self) -> None:
+        """Publish the files this machine started with, if it may; else follow what is in force."""
+        complained = False
+        while self.keeper.pending:
+            try:
+                if await self._settled():
+                    break
+            except StoreUnavailable as exc:
+                if not complained:
+                    log.warning("configuration: not published yet: %s", exc)
+                complained = True
+            await asyncio.sleep(START_AGAIN_S)
+        self.keeper.settle()
+        try:
+            await asyncio.to_thread(self.keeper.memory.update, pending=False)
+        except OSError as exc:
+            log.warning("configuration: cannot be noted on disk: %s", exc.strerror)
+
+    async def _settled(self) -> bool:
+        """Try to publish what was started with; returns False where another change is being decided."""
+        bundle = await asyncio.to_thread(Bundle.read, self._started)
+        state = await self._revisions.state()
+        how = standing(bundle.digest, await self._base(), state.number, state.digest)
+        if how is Standing.IN_STEP:
+            await self._in_step(state)
+            return True
+        if how in (Standing.BEHIND, Standing.STALE):
+            log.warning("configuration: %s", based_on(await self._base(), state.number))
+            return True
+        await self.keeper.beat()
+        try:
+            checked = await asyncio.to_thread(self._check, bundle)
+            work = self._decide(checked, state, "start", "files at the start", dry_run=False)
+            outcome = await work
+        except ConfigError as exc:
+            outcome = _invalid(state, exc)
+        if outcome.code in ("busy", "moved", "lapsed"):
+            return False
+
+        async def known() -> Outcome:
+            return outcome
+
+        await self._tell("start", "config.publish", "files at the start", False, known())
+        if outcome.result == "applied":
+            await self._in_step(State(outcome.number, bundle.digest))
+        return True
+
+
+def _invalid(state: State, exc: ConfigError) -> Outcome:
+    problems = tuple({"file": p.file, "key": p.key, "reason": p.reason} for p in exc.problems)
+    return Outcome("refused", state.number, "the configuration is not sound", "invalid", problems)
+
+
+def _place(member: Member | None) -> dict[str, str]:
+    return {"machine": member.machine, "role": f"{member.role} {member.number}"} if member is not None else {}
+
+
+def _short(found: dict[str, list[str]]) -> dict[str, str]:
+    """Return what changed as fields of a log record, long lists cut."""
+    return {
+        what.replace(" ", "_"): ",".join(names[:_NAMES_IN_LOG])
+        + (f",… ({len(names)})" if len(names) > _NAMES_IN_LOG else "")
+        for what, names in found.items()
+    }
