@@ -1,5 +1,5 @@
-"""F80: fifty reloads while messages are accepted and sent: channels come, go and are bound anew; routes, rates, accounts
-and rules change. Nothing is lost, nothing goes twice; what was sent through a channel that left is finished there.
+"""F80: fifty reloads while messages are accepted and sent: channels come, go and are bound anew; routes, rates and
+accounts change. Nothing is lost, nothing goes twice; what was sent through a channel that left is finished there.
 """
 
 from __future__ import annotations
