@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from gateway import app, journal, logs
+from gateway import journal, logs, worker
 from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
 from gateway.metrics import Metrics, SnapshotWriter, snapshot_dir
 from gateway.reload import begin, resume
@@ -62,10 +62,10 @@ def run(config_dir: Path, say: Callable[[str], None] = print) -> int:
     from gateway.check import require_admin_token  # noqa: PLC0415 - brings the tables' code, for the start only
 
     with _only_supervisor(Path(load_local(config_dir).store.data_dir)):
-        start = begin(config_dir, ask=app.revision_in_force)
+        start = begin(config_dir, ask=worker.revision_in_force)
         require_admin_token(start.settings)
         journal.configure(start.settings, "supervisor")
-        logs.protect(app.secrets_of(start.settings))
+        logs.protect(worker.secrets_of(start.settings))
         for warning in (*start.settings.warnings, *start.warnings):
             say(f"warning: {warning}")
         return asyncio.run(Supervisor(start.settings, config_dir, start.started).run())
@@ -183,7 +183,7 @@ class Supervisor:
         for slot in self._slots:
             if slot.role == "admin" and slot.ready and self._reload_asked:
                 self._reload_asked = False
-                self._tell(slot, app.RELOAD)
+                self._tell(slot, worker.RELOAD)
 
     # --- start
 
@@ -192,9 +192,9 @@ class Supervisor:
             ("api", self._settings.api.host, self._settings.api.port),
             ("admin", self._settings.admin.host, self._settings.admin.port),
         ):
-            listener = app.bind_listener(role, host, port, LISTEN_BACKLOG)
+            listener = worker.bind_listener(role, host, port, LISTEN_BACKLOG)
             self._listeners.by_role[role] = listener
-            log.info("%s listens on %s", role, app.address_of(listener))
+            log.info("%s listens on %s", role, worker.address_of(listener))
 
     async def _begin_store(self) -> None:
         if not self._url:
@@ -229,7 +229,7 @@ class Supervisor:
 
     async def _opened_store(self) -> Store:
         if self._store is None:
-            self._store = await Store.open(self._settings, self._url, incarnation=app.new_incarnation())
+            self._store = await Store.open(self._settings, self._url, incarnation=worker.new_incarnation())
         return self._store
 
     # --- the configuration
@@ -258,7 +258,7 @@ class Supervisor:
 
     def _take_settings(self, settings: Settings) -> None:
         self._settings = settings
-        logs.protect(app.secrets_of(settings))
+        logs.protect(worker.secrets_of(settings))
         journal.configure(settings, "supervisor")
         if self._store is not None:
             self._store.configure(settings)
@@ -299,16 +299,16 @@ class Supervisor:
     async def _spawn(self, slot: _Slot) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        slot.incarnation = app.new_incarnation()
+        slot.incarnation = worker.new_incarnation()
         listener = self._listeners.by_role.get(slot.role)
         fds = [theirs.fileno(), *([listener.fileno()] if listener else [])]
         env = {
             **os.environ,
-            app.ENV_INCARNATION: slot.incarnation,
-            app.ENV_NUMBER: str(slot.number),
-            app.ENV_LINK_FD: str(theirs.fileno()),
-            app.ENV_LISTEN_FD: str(listener.fileno()) if listener else "",
-            app.ENV_STORE_URL: self._url,
+            worker.ENV_INCARNATION: slot.incarnation,
+            worker.ENV_NUMBER: str(slot.number),
+            worker.ENV_LINK_FD: str(theirs.fileno()),
+            worker.ENV_LISTEN_FD: str(listener.fileno()) if listener else "",
+            worker.ENV_STORE_URL: self._url,
             **({ENV_STARTED: str(self._started.absolute())} if self._started is not None else {}),
         }
         command = (sys.executable, "-m", "gateway", slot.role, "--config", str(self._config_dir))
@@ -336,12 +336,12 @@ class Supervisor:
             word = b""
         if not word:
             asyncio.get_running_loop().remove_reader(slot.link)
-        elif app.READY in word and not slot.ready:
+        elif worker.READY in word and not slot.ready:
             slot.ready, slot.failures = True, min(slot.failures, READY_FAILURES)
             log.info("worker %s is ready", slot.name)
             self._pass_on_reload()
             if all(s.ready for s in self._slots):
-                log.info("ready: http://%s", app.address_of(self._listeners.by_role["api"]))
+                log.info("ready: http://%s", worker.address_of(self._listeners.by_role["api"]))
 
     def _close_link(self, slot: _Slot) -> None:
         if slot.link is not None:
@@ -383,7 +383,7 @@ class Supervisor:
         log.info("draining")
         # 1. Not ready; new posts get 503 `draining`; running requests go on.
         for slot in self._slots:
-            self._tell(slot, app.DRAIN)
+            self._tell(slot, worker.DRAIN)
         if any(s.process is not None for s in self._slots):
             await self._wait_hurry(NOTICE_S)
         # 2. No more intake. Our copy of the listener goes first: the workers' close is then the last one, and

@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 import redis.asyncio
 
-from gateway import app
+from gateway import worker
 from gateway.settings import Settings
 from gateway.simulator.behaviour import SimulatorOptions
 from gateway.simulator.smsc import Smsc
@@ -109,7 +109,7 @@ async def test_a_worker_that_dies_whenever_it_is_ready_is_not_started_without_a_
     async def live_through(slot: _Slot) -> str:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            theirs.send(app.READY)
+            theirs.send(worker.READY)
             slot.link, slot.ready = ours, False
             one._heard(slot)
             assert slot.ready
@@ -160,7 +160,7 @@ async def test_the_end_is_in_order_and_loses_nothing(tmp_path: Path) -> None:
         assert await ended == 0
         assert time.monotonic() - began < 35
         log = gateway.log()
-        order = [log.index(f"{who}: stopped") for who in ("api-0 app", "dispatch-0 app", "admin-0 app")]
+        order = [log.index(f"{who}: stopped") for who in ("api-0 worker", "dispatch-0 worker", "admin-0 worker")]
         assert order == sorted(order)
         assert "killed" not in log
         assert peer.counters.answered_ok == 30

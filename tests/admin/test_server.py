@@ -14,11 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.admin import server as admin_server
 from gateway.admin.server import AdminServer
-from gateway.app import address_of, bind_listener
 from gateway.errors import StoreUnavailable
 from gateway.metrics import GaugeReading, Metrics, MetricsHub
 from gateway.model import Secret
 from gateway.settings import AccountSettings, AdminSettings, Settings
+from gateway.worker import address_of, bind_listener
 
 TOKEN = "a-long-admin-token"
 AUTH = {"Authorization": f"Bearer {TOKEN}"}

@@ -10,13 +10,13 @@ from aiohttp.web import RouteDef
 
 from gateway.admin.server import AdminServer
 from gateway.admin.webhooks_v1 import WebhookRoutes
-from gateway.app import address_of, bind_listener
 from gateway.metrics import GaugeReading, MetricsHub
 from gateway.routing.router import Router
 from gateway.settings import Settings
 from gateway.store.audit import Audit
 from gateway.store.outbox import Outbox
 from gateway.store.store import Store
+from gateway.worker import address_of, bind_listener
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,77 @@
+"""Observes and steers: health, metrics, what operators ask and order; the statistics of the store are folded here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.admin.audit_v1 import AuditApi
+from gateway.admin.blacklist_v1 import BlacklistApi
+from gateway.admin.erase_v1 import ErasureApi
+from gateway.admin.inbound_v1 import InboundApi
+from gateway.admin.readiness import Readiness
+from gateway.admin.server import AdminServer
+from gateway.admin.store_gauges import StoreGauges
+from gateway.admin.templates_v1 import TemplatesApi
+from gateway.admin.webhooks_v1 import WebhookRoutes
+from gateway.metrics import MetricsHub, snapshot_dir
+from gateway.routing.loader import build_router
+from gateway.routing.router import Router
+from gateway.settings import Settings
+from gateway.store.audit import Audit
+from gateway.store.outbox import Outbox
+from gateway.store.statistics import Folder, Statistics
+from gateway.store.templates import TemplateStore
+from gateway.templates.load import load_templates
+from gateway.templates.registry import OfFile, Templates, compile_all
+from gateway.worker import Worker
+
+
+async def run(worker: Worker) -> None:
+    """Run until told to stop."""
+    settings = worker.settings
+    async with worker.running():
+        # 1. The listener first: while the store loads, `/livez` answers and `/readyz` says why not.
+        store = await worker.store()
+        hub = MetricsHub(snapshot_dir(worker.data_dir), own=worker.metrics)
+        readiness = Readiness(store, hub, draining=lambda: worker.draining, supervised=worker.launch.supervised)
+        router = build_router(settings)
+        templates = Templates(load_templates(settings), TemplateStore(store), worker.metrics, hold_s=0.0)
+        audit = Audit(store)
+
+        def desk(now: Settings, routes: Router) -> AdminServer:
+            more = TemplatesApi(now, routes, templates, TemplateStore(store), audit).routes()
+            more += ErasureApi(now, store, audit).routes()
+            more += WebhookRoutes(now, Outbox(store)).routes()
+            more += BlacklistApi(now, store).routes() + InboundApi(now, store).routes() + AuditApi(store).routes()
+            gauges = StoreGauges(now, store)
+            return AdminServer(now, hub, store, readiness.reasons, gauges.read, routes, more, audit)
+
+        async def prepare(new: Settings) -> Callable[[], None]:
+            routes, of_file = await asyncio.to_thread(_read, new, router)
+            successor = desk(new, routes)
+            await successor.prepared()
+
+            def swap() -> None:
+                store.configure(new)
+                templates.use(of_file)
+                server.hand_over(successor)
+
+            return swap
+
+        server = desk(settings, router)
+        await server.start(worker.listener(settings.admin.host, settings.admin.port))
+        try:
+            # 2. The store.
+            await worker.connect(store)
+            worker.beside(Folder(Statistics(store), worker.metrics).run(), name="statistics")
+            worker.follow_config(store, prepare)
+            worker.ready()
+            # 3. Until told to stop; it is the last of the workers to go.
+            await worker.told_to_stop()
+        finally:
+            await server.stop()
+
+
+def _read(settings: Settings, before: Router) -> tuple[Router, OfFile]:
+    return build_router(settings, before), compile_all(load_templates(settings))
