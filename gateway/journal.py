@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
@@ -143,6 +144,9 @@ def heard(traceparent: str | None) -> None:
 
 def accepted(prepared: Sequence[tuple[int, NewMessage, str, Any]], answers: Sequence[Any]) -> None:
     """The store has answered for a slice of a request; what it refused was never a message."""
+    if _tracer is None and not (_log is not None and _log.all):
+        _flush()
+        return
     spoken: list[bytes] = []
     for (_, message, encoding, _), answer in zip(prepared, answers, strict=True):
         if answer.__class__ is not Accepted or answer.code != "accepted":
@@ -151,11 +155,10 @@ def accepted(prepared: Sequence[tuple[int, NewMessage, str, Any]], answers: Sequ
         if _log is not None and _log.tells(sid):
             deferred = answer.deferred_to_ms or (kind.send_at_ms if kind.state != State.QUEUED else 0)
             word = STATE_LABELS[State.DEFERRED if answer.deferred_to_ms else kind.state]
-            more = {"due_in_ms": deferred - answer.accepted_at_ms} if deferred else {}
-            _log.usual(
-                "accepted" if word == "queued" else word, sid, _dims(kind), category=kind.category,
-                parts=message.parts, encoding=encoding, **more,
-            )  # fmt: skip
+            fields: dict[str, Any] = {"parts": message.parts, "encoding": encoding}
+            if deferred:
+                fields["due_in_ms"] = deferred - answer.accepted_at_ms
+            _log.usual("accepted" if word == "queued" else word, sid, _dims(kind), kind.category, fields)
         if _tracer is not None and _tracer.samples(sid):
             spoken.append(sid)
             _tracer.accepted(
@@ -170,6 +173,7 @@ def accepted(prepared: Sequence[tuple[int, NewMessage, str, Any]], answers: Sequ
     _flush()
 
 
+@lru_cache(maxsize=1024)
 def _dims(kind: MessageKind) -> bytes:
     return f"{kind.account}\x1f{kind.carrier}\x1f{kind.route}".encode()
 
@@ -177,7 +181,7 @@ def _dims(kind: MessageKind) -> bytes:
 def cancelled(sid: bytes, account: str) -> None:
     """An application took a message back."""
     if _log is not None:
-        _log.failed("cancelled", sid, f"{account}\x1f\x1f".encode(), reason="cancelled", by="application")
+        _log.failed("cancelled", sid, f"{account}\x1f\x1f".encode(), None, {"by": "application"})
         _flush()
 
 
@@ -200,13 +204,15 @@ def settled(items: Iterable[tuple[Attempted, Decided]], answers: str) -> None:
         sid = message.id
         if _log is not None and (verb != "s" or _log.tells(sid)):
             fields: dict[str, Any] = {
-                "category": message.category, "channel": flight.channel, "attempt": message.attempt,
-                "parts": message.parts, "wait_ms": max(0, now_ms - message.due_at_ms),
-            }  # fmt: skip
+                "channel": flight.channel,
+                "attempt": message.attempt,
+                "parts": message.parts,
+                "wait_ms": max(0, now_ms - message.due_at_ms),
+            }
             if answer == "l":
                 fields["late"] = True
             if verb == "s":
-                _log.usual("submitted", sid, message.dims, **fields)
+                _log.usual("submitted", sid, message.dims, message.category, fields)
             else:
                 if flight.status:
                     fields["code"] = f"0x{flight.status:08X}"
@@ -214,8 +220,8 @@ def settled(items: Iterable[tuple[Attempted, Decided]], answers: str) -> None:
                     fields["accepted_parts"] = (flight.accepted | message.accepted).bit_count()
                 if decision.delay_ms and verb not in "uU":
                     fields["again_in_ms"] = decision.delay_ms
-                reason = decision.reason or flight.outcome.value
-                _log.failed(_SETTLED[verb], sid, message.dims, reason=reason, **fields)
+                fields["reason"] = decision.reason or flight.outcome.value
+                _log.failed(_SETTLED[verb], sid, message.dims, message.category, fields)
         if _tracer is not None and _tracer.samples(sid):
             attributes = {"smsgw.channel": flight.channel, "smsgw.outcome": flight.outcome.value}
             if flight.status is not None:
@@ -251,40 +257,41 @@ class Watcher:
             category, parts, attempts = named[at + 17 : at + 20]
             at = rest_at + int.from_bytes(named[rest_at - 2 : rest_at], "big")
             dims, channel, reason, code = named[rest_at:at].rsplit(b"\x1f", 3)
-            fields: dict[str, Any] = {
-                "category": category, "channel": channel.decode(), "attempt": attempts, "parts": parts,
-                "reason": reason.decode(), "code": code.decode(), "by": "gateway",
-            }  # fmt: skip
-            word = STATE_LABELS[state]
-            if state == State.DELIVERED:
-                if _log.tells(sid):
-                    _log.usual(word, sid, dims, **fields)
-            else:
-                _log.failed(word, sid, dims, **fields)
+            fields = _about(channel.decode(), attempts, parts, reason.decode(), code.decode())
+            word, fields["by"] = STATE_LABELS[state], "gateway"
+            if state != State.DELIVERED:
+                _log.failed(word, sid, dims, category, fields)
+            elif _log.tells(sid):
+                _log.usual(word, sid, dims, category, fields)
         _flush()
+
+
+_RECEIPTS = {"c": "corrected", "r": "redelivery_asked", "p": "part_receipt"}
+
+
+def _about(channel: str, attempt: int, parts: int, reason: str, code: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {"attempt": attempt, "parts": parts}
+    if channel:
+        fields["channel"] = channel
+    if reason:
+        fields["reason"] = reason
+    if code:
+        fields["code"] = shown_code(code)
+    return fields
 
 
 def _receipt(name: bytes, letter: str, channel: str, said: str, reason: str, code: str) -> None:
     sid, state, dims = name[:16], chr(name[16]), name[20:]
     category, parts, attempt = name[17:20]
     if _log is not None:
-        fields: dict[str, Any] = {
-            "category": category, "channel": channel, "attempt": attempt, "parts": parts, "reason": reason,
-            "code": code, "by": "receipt",
-        }  # fmt: skip
-        if letter == "c":
-            _log.failed("corrected", sid, dims, state=STATE_LABELS[state], **fields)
-        elif letter == "r":
-            _log.failed("redelivery_asked", sid, dims, said=STATE_LABELS[said], **fields)
-        elif letter == "p":
-            if said != State.DELIVERED:
-                _log.failed("part_receipt", sid, dims, said=STATE_LABELS[said], **fields)
-            elif _log.tells(sid):
-                _log.usual("part_receipt", sid, dims, said=STATE_LABELS[said], **fields)
-        elif letter == "f" and state != State.DELIVERED:
-            _log.failed(STATE_LABELS[state], sid, dims, **fields)
-        elif letter == "f" and _log.tells(sid):
-            _log.usual(STATE_LABELS[state], sid, dims, **fields)
+        word = _RECEIPTS.get(letter) or STATE_LABELS[state]
+        well = letter in "fp" and said == State.DELIVERED and (letter == "p" or state == State.DELIVERED)
+        if not well or _log.tells(sid):
+            fields = _about(channel, attempt, parts, reason, code)
+            fields["by"] = "receipt"
+            if letter != "f":
+                fields["said"] = STATE_LABELS[said]
+            (_log.usual if well else _log.failed)(word, sid, dims, category, fields)
     if _tracer is not None and letter in "fpcr" and _tracer.samples(sid):
         attributes = {"smsgw.channel": channel, "smsgw.said": STATE_LABELS[said]}
         if letter in "fc":
@@ -304,7 +311,8 @@ def told(account: str, events: Iterable[tuple[bytes, str, int]]) -> None:
     if _log is not None and _log.all:
         for sid, what, attempt in events:
             if sid and _log.tells(sid):
-                _log.usual("webhook_delivered", sid, f"{account}\x1f\x1f".encode(), type=what, attempt=attempt)
+                dims = f"{account}\x1f\x1f".encode()
+                _log.usual("webhook_delivered", sid, dims, None, {"type": what, "attempt": attempt})
         _flush()
 
 
@@ -312,7 +320,7 @@ def untold(account: str, sid: bytes, what: str, attempt: int, reason: str) -> No
     """An event about a message is a dead letter now."""
     if _log is not None and sid:
         dims = f"{account}\x1f\x1f".encode()
-        _log.failed("webhook_dead", sid, dims, type=what, attempt=attempt, reason=reason)
+        _log.failed("webhook_dead", sid, dims, None, {"type": what, "attempt": attempt, "reason": reason})
         _flush()
 
 

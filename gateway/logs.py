@@ -114,12 +114,22 @@ def enabled(area: str, level: int) -> bool:
     return logging.getLogger(f"gateway.{area}").isEnabledFor(level)
 
 
-Row = tuple[int, dict[str, Any]]
-"""A line that is made in bulk: its level, and its fields, `event` the first."""
+class Shared:
+    """Fields that many rows have in common, rendered once."""
+
+    __slots__ = ("console", "json")
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        self.json = orjson.dumps(dict(fields))[1:-1].decode()
+        self.console = "".join(f" {name}={value}" for name, value in fields.items())
+
+
+Row = tuple[int, str, str, Shared, dict[str, Any]]
+"""A line that is made in bulk: level, event, id, shared fields (one at least), and its own."""
 
 
 def write_rows(area: str, rows: Sequence[Row]) -> None:
-    """Write lines made in bulk, all of one moment; 2 us each. They pass no rate limit: whoever calls has one.
+    """Write lines made in bulk, all of one moment. They pass no rate limit: whoever calls has one.
 
     The values are ids, configured names and words of ours, written as they stand.
     """
@@ -412,12 +422,12 @@ class _Writer(logging.Handler):
         """Format rows as the others are, and queue them in pieces."""
         now = time.time()
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
-        render = _JsonRows if isinstance(self.formatter, JsonFormatter) else _ConsoleRows
-        heads = {level: render.head(at, level, self._process, area) for level in {level for level, _ in rows}}
+        head, render = (_json_head, _json_row) if isinstance(self.formatter, JsonFormatter) else (_head, _row)
+        heads = {level: head(at, level, self._process, area) for level in {row[0] for row in rows}}
         piece: list[str] = []
         size = 0
-        for level, fields in rows:
-            line = heads[level] + render.body(fields)
+        for level, event, name, shared, fields in rows:
+            line = heads[level] + render(event, name, shared, fields)
             if size + len(line) > PIECE_CHARS and piece:
                 self._put("".join(piece), len(piece))
                 piece, size = [], 0
@@ -459,26 +469,23 @@ class _Writer(logging.Handler):
         super().close()
 
 
-class _JsonRows:
-    @staticmethod
-    def head(at: str, level: int, process: str, area: str) -> str:
-        name = logging.getLevelName(level).lower()
-        return f'{{"at":"{at}","level":"{name}","process":"{process}","source":"{area}",'
-
-    @staticmethod
-    def body(fields: dict[str, Any]) -> str:
-        return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)[1:].decode()
+def _json_head(at: str, level: int, process: str, area: str) -> str:
+    name = logging.getLevelName(level).lower()
+    return f'{{"at":"{at}","level":"{name}","process":"{process}","source":"{area}","event":"'
 
 
-class _ConsoleRows:
-    @staticmethod
-    def head(at: str, level: int, process: str, area: str) -> str:
-        return f"{at} {logging.getLevelName(level):<7} {process} {area}:"
+def _json_row(event: str, name: str, shared: Shared, fields: dict[str, Any]) -> str:
+    rest = "," + orjson.dumps(fields)[1:].decode() if fields else "}"
+    return f'{event}","id":"{name}",{shared.json}{rest}\n'
 
-    @staticmethod
-    def body(fields: dict[str, Any]) -> str:
-        rest = iter(fields.items())
-        return f" {next(rest)[1]}" + "".join(f" {name}={value}" for name, value in rest) + "\n"
+
+def _head(at: str, level: int, process: str, area: str) -> str:
+    return f"{at} {logging.getLevelName(level):<7} {process} {area}: "
+
+
+def _row(event: str, name: str, shared: Shared, fields: dict[str, Any]) -> str:
+    rest = "".join([f" {key}={value}" for key, value in fields.items()])
+    return f"{event} id={name}{shared.console}{rest}\n"
 
 
 def _log_uncaught(kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:

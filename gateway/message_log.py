@@ -46,24 +46,26 @@ class MessageLog:
         self._suppressed = metrics.counter("log_suppressed_total", source=AREA)
 
     def tells(self, sid: bytes) -> bool:
-        """Whether what goes well with a message is told."""
-        return self.all and (self._sample >= 1.0 or chosen(sid, self._sample))
-
-    def usual(self, event: str, sid: bytes, dims: bytes, **fields: Any) -> None:
-        """Note a change as it should be; ask `tells` before."""
+        """Whether what goes well with a message is told now; ask before each `usual`, which is for that one record."""
+        if not self.all or (self._sample < 1.0 and not chosen(sid, self._sample)):
+            return False
         if self._left <= self._reserve:
             self._suppressed.n += 1
-            return
-        self._left -= 1
-        self._rows.append((logging.INFO, _row(event, sid, dims, fields)))
+            return False
+        return True
 
-    def failed(self, event: str, sid: bytes, dims: bytes, **fields: Any) -> None:
+    def usual(self, event: str, sid: bytes, dims: bytes, category: int | None, fields: dict[str, Any]) -> None:
+        """Note a change as it should be."""
+        self._left -= 1
+        self._rows.append((logging.INFO, event, message_id(sid), shared_of(dims, category), fields))
+
+    def failed(self, event: str, sid: bytes, dims: bytes, category: int | None, fields: dict[str, Any]) -> None:
         """Note a change that somebody may have to look at."""
         if self._left <= 0:
             self._suppressed.n += 1
             return
         self._left -= 1
-        self._rows.append((logging.WARNING, _row(event, sid, dims, fields)))
+        self._rows.append((logging.WARNING, event, message_id(sid), shared_of(dims, category), fields))
 
     def flush(self) -> None:
         """Write what was noted, and begin a new budget with each second."""
@@ -76,26 +78,20 @@ class MessageLog:
             self._second, self._left = now, self._per_s
 
 
-def _row(event: str, sid: bytes, dims: bytes, fields: dict[str, Any]) -> dict[str, Any]:
-    account, carrier, route = _labels(dims)
-    row: dict[str, Any] = {"event": event, "id": message_id(sid), "account": account}
-    if route:
-        row["route"] = route
-    if carrier:
-        row["carrier"] = carrier
-    if (category := fields.pop("category", None)) is not None:
-        row["category"] = CATEGORY_LABELS[category]
-    if code := fields.pop("code", ""):
-        row["code"] = shown_code(code)
-    row.update((name, value) for name, value in fields.items() if value != "")
-    return row
-
-
 @lru_cache(maxsize=4096)
-def _labels(dims: bytes) -> tuple[str, str, str]:
-    """Return account, carrier and route of a record's labels; campaign and the like are an application's words."""
+def shared_of(dims: bytes, category: int | None) -> logs.Shared:
+    """Return account, route, carrier and category as a record shows them.
+
+    A record's other labels (campaign and the like) are an application's own words: they stay unsaid.
+    """
     account, carrier, route = dims.decode().split("\x1f", 3)[:3]
-    return account, carrier, route_name(route)
+    fields = {
+        "account": account,
+        "category": CATEGORY_LABELS[category] if category is not None else "",
+        "route": route_name(route),
+        "carrier": carrier,
+    }
+    return logs.Shared({name: value for name, value in fields.items() if value})
 
 
 @lru_cache(maxsize=4096)

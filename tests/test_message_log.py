@@ -60,8 +60,8 @@ def test_a_record_has_ids_and_configured_names_and_no_word_of_an_application(sty
     logs.configure("dispatch", "0", stream=stream, style=style)
     told = MessageLog(metrics(), which="all", sample=1.0, per_s=0)
     sid = new_id(0)
-    told.usual("submitted", sid, DIMS, category=0, channel="cm-a", attempt=1, parts=2, reason="")
-    told.failed("failed", sid, DIMS, category=2, channel="cm-a", code="0x0000000B", reason="invalid-number")
+    told.usual("submitted", sid, DIMS, 0, {"channel": "cm-a", "attempt": 1, "parts": 2})
+    told.failed("failed", sid, DIMS, None, {})
     told.flush()
     logging.getLogger().handlers[0].close()
     first, second = stream.getvalue().splitlines()
@@ -69,7 +69,7 @@ def test_a_record_has_ids_and_configured_names_and_no_word_of_an_application(sty
     assert "13871946205" not in stream.getvalue()
     if style == "console":
         assert " INFO    dispatch-0 messages: submitted id=" in first
-        assert first.endswith("account=shop route=cn carrier=china-mobile category=verification "
+        assert first.endswith("account=shop category=verification route=cn carrier=china-mobile "
                               "channel=cm-a attempt=1 parts=2")  # fmt: skip
         assert " WARNING dispatch-0 messages: failed id=" in second
         return
@@ -109,17 +109,18 @@ def test_a_second_has_its_budget_and_a_quarter_of_it_is_for_what_fails(monkeypat
     logs.configure("dispatch", "0", stream=stream, style="json")
     told = MessageLog(counts, which="all", sample=1.0, per_s=100)
     told.flush()
+    for sid in (new_id(0) for _ in range(200)):
+        if told.tells(sid):
+            told.usual("submitted", sid, DIMS, 0, {})
     for _ in range(200):
-        told.usual("submitted", new_id(0), DIMS)
-    for _ in range(200):
-        told.failed("failed", new_id(0), DIMS)
+        told.failed("failed", new_id(0), DIMS, 0, {})
     assert suppressed(counts) == 125 + 175
     told.flush()
-    told.failed("failed", new_id(0), DIMS)  # still the same second
+    told.failed("failed", new_id(0), DIMS, 0, {})  # still the same second
     assert suppressed(counts) == 301
     now[0] = 101.0
     told.flush()
-    told.failed("failed", new_id(0), DIMS)
+    told.failed("failed", new_id(0), DIMS, 0, {})
     told.flush()
     assert counts.counter("message_records_total").n == 101
     events = [line["event"] for line in lines(stream)]
@@ -230,7 +231,7 @@ def test_a_pipe_that_nobody_reads_blocks_nobody_and_its_losses_are_counted() -> 
         began = time.process_time()
         for _ in range(400):
             for _ in range(100):
-                told.usual("submitted", sid, DIMS, category=0, channel="cm-a", attempt=1, parts=1, wait_ms=3)
+                told.usual("submitted", sid, DIMS, 0, {"channel": "cm-a", "attempt": 1, "parts": 1, "wait_ms": 3})
             told.flush()
         spent = time.process_time() - began
         began = time.monotonic()
