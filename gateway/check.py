@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from gateway.dlr.reasons import load_reasons
@@ -39,7 +40,7 @@ def check(config_dir: Path, env: Mapping[str, str] = os.environ) -> CheckReport:
     except ConfigError as exc:
         return CheckReport(None, tuple(exc.problems), ())
     problems = table_problems(settings) + _store_problems(settings)
-    warnings = list(settings.warnings) + _token_warnings(settings)
+    warnings = list(settings.warnings) + _token_warnings(settings) + _telling_warnings(settings)
     return CheckReport(settings, tuple(problems), tuple(warnings))
 
 
@@ -52,6 +53,18 @@ def require_admin_token(settings: Settings) -> None:
     if settings.admin.token is None:
         reason = "not set; put it in the environment variable that gateway.toml names (SMSGW_ADMIN_TOKEN)"
         raise ConfigError([ConfigProblem("gateway.toml", "admin.token", reason)])
+
+
+def _telling_warnings(settings: Settings) -> list[ConfigProblem]:
+    """Say what logs and traces lack here; the gateway runs without them."""
+    found = []
+    file = settings.log.file
+    if file is not None and not os.access(file if file.exists() else file.parent, os.W_OK):
+        found.append(ConfigProblem("gateway.toml", "log.file", "cannot be written: standard error will take its place"))
+    if settings.tracing.sample and find_spec("opentelemetry") is None:
+        reason = 'the packages are missing (pip install "smsgw[otel]"): nothing will be traced'
+        found.append(ConfigProblem("gateway.toml", "tracing.sample", reason))
+    return found
 
 
 def _token_warnings(settings: Settings) -> list[ConfigProblem]:

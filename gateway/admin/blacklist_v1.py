@@ -27,11 +27,12 @@ from aiohttp import web
 
 from gateway.admin.blacklist_rows import BadRow, labels, read_row, written_row
 from gateway.admin.problem import json_answer
-from gateway.admin.requests import actor_of, number_of, read_object, unknown_field
+from gateway.admin.requests import actor_of, noted, number_of, read_object, unknown_field
 from gateway.errors import RequestError
 from gateway.listing import mask_in, reason_in
 from gateway.model import Category
 from gateway.settings import Settings
+from gateway.store.audit import DONE
 from gateway.store.blacklists import DO_NOT_DISTURB, EVERYBODY, OPERATOR, Blacklists, Counts, Listed
 from gateway.store.store import Store
 
@@ -146,16 +147,21 @@ class BlacklistApi:
         body = await read_object(request)
         unknown_field(body, {"number", "country", "scope", "categories", "reason"})
         scope, mask, reason = self._scope(body.get("scope", GLOBAL)), mask_in(body), reason_in(body, OPERATOR)
-        entry = await self.lists.put(number_of(body), scope, mask, reason, source="operator", actor=actor_of(request))
+        msisdn, actor = number_of(body), actor_of(request)
+        entry = await self.lists.put(msisdn, scope, mask, reason, source="operator", actor=actor, note_always=True)
+        noted(request)
         return json_answer(entry_view(entry))
 
     async def delete_entry(self, request: web.Request) -> web.Response:
         """Take one number off one scope."""
         body = await read_object(request)
         unknown_field(body, {"number", "country", "scope"})
-        removed = await self.lists.remove(
-            number_of(body), self._scope(body.get("scope", GLOBAL)), actor=actor_of(request)
-        )
+        msisdn, scope, actor = number_of(body), self._scope(body.get("scope", GLOBAL)), actor_of(request)
+        removed = await self.lists.remove(msisdn, scope, actor=actor)
+        if not removed:
+            named = self.lists.audit.named(msisdn)
+            await self.lists.audit.note(actor, "blacklist.remove", scope, result="nothing there", **named)
+        noted(request)
         return json_answer({"removed": [entry_view(one) for one in removed]})
 
     # --- imports
@@ -185,8 +191,12 @@ class BlacklistApi:
         known = await self._import(import_id)
         if known["scope"] != scope or any(known[key] != value for key, value in rules.items()):
             raise RequestError("invalid_field", "the import of this id has other rules", field="id", status=409)
-        if not dry_run:  # also of one that never ends: its rows are in force one by one
-            await self.lists.audit.note(actor_of(request), "blacklist.import_begun", scope, import_id=import_id)
+        # Also of one that never ends: its rows are in force one by one.
+        result = "dry run" if dry_run else DONE
+        await self.lists.audit.note(
+            actor_of(request), "blacklist.import_begun", scope, import_id=import_id, result=result
+        )
+        noted(request)
         return json_answer({"id": import_id})
 
     async def import_rows(self, request: web.Request) -> web.Response:
@@ -215,9 +225,11 @@ class BlacklistApi:
         totals: dict[str, Any] = {key: _number_of(str(body.get(key, 0)), key, 1 << 40) for key in
                   ("added", "changed", "unchanged", "bad_rows")}  # fmt: skip
         await self.lists.end_import(import_id, {**totals, "ended": True})
-        if not known["dry_run"]:
-            actor = actor_of(request)
-            await self.lists.audit.note(actor, "blacklist.import", known["scope"], import_id=import_id, **totals)
+        result = "dry run" if known["dry_run"] else DONE
+        await self.lists.audit.note(
+            actor_of(request), "blacklist.import", known["scope"], import_id=import_id, result=result, **totals
+        )
+        noted(request)
         return json_answer(_import_view(import_id, {**known, **totals, "ended": True}))
 
     async def undo(self, request: web.Request) -> web.Response:
@@ -250,6 +262,7 @@ class BlacklistApi:
             await self.lists.audit.note(
                 actor_of(request), "blacklist.undo", scope, source=source, removed=removed, restored=restored
             )
+        noted(request)
         return json_answer({"removed": removed, "restored": restored, "next": following or None})
 
     # --- helpers

@@ -18,7 +18,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from gateway.admin.problem import json_answer, problem
-from gateway.admin.requests import number_of, read_object, unknown_field
+from gateway.admin.requests import actor_of, noted, number_of, read_object, unknown_field
 from gateway.errors import RequestError
 from gateway.settings import Settings
 from gateway.store.audit import Audit
@@ -65,12 +65,18 @@ async def post_erase(api: ErasureApi, request: web.Request) -> web.Response:
     inbound = api.settings.inbound
     eraser = Eraser(api.store, api.audit, keep_periods=max(inbound.keep_months, inbound.keep_optout_months) + 2)
     try:
-        done = await eraser.go_on(msisdn, at=at, learned_ttl_s=api.settings.ported.learned_ttl_s, **switches)
+        ttl_s, actor = api.settings.ported.learned_ttl_s, actor_of(request)
+        done = await eraser.go_on(msisdn, at=at, learned_ttl_s=ttl_s, actor=actor, **switches)
     except StillLive as live:
         detail = f"not all messages to the number are final ({live}); wait, or ask for cancel"
         counts = {"final": live.final, "waiting": live.waiting, "sent": live.sent, "being_sent": live.busy}
         return problem(409, "still_live", detail, field="cancel", counts=counts)
     answer: dict[str, Any] = {"done": not done.next, "erased": done.counts}
+    if done.next and not at:  # the end has an entry of its own; one that is never asked for is seen all the same
+        await api.audit.prepare()
+        number_hash = api.audit.named(msisdn)["number_hash"]
+        await api.audit.note(actor, "number.erase_begun", "number", number_hash=number_hash)
+    noted(request)
     if done.next:
         answer |= {"next": done.next, "wait_s": done.wait_s}
     elif done.file:

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from gateway.admin.blacklist_v1 import shown_scope
 from gateway.admin.problem import json_answer
-from gateway.admin.requests import actor_of, read_object, unknown_field
+from gateway.admin.requests import actor_of, noted, read_object, unknown_field
 from gateway.dlr.ties import mask_of, scope_of
 from gateway.errors import RequestError
 from gateway.model import mask_msisdn, store_id
@@ -121,7 +121,10 @@ class InboundApi:
             scope = scope_of(account, sender, event["signature"])
             await self.lists.add(event["from"], scope, mask_of(account), TD, source="review", actor=actor)
             answer["scope"] = shown_scope(scope)
-        await self.inbox.reviewed(sid, actor=actor, decision=decision)
+        if not await self.inbox.reviewed(sid, actor=actor, decision=decision):
+            result = "was not to be read any more"
+            await self.inbox.audit.note(actor, "inbound.reviewed", sid.hex(), decision=decision, result=result)
+        noted(request)
         return json_answer(answer)
 
     async def _answer(self, request: web.Request, found: list[dict[str, Any]], *, full: bool) -> web.Response:

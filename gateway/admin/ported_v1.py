@@ -16,7 +16,7 @@ from typing import Protocol
 from aiohttp import web
 
 from gateway.admin.problem import json_answer
-from gateway.admin.requests import actor_of, read_object, unknown_field
+from gateway.admin.requests import actor_of, noted, read_object, unknown_field
 from gateway.errors import RequestError
 from gateway.routing.msisdn import normalise
 from gateway.routing.ported_table import PortedTables
@@ -67,4 +67,5 @@ async def forget(
         await audit.prepare()
         more = audit.named(msisdn) if msisdn else {}
         await audit.note(actor_of(request), "ported.forget", "one number" if msisdn else "all", **more)
+        noted(request)
     return json_answer({"forgotten": forgotten, "imported": carrier})

@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway.errors import RequestError
 from gateway.routing.msisdn import normalise
 
+_OPERATOR, _NOTED = web.RequestKey("operator", str), web.RequestKey("noted", bool)
 _FIELD: Final = re.compile(r"[a-z_]{1,32}")
 
 
@@ -36,9 +37,24 @@ def unknown_field(body: dict[str, Any], known: set[str]) -> None:
         raise RequestError("unknown_field", f"{', '.join(first)} and {last} are the fields", field=field)
 
 
+def name_operator(request: web.Request, name: str) -> None:
+    """Remember whose token a request came with."""
+    request[_OPERATOR] = name
+
+
 def actor_of(request: web.Request) -> str:
-    """Return who is asking, as the audit names it: operators share one token, so by the address they come from."""
-    return f"operator@{request.remote or 'unknown'}"
+    """Return who is asking, as the audit names it: the operator, and the address they come from."""
+    return f"{request.get(_OPERATOR, 'nobody')}@{request.remote or 'unknown'}"
+
+
+def noted(request: web.Request) -> None:
+    """Say that the audit has what this request changed; without it the server notes the request itself."""
+    request[_NOTED] = True
+
+
+def is_noted(request: web.Request) -> bool:
+    """Tell whether the audit has what this request changed."""
+    return bool(request.get(_NOTED))
 
 
 def number_of(body: dict[str, Any]) -> str:

@@ -7,8 +7,6 @@ Stands above the endpoint files; `app` builds it and hands it a listening socket
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import ipaddress
 import logging
 import socket
@@ -20,16 +18,18 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.admin import channels_v1, explain_v1, failure_codes_v1, gates_v1, health, metrics_get, ported_v1, stats_v1
+from gateway.admin.operators import Operators, role_for
 from gateway.admin.problem import problem, refusal
-from gateway.admin.requests import actor_of
+from gateway.admin.requests import actor_of, is_noted, name_operator
 from gateway.dlr.reasons import load_reasons
 from gateway.errors import Backpressure, RequestError, StoreUnavailable
+from gateway.logs import redact
 from gateway.metrics import MetricsHub
 from gateway.policy.policy import load_policy
 from gateway.routing.ported_table import PortedTables
 from gateway.routing.router import Router
 from gateway.settings import Settings
-from gateway.store.audit import Audit
+from gateway.store.audit import DONE, Audit
 from gateway.store.receipt_notes import ReceiptNotes
 from gateway.store.statistics import Shards, Statistics
 
@@ -43,9 +43,31 @@ _AUDITED: Final = {
     "/admin/v1/gates": ("gate.set", (("kind", "name"), ("state",))),
     "/admin/v1/channels": ("channel.set", (("id",), ("action",))),
     "/admin/v1/webhooks": ("webhook", (("account",), ("action", "from", "to"))),
+    "/admin/v1/blacklist": ("blacklist.add", ((), ())),
+    "/admin/v1/blacklist/imports": ("blacklist.import_begun", ((), ())),
+    "/admin/v1/blacklist/imports/{id}/end": ("blacklist.import", ((), ())),
+    "/admin/v1/blacklist/undo": ("blacklist.undo", ((), ())),
+    "/admin/v1/erase": ("number.erase", ((), ())),
+    "/admin/v1/inbound/reviewed": ("inbound.reviewed", (("id",), ("decision",))),
+    "/admin/v1/ported/forget": ("ported.forget", ((), ())),
+    "/admin/v1/templates/{id}": ("template.put", ((), ())),
+    "/admin/v1/templates/{id}/retire": ("template.retire", ((), ())),
 }
-"""Changes that are noted here: the action, and the fields of the body that say of what, and what is now."""
-_CHANGING: Final = ("POST", "PUT")  # a HEAD is answered as the GET it stands for, and may have a body
+"""Paths that change something: the action, and the fields of the body that say of what, and what is now. Those with
+numbers in them note what was done themselves; what is refused for cause is noted here. A path that is not here is noted
+by its method and name."""
+_LOOKING: Final = ("GET", "HEAD")
+_ONLY_LOOKS: Final = frozenset(
+    {
+        "/admin/v1/blacklist/search",
+        "/admin/v1/inbound/search",
+        "/admin/v1/templates/{id}/preview",
+        "/admin/v1/blacklist/imports/{id}/rows",
+    }
+)
+"""POSTs that change nothing (numbers and texts stand in no path); and the pieces of an import, of which begin and end
+are noted."""
+_REFUSED_FOR_CAUSE: Final = frozenset({404, 409})
 
 
 class Steered(
@@ -74,7 +96,7 @@ class AdminServer:
     ) -> None:
         self._audit = audit
         self._more = list(more)
-        self._token = settings.admin.token
+        self._operators = Operators(settings.admin)
         self._metrics_public = _is_loopback(settings.admin.host)
         self._hub = hub
         self._store = store
@@ -158,41 +180,61 @@ class AdminServer:
     ) -> web.StreamResponse:
         """Let in who may ask, and turn every error into an answer that repeats nothing."""
         try:
-            if not self._allowed(request):
+            operator = self._operators.find(request.headers.get("Authorization"))
+            if operator is None and not self._open_to_all(request):
                 return problem(401, "unauthorized", "the admin token is wanted", headers={"WWW-Authenticate": "Bearer"})
+            if operator is not None:
+                name_operator(request, operator.name)
+                wanted = role_for(request.method, request.path, full=request.query.get("full") == "1")
+                if not operator.may(wanted) and request.path not in _PUBLIC:
+                    return problem(403, "forbidden", f"this is for operators of the role {wanted}")
             async with asyncio.timeout(REQUEST_LIMIT_S):
-                answer = await handler(request)
-                if self._audit is not None and request.method in _CHANGING and request.path in _AUDITED:
-                    await self._note(request)
-                return answer
+                return await self._audited(request, handler)
         except Exception as error:  # the one boundary: every error becomes an answer
             return _answer_to(error)
 
-    async def _note(self, request: web.Request) -> None:
-        """Put what an operator changed into the audit; endpoints with numbers in them do so themselves."""
+    async def _audited(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Answer; whatever was to change something stands in the audit then, also where it was refused for cause.
+
+        What is not well formed, or not allowed to its operator at all (400, 401, 403, 413, 415, 422), changed nothing
+        and is not noted.
+        """
+        resource = request.match_info.route.resource
+        if self._audit is None or request.method in _LOOKING or resource is None or resource.canonical in _ONLY_LOOKS:
+            return await handler(request)
+        try:
+            answer = await handler(request)
+        except RequestError as error:
+            if error.status in _REFUSED_FOR_CAUSE:
+                await self._note(request, resource.canonical, f"refused: {error.status} {error.code}")
+            raise
+        if answer.status in _REFUSED_FOR_CAUSE:
+            await self._note(request, resource.canonical, f"refused: {answer.status}")
+        elif answer.status < 400 and not is_noted(request):
+            await self._note(request, resource.canonical, DONE)
+        return answer
+
+    async def _note(self, request: web.Request, path: str, result: str) -> None:
+        """Put what an operator asked for into the audit; endpoints that know more of it do so themselves."""
         assert self._audit is not None
-        action, names = _AUDITED[request.path]
-        body = orjson.loads(await request.read())
-        object_, after = (":".join(str(body[name]) for name in group if name in body) for group in names)
-        await self._audit.note(actor_of(request), action, object_, after=after)
+        action, names = _AUDITED.get(path, (f"{request.method} {path.removeprefix('/admin/v1/')}", ((), ())))
+        body = orjson.loads(await request.read()) if any(names) else {}
+        said, after = (redact(":".join(str(body[name]) for name in group if name in body))[:128] for group in names)
+        object_ = said or redact(" ".join(request.match_info.values()))[:128]
+        await self._audit.note(actor_of(request), action, object_, after=after, result=result)
 
-    def _allowed(self, request: web.Request) -> bool:
+    def _open_to_all(self, request: web.Request) -> bool:
+        if request.path in _PUBLIC:
+            return True
         sent = request.headers.get("Authorization")
-        if sent is not None:
-            return self._knows_token(sent) or request.path in _PUBLIC
-        return request.path in _PUBLIC or (request.path == "/metrics" and self._metrics_public)
-
-    def _knows_token(self, sent: str | None) -> bool:
-        """Compare in constant time; without a configured token nobody knows it."""
-        given = (sent or "").removeprefix("Bearer ") if (sent or "").startswith("Bearer ") else ""
-        known = self._token.reveal() if self._token is not None else ""
-        same = hmac.compare_digest(_digest(given), _digest(known))
-        return same and bool(known)
+        return sent is None and request.path == "/metrics" and self._metrics_public
 
     # --- endpoints
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        authenticated = self._knows_token(request.headers.get("Authorization"))
+        authenticated = self._operators.find(request.headers.get("Authorization")) is not None
         return await health.readyz(self._reasons, authenticated=authenticated)
 
     async def _get_metrics(self, request: web.Request) -> web.Response:
@@ -307,10 +349,6 @@ def _answer_to(error: Exception) -> web.Response:
             log.error("admin request failed: %s", type(error).__name__, exc_info=error)
             answer = problem(500, "internal_error", "this is our fault; the log says more")
     return answer
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
 def _is_loopback(host: str) -> bool:

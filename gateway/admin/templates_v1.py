@@ -21,7 +21,7 @@ import orjson
 from aiohttp import web
 
 from gateway.admin.problem import json_answer
-from gateway.admin.requests import actor_of, read_object, unknown_field
+from gateway.admin.requests import actor_of, noted, read_object, unknown_field
 from gateway.errors import ConfigError, RequestError
 from gateway.model import CATEGORY_LABELS
 from gateway.routing.msisdn import normalise
@@ -30,7 +30,7 @@ from gateway.routing.table import Route
 from gateway.settings import Settings
 from gateway.signature import signature_of
 from gateway.smpp.text import plan
-from gateway.store.audit import Audit
+from gateway.store.audit import DONE, Audit
 from gateway.store.templates import TemplateStore
 from gateway.templates.load import MAX_VERSION, misfits, read_template
 from gateway.templates.model import Param, Template, registration_tlvs
@@ -124,8 +124,10 @@ async def put_template(api: TemplatesApi, request: web.Request) -> web.Response:
         raise RequestError("version_conflict", detail, field="version", status=409)
     if word == "full":
         raise RequestError("too_many_templates", "the store keeps as many versions as it may", status=409)
-    if word == "put":
-        await api.audit.note(actor_of(request), "template.put", f"template:{name}", after=f"version {number}")
+    result = DONE if word == "put" else "was there"
+    actor, after = actor_of(request), f"version {number}"
+    await api.audit.note(actor, "template.put", f"template:{name}", after=after, result=result)
+    noted(request)
     await api.templates.refresh()
     return json_answer({"id": name, "version": number, "new": word == "put"})
 
@@ -145,9 +147,10 @@ async def retire_template(api: TemplatesApi, request: web.Request) -> web.Respon
     retired = await api.store.retire(name, version)
     if retired < 0:
         raise RequestError("not_found", "there is no such template, or version", status=404)
-    if retired:
-        what = f"version {version}" if version else "all versions"
-        await api.audit.note(actor_of(request), "template.retire", f"template:{name}", before=what)
+    what = f"version {version}" if version else "all versions"
+    result = DONE if retired else "was retired"
+    await api.audit.note(actor_of(request), "template.retire", f"template:{name}", before=what, result=result)
+    noted(request)
     await api.templates.refresh()
     return json_answer({"id": name, "retired": retired})
 

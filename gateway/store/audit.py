@@ -22,6 +22,8 @@ from gateway.store.statistics import Shards
 MOST_KEPT: Final = 100_000
 """AUDIT_MOST in `lua/_blacklist.lua`: a shard keeps at least so many entries."""
 _US = "\x1f"
+DONE: Final = "done"
+"""Result of what was changed as asked; else a few words say what came of it."""
 _KEY_FIELD = "audit_key"
 
 
@@ -81,7 +83,7 @@ class Audit:
     @staticmethod
     def what(actor: str, action: str, object_: str, **more: Any) -> bytes:
         """Return an entry's JSON, for a move that writes it together with the change."""
-        return orjson.dumps({"actor": actor, "action": action, "object": object_, **more})
+        return orjson.dumps({"actor": actor, "action": action, "object": object_, "result": DONE, **more})
 
     async def note(self, actor: str, action: str, object_: str, before: str = "", after: str = "", **more: Any) -> None:
         """Append one change that was made elsewhere; a call repeated after a lost answer appends it once."""

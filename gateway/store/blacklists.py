@@ -92,9 +92,18 @@ class Blacklists:
         flat = await self._client.call("black_get", [self._prefix(msisdn)], [msisdn, scope])
         return [parse(flat[i].decode(), flat[i + 1]) for i in range(0, len(flat), 2)]
 
-    async def put(self, msisdn: str, scope: str, mask: int, reason: str, *, source: str, actor: str) -> Listed:
-        """Make a number's entry just this; one that says so already keeps its time. Returns the entry in force."""
-        return (await self._set("replace", msisdn, scope, mask, reason, source, actor))[1]
+    async def put(
+        self, msisdn: str, scope: str, mask: int, reason: str, *, source: str, actor: str, note_always: bool = False
+    ) -> Listed:
+        """Make a number's entry just this; one that says so already keeps its time. Returns the entry in force.
+
+        With `note_always` the audit has an entry also where nothing was to change.
+        """
+        changed, entry = await self._set("replace", msisdn, scope, mask, reason, source, actor)
+        if note_always and not changed:
+            named = self.audit.named(msisdn)
+            await self.audit.note(actor, "blacklist.add", scope, result="nothing to change", **named)
+        return entry
 
     async def add(self, msisdn: str, scope: str, mask: int, reason: str, *, source: str, actor: str) -> bool:
         """Add to what a number's entry says; False when it said so already."""

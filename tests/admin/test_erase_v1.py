@@ -78,4 +78,5 @@ async def test_live_ones_refuse_and_cancel_ends_them(ask: Ask, store: Store) -> 
     assert await store.waiting() == 0
     status, done = await ask({"number": f"+{NUMBER}", "rewrite": False})
     assert (status, done) == (200, {"done": True, "erased": {}})
-    assert {entry.action for entry in await Audit(store).read()} == {"number.erase"}
+    results = {(entry.action, entry.more["result"]) for entry in await Audit(store).read()}
+    assert results == {("number.erase", "done"), ("number.erase", "refused: 409")}
