@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test peers run bench bench-stats lint format check wheel lock clean
+.PHONY: help demo test peers run bench bench-stats docs lint format check wheel lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make bench   the load test (ARGS=\"--help\" lists its options)      make bench-webhooks  that of webhooks"
 	@echo "make bench-stats   how long a month's report of 100 accounts takes"
 	@echo "make lint    ruff and mypy        make format  ruff format"
+	@echo "make docs    docs/http_api.md from the code"
 	@echo "make wheel   the wheel in dist/   make lock    newer versions into the lock files"
 
 # The runtime alone is enough to run; the tests and tools come on top. A stamp a lock file: installed again when it changes.
@@ -69,6 +70,9 @@ lint: $(VENV)/dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+docs: $(VENV)/runtime   # the page of the HTTP API, from the code
+	@$(BIN)/python docs/generate_http_api.py
 
 format: $(VENV)/dev
 	@$(BIN)/ruff check --fix .

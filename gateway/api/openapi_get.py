@@ -59,8 +59,14 @@ def _paths() -> Json:
     }
     item = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
     number = {"name": "number", "in": "path", "required": True, "schema": {"type": "string"}}
-    to = {"name": "to", "in": "query", "required": True, "schema": {"type": "string"}}
-    ref = {"name": "ref", "in": "query", "schema": {"type": "string", "minLength": 1, "maxLength": 128}}
+    to = {
+        "name": "to", "in": "query", "required": True, "schema": {"type": "string"},
+        "description": "The recipient, as in a message.",
+    }  # fmt: skip
+    ref = {
+        "name": "ref", "in": "query", "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+        "description": "The application's own id: that message alone.",
+    }  # fmt: skip
     asked = (400, 401, 429, 503)  # of every call: 429 also for many wrong keys from one address
     told = (*asked, 408, 413, 415)
     posted = (*told, 422)
