@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test peers run bench bench-stats docs lint format check wheel lock clean
+.PHONY: help demo test peers run bench bench-stats docs fuzz-api lint format check wheel lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,7 +16,7 @@ help:
 	@echo "make bench   the load test (ARGS=\"--help\" lists its options)      make bench-webhooks  that of webhooks"
 	@echo "make bench-stats   how long a month's report of 100 accounts takes"
 	@echo "make lint    ruff and mypy        make format  ruff format"
-	@echo "make docs    docs/http_api.md from the code"
+	@echo "make docs    docs/http_api.md from the code      make fuzz-api  schemathesis at length (EXAMPLES=200)"
 	@echo "make wheel   the wheel in dist/   make lock    newer versions into the lock files"
 
 # The runtime alone is enough to run; the tests and tools come on top. A stamp a lock file: installed again when it changes.
@@ -56,6 +56,11 @@ peers: .peers/installed
 	@while read -r name hash; do grep -qF "\"$$hash\"" .peers/node_modules/.package-lock.json \
 		|| { echo "$$name is not what tests/interop/peers.txt says"; exit 1; }; done < $<
 	@cp $< $@
+
+# Schemathesis at length, against throw-away gateways: EXAMPLES random requests a call beside the systematic ones.
+EXAMPLES ?= 200
+fuzz-api: $(VENV)/dev
+	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/fuzz --timeout 1800 -q $(ARGS)
 
 bench: $(VENV)/dev
 	@$(BIN)/smsgw bench $(ARGS)

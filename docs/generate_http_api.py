@@ -1,4 +1,4 @@
-"""Write docs/http_api.md from the OpenAPI document (`make docs`); with `--check` say whether it is current (else exit 1).
+"""Write docs/http_api.md from the OpenAPI document (`make docs`); with `--check` say whether it is current (if not: 1).
 
 Owns the page's frame and nothing of its content: calls, fields, examples and codes are those of /openapi.json.
 """

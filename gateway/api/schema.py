@@ -499,7 +499,7 @@ def _described(fields: tuple[Field, ...], *, required: bool = True) -> Schema:
 def batch_schema() -> Schema:
     """Return the JSON Schema of a batch body.
 
-    Items are open here: a wrong one is refused by itself, in its own result, and does not spoil the body.
+    An item may leave to `defaults` what a message needs; a wrong one is refused by itself, in its own result.
     """
     return {
         "type": "object",
@@ -511,7 +511,8 @@ def batch_schema() -> Schema:
                 "type": "array",
                 "minItems": 1,
                 "maxItems": MAX_BATCH,
-                "items": {"$ref": "#/components/schemas/Message"},
+                "items": {"$ref": "#/components/schemas/MessageDefaults"},
+                "description": "Messages; what a message needs stands in it or in defaults.",
             },
         },
     }
