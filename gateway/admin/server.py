@@ -17,7 +17,17 @@ import orjson
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.admin import channels_v1, explain_v1, failure_codes_v1, gates_v1, health, metrics_get, ported_v1, stats_v1
+from gateway.admin import (
+    channels_v1,
+    explain_v1,
+    failure_codes_v1,
+    gates_v1,
+    health,
+    metrics_get,
+    openapi_v1,
+    ported_v1,
+    stats_v1,
+)
 from gateway.admin.operators import Operators, role_for
 from gateway.admin.problem import problem, refusal
 from gateway.admin.requests import actor_of, is_noted, name_operator
@@ -146,6 +156,7 @@ class AdminServer:
         app.router.add_post("/admin/v1/ported/forget", self._forget_ported)
         app.router.add_get("/admin/v1/stats", self._get_stats)
         app.router.add_get("/admin/v1/failure-codes", self._get_failure_codes)
+        app.router.add_get("/admin/v1/openapi.json", openapi_v1.get_openapi)
         app.router.add_routes(self._more)
         if self._router is not None:
             app.router.add_get("/admin/v1/explain", self._get_explain)
