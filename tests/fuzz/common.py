@@ -11,7 +11,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
 examples_a_call = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "20")),
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "15")),
     deadline=None,
     database=None,
     derandomize="FUZZ_EXAMPLES" not in os.environ,  # the tests of a commit are the same every time
