@@ -14,7 +14,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from gateway import statistics
-from gateway.admin import channels_v1, explain_v1, gates_v1, webhooks_v1
+from gateway.admin import channels_v1, explain_v1, gates_v1, messages_v1, webhooks_v1
 from gateway.admin.problem import json_answer
 from gateway.model import CATEGORY_LABELS
 from gateway.store.blacklists import REASONS
@@ -55,6 +55,12 @@ BODIES: Final[dict[tuple[str, str], Json]] = {
         kind=_one_of(gates_v1.KINDS), state=_one_of(gates_v1.STATES),
         name={"type": "string", "minLength": 1, "maxLength": gates_v1.MAX_NAME_CHARS},
     ),
+    ("POST", "gates/preview"): _object(
+        "kind", "name", kind=_one_of(gates_v1.KINDS), under_way=_YES, next=_TEXT,
+        name={"type": "string", "minLength": 1, "maxLength": gates_v1.MAX_NAME_CHARS},
+    ),
+    ("POST", "messages/find"): _object("to", to=_TEXT, country=_TEXT, account=_TEXT, ref=_TEXT, full=_YES),
+    ("POST", "messages/{id}"): _object("action", action=_one_of(messages_v1.ACTIONS)),
     ("PUT", "channels"): _object("id", "action", id=_TEXT, action=_one_of(channels_v1.ACTIONS)),
     ("POST", "ported/forget"): _object(**_NUMBER, all_learned=_YES),
     ("POST", "erase"): _object("number", **_NUMBER, cancel=_YES, also_blacklist=_YES, rewrite=_YES, next=_TEXT),
@@ -90,6 +96,8 @@ QUERIES: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("GET", "audit"): ("limit", "before", "since", "verify"),
     ("GET", "stats"): statistics.PARAMETERS,
     ("GET", "explain"): explain_v1.KEYS,
+    ("GET", "queues"): ("top",),
+    ("GET", "messages/{id}"): ("full",),
     ("GET", "failure-codes"): ("code", "channel", "stat"),
     ("GET", "blacklist"): ("days",),
     ("GET", "blacklist/entries"): ("scope", "cursor"),

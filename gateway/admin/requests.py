@@ -13,6 +13,7 @@ from gateway.routing.msisdn import normalise
 
 _OPERATOR, _NOTED = web.RequestKey("operator", str), web.RequestKey("noted", bool)
 _FIELD: Final = re.compile(r"[a-z_]{1,32}")
+_DIGITS: Final = 19  # int() refuses more than 4,300
 
 
 async def read_object(request: web.Request) -> dict[str, Any]:
@@ -68,3 +69,13 @@ def number_of(body: dict[str, Any]) -> str:
         return normalise(raw, country.upper()).msisdn
     except RequestError as error:
         raise RequestError(error.code, error.detail, field="number") from None
+
+
+def number_in_query(request: web.Request, name: str, usual: int, most: int) -> int:
+    """Return a number of the query string, `usual` where it is left out. Raises RequestError."""
+    text = request.query.get(name)
+    if text is None:
+        return usual
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS or int(text) > most:
+        raise RequestError("invalid_field", f"a number up to {most} is wanted", field=name)
+    return int(text)

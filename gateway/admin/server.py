@@ -58,6 +58,7 @@ _AUDITED: Final = {
     "/admin/v1/blacklist/imports/{id}/end": ("blacklist.import", ((), ())),
     "/admin/v1/blacklist/undo": ("blacklist.undo", ((), ())),
     "/admin/v1/erase": ("number.erase", ((), ())),
+    "/admin/v1/messages/{id}": ("message", ((), ("action",))),
     "/admin/v1/inbound/reviewed": ("inbound.reviewed", (("id",), ("decision",))),
     "/admin/v1/ported/forget": ("ported.forget", ((), ())),
     "/admin/v1/templates/{id}": ("template.put", ((), ())),
@@ -70,6 +71,8 @@ _LOOKING: Final = ("GET", "HEAD")
 _ONLY_LOOKS: Final = frozenset(
     {
         "/admin/v1/blacklist/search",
+        "/admin/v1/gates/preview",
+        "/admin/v1/messages/find",
         "/admin/v1/inbound/search",
         "/admin/v1/templates/{id}/preview",
         "/admin/v1/blacklist/imports/{id}/rows",

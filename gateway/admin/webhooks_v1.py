@@ -51,7 +51,7 @@ class WebhookRoutes:
     async def get(self, request: web.Request) -> web.Response:
         """List the accounts that have a webhook."""
         del request
-        return json_answer({"webhooks": await self._entries(list(self._accounts))})
+        return json_answer({"webhooks": await self.entries(list(self._accounts))})
 
     async def post(self, request: web.Request) -> web.Response:
         """Do what an operator asks of one account.
@@ -82,7 +82,7 @@ class WebhookRoutes:
         else:
             await self._begin_replay(account, _replay(body, webhook))
         await self._outbox.changed()
-        return json_answer({**(await self._entries([account]))[0], **more})
+        return json_answer({**(await self.entries([account]))[0], **more})
 
     async def _begin_replay(self, account: str, replay: Replay) -> None:
         running = (await self._outbox.told(webhook_replay.FAMILY)).get(account)
@@ -90,7 +90,8 @@ class WebhookRoutes:
             raise RequestError("replay_running", "a replay of this account is not done yet", status=409)
         await self._outbox.tell(webhook_replay.FAMILY, account, replay.as_json())
 
-    async def _entries(self, accounts: list[str]) -> list[dict[str, Any]]:
+    async def entries(self, accounts: list[str]) -> list[dict[str, Any]]:
+        """Return how the deliveries of accounts that have a webhook go, as GET shows them."""
         lines = await self._outbox.look(accounts)
         closed = await self._outbox.told(CLOSED)
         seen = await self._outbox.told(SEEN)

@@ -51,3 +51,18 @@ async def ask(
         detail = f"{field}{problem.get('detail') or problem.get('title') or answer.status}"
         raise AdminError(detail, status=answer.status, code=problem.get("code", ""), field=problem.get("field"))
     return found
+
+
+async def read_text(base: str, token: str, path: str) -> str:
+    """Return what a path of the admin listener answers as text (`/metrics`).
+
+    Raises:
+        AdminError: as `ask`.
+    """
+    async with AioTransport(base, token, connections=1) as transport:
+        answer = await transport.exchange(Request("GET", path, {}, {}, None, TIMEOUT_S))
+    if isinstance(answer, Broken):
+        raise AdminError(f"the admin listener at {base} does not answer ({answer.why})")
+    if answer.status >= 300:
+        raise AdminError(f"the admin listener at {base} answered {answer.status} to {path}", status=answer.status)
+    return answer.body.decode()

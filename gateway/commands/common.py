@@ -8,14 +8,31 @@ Owns exit codes and where a token comes from. Refuses to know any topic. Stands 
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+if TYPE_CHECKING:
+    from gateway.client.admin import AdminError
+
 EXIT_NOT_WELL, EXIT_USE, EXIT_CONFIG, EXIT_STOPPED = 1, 2, 3, 4
 
-ConfigDir = Annotated[Path, typer.Option("--config", "-c", metavar="DIR", help="Folder of the TOML files.")]
+
+def _folder(context: typer.Context, value: Path) -> Path:
+    """Refuse a folder that is not there before any command looks for its files."""
+    if not context.resilient_parsing and not value.is_dir():
+        hint = "--config DIR names the folder of gateway.toml; `smsgw config init DIR` writes one"
+        stop(f"{value}: there is no such folder ({hint})", code=EXIT_CONFIG)
+    return value
+
+
+ConfigDir = Annotated[
+    Path, typer.Option("--config", "-c", metavar="DIR", help="Folder of the TOML files.", callback=_folder)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 DEFAULT_CONFIG = Path("config")
 
@@ -27,10 +44,26 @@ def ask_admin(config: Path, method: str, path: str, **what: Any) -> Any:
         ConfigError: the configuration cannot be read.
         GatewayError: it refuses, or does not answer.
     """
-    from gateway.client.admin import ask
+    from gateway.client.admin import AdminError, ask
 
     base, token = find_admin(config)
-    return asyncio.run(ask(base, token, method, path, **what))
+    try:
+        return asyncio.run(ask(base, token, method, path, **what))
+    except AdminError as exc:
+        raise with_advice(exc, config) from None
+
+
+def with_advice(error: AdminError, config: Path) -> AdminError:
+    """Return the error with what to do about it, where the listener does not answer or refuses the token."""
+    from gateway.client.admin import AdminError
+
+    if error.status == 0:
+        hint = f". Is `smsgw run` up, and does it listen there? (admin.listen in {config / 'gateway.toml'})"
+    elif error.status == 401:
+        hint = ": the running gateway has another than this command (SMSGW_ADMIN_TOKEN; admin.token)"
+    else:
+        return error
+    return AdminError(f"{error}{hint}", status=error.status, code=error.code, field=error.field)
 
 
 def find_admin(config: Path) -> tuple[str, str]:
@@ -46,6 +79,31 @@ def find_admin(config: Path) -> tuple[str, str]:
         stop("no admin token is configured (admin.token in gateway.toml, SMSGW_ADMIN_TOKEN)", code=EXIT_CONFIG)
     host = f"[{admin.host}]" if ":" in admin.host else admin.host
     return f"http://{host}:{admin.port}", admin.token.reveal()
+
+
+def tell(found: Any, as_json: bool, lines: Iterable[str]) -> None:
+    """Print an answer: as JSON for programs, else its lines."""
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        for line in lines:
+            typer.echo(line)
+
+
+def only(entries: list[dict[str, Any]], name: str, wanted: str, what: str) -> list[dict[str, Any]]:
+    """Return the entry that is wanted, all where nothing is; ends the command where there is none."""
+    if not wanted:
+        return entries
+    found = [entry for entry in entries if entry[name] == wanted]
+    if not found:
+        known = ", ".join(entry[name] for entry in entries) or "none"
+        stop(f"no {what} {wanted!r} is configured (there are: {known})")
+    return found
+
+
+def read_stdin(word: str) -> str:
+    """Return `word`, or a line of stdin for `-`: a command line can be read by every process of the machine."""
+    return sys.stdin.readline().strip() if word == "-" else word
 
 
 def stop(reason: str, code: int = EXIT_STOPPED) -> NoReturn:

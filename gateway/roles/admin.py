@@ -8,9 +8,11 @@ from collections.abc import Callable
 from gateway.admin.audit_v1 import AuditApi
 from gateway.admin.blacklist_v1 import BlacklistApi
 from gateway.admin.erase_v1 import ErasureApi
+from gateway.admin.gate_sweeper import GateSweeper
 from gateway.admin.inbound_v1 import InboundApi
 from gateway.admin.readiness import Readiness
 from gateway.admin.server import AdminServer
+from gateway.admin.steering import operators_routes
 from gateway.admin.store_gauges import StoreGauges
 from gateway.admin.templates_v1 import TemplatesApi
 from gateway.admin.webhooks_v1 import WebhookRoutes
@@ -44,6 +46,7 @@ async def run(worker: Worker) -> None:
             more += ErasureApi(now, store, audit).routes()
             more += WebhookRoutes(now, Outbox(store)).routes()
             more += BlacklistApi(now, store).routes() + InboundApi(now, store).routes() + AuditApi(store).routes()
+            more += operators_routes(now, store, audit)
             gauges = StoreGauges(now, store)
             return AdminServer(now, hub, store, readiness.reasons, gauges.read, routes, more, audit)
 
@@ -65,6 +68,7 @@ async def run(worker: Worker) -> None:
             # 2. The store.
             await worker.connect(store)
             worker.beside(Folder(Statistics(store), worker.metrics).run(), name="statistics")
+            worker.beside(GateSweeper(store, audit, worker.metrics).run(), name="gates")
             worker.follow_config(store, prepare)
             worker.ready()
             # 3. Until told to stop; it is the last of the workers to go.

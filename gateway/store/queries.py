@@ -5,12 +5,14 @@ Owns nothing but the translation. Asked by applications and operators, never onc
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
-from gateway.model import Category, route_name, shard_of_id
+from gateway.model import route_name, shard_of_id
 from gateway.store import keys, records
 from gateway.store.base import StoreBase, pairs
+from gateway.store.gate_labels import SWEEP_FIELDS, gate_label, progress_of, shown_label
 from gateway.store.moves import Feedback
 from gateway.store.records import Record
 
@@ -31,7 +33,7 @@ class Queries(StoreBase):
         return records.parse(sid, raw) if raw else None
 
     async def find(self, msisdn: str, account: str) -> list[Record]:
-        """Return the account's latest messages to a number, newest first (the last 16 to it are remembered)."""
+        """Return the latest messages of an account, or of all (""), to a number, newest first; 16 are remembered."""
         shard = keys.shard_of(msisdn, self.shards)
         flat = await self.client.call("number", [self.prefixes[shard]], [msisdn, account])
         return [records.parse(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
@@ -62,31 +64,47 @@ class Queries(StoreBase):
         answer: bytes = await self.client.call("feedback", [self.prefixes[shard]], [sid, account, self._rated, *said])
         return answer.decode()
 
-    async def set_gate(self, kind: str, name: str, state: str) -> dict[str, int]:
-        """Set a gate on every shard and move what it held; returns how many are still held and how many moved."""
+    async def set_gate(self, kind: str, name: str, state: str, *, budget_s: float = math.inf) -> dict[str, int]:
+        """Set a gate on every shard and move what it held; returns how many are still held and how many moved.
+
+        With a budget the moving stops when it is spent; `store.gates.GateSweeps` goes on with the rest.
+        """
         moved = held = 0
-        label = f"{kind}:{_category_number(name)}" if kind == "category" else f"{kind}:{name}"
+        until = time.monotonic() + budget_s
+        label = gate_label(kind, name)
+        channels = "\x1f".join(c.id for c in self._settings.channels)
         for p in self.prefixes:
             while True:
-                left, now_moved = await self.client.call("gate", [p], [label, state, *self._retention, 200])
+                args = [label, state, *self._retention, 200, channels]
+                left, now_moved, finals = await self.client.call("gate", [p], args)
+                self._tell_finals(finals)
                 moved += now_moved
-                if state == "hold" or not left:
+                if state == "hold" or not left or time.monotonic() > until:
                     held += left
                     break
         return {"held": held, "moved": moved}
 
     async def gates(self) -> dict[str, dict[str, Any]]:
-        """Return the gates that are not open: name → state, messages held aside, messages closed so far."""
+        """Return the gates that are not open: name → state, messages held aside, messages closed so far.
+
+        A closed one also has `sweep`, as `gate_labels.progress_of` sums it up over the shards.
+        """
         result: dict[str, dict[str, Any]] = {}
+        sweeps: dict[str, list[dict[str, str]]] = {}
         for p in self.prefixes:
             flat = await self.client.execute("HGETALL", f"{p}gates")
             counts = pairs(await self.client.execute("HGETALL", f"{p}gatecount"))
             for name, state in pairs(flat).items():
-                kind, _, rest = name.partition(":")
-                shown = f"{kind}:{Category(int(rest)).label}" if kind == "category" else name
+                shown = shown_label(name)
                 entry = result.setdefault(shown, {"state": state, "held": 0, "closed": 0})
                 entry["held"] += await self.client.execute("LLEN", f"{p}held:{name}")
                 entry["closed"] += int(counts.get(f"{name}\x1fclosed", 0))
+                fields = await self.client.execute("HMGET", f"{p}gatesweep:{name}", *SWEEP_FIELDS)
+                if state == "closed" and fields[0] is not None:
+                    values = [x.decode() if x else "" for x in fields]
+                    sweeps.setdefault(shown, []).append(dict(zip(SWEEP_FIELDS, values, strict=True)))
+        for shown, shards in sweeps.items():
+            result[shown]["sweep"] = progress_of(shards)
         return result
 
     # --- gauges
@@ -125,7 +143,3 @@ class Queries(StoreBase):
                 fields = (account, carrier, route_name(route), *rest)
                 result[fields] = result.get(fields, 0) + int(value)
         return result
-
-
-def _category_number(name: str) -> str:
-    return str(int(Category[name.upper()])) if not name.isdigit() else name

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 _LUA = Path(__file__).parent / "lua"
-_SHARED = ("_record", "_counts", "_numbers", "_ends", "_blacklist", "_begin")
+_SHARED = ("_record", "_counts", "_numbers", "_ends", "_blacklist", "_gates", "_begin")
 """What all moves share, in this order: a name is known to what follows."""
 _INCLUDE = "--@include _record\n"
 """A move that begins with this calls `begin` first."""

@@ -21,6 +21,7 @@ from gateway.admin.blacklist_v1 import BlacklistApi
 from gateway.admin.erase_v1 import ErasureApi
 from gateway.admin.inbound_v1 import InboundApi
 from gateway.admin.operators import ADMIN, OPERATOR, VIEWER, Operators, role_for
+from gateway.admin.steering import operators_routes
 from gateway.admin.templates_v1 import TemplatesApi
 from gateway.admin.webhooks_v1 import WebhookRoutes
 from gateway.model import Secret
@@ -98,6 +99,7 @@ async def admin(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     more = TemplatesApi(settings, router, Templates([], kept, hold_s=0.0), kept, audit).routes()
     more += ErasureApi(settings, store, audit).routes() + BlacklistApi(settings, store).routes()
     more += InboundApi(settings, store).routes() + AuditApi(store).routes()
+    more += operators_routes(settings, store, audit)
     async with (
         admin_listener(settings, store, tmp_path, router, more) as address,
         aiohttp.ClientSession() as session,
@@ -166,13 +168,17 @@ CHANGES = (
         refused=("/admin/v1/inbound/reviewed", {"id": UNKNOWN, "decision": "dismiss"}, 404),
     ),
     Change(
+        "POST", f"/admin/v1/messages/{UNKNOWN}", {"action": "cancel"}, "message", UNKNOWN,
+        status=404, result="refused: 404 not_found", route="/admin/v1/messages/{id}",
+    ),
+    Change(
         "POST", "/admin/v1/erase", {"number": NUMBER, "rewrite": False}, "number.erase", "number",
         refused=("/admin/v1/erase", {"number": "+8613900000001"}, 409),
     ),
 )  # fmt: skip
 LOOKS = {
     ("POST", f"{B}/search"), ("POST", "/admin/v1/inbound/search"), ("POST", f"{T}/{{id}}/preview"),
-    ("POST", f"{B}/imports/{{id}}/rows"),
+    ("POST", f"{B}/imports/{{id}}/rows"), ("POST", "/admin/v1/gates/preview"), ("POST", "/admin/v1/messages/find"),
 }  # fmt: skip
 """POSTs that change nothing; and the rows of an import, whose begin and end are noted."""
 

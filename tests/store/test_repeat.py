@@ -24,6 +24,7 @@ from gateway.store import keys, scripts
 from gateway.store.audit import Audit
 from gateway.store.blacklists import Blacklists
 from gateway.store.erase import Eraser
+from gateway.store.gates import GateSweeps
 from gateway.store.inbox import InboundStore, PartRow, Recorded, Result
 from gateway.store.limits import AccountLimiter
 from gateway.store.moves import Feedback, ParkedReceipt, Redelivery, Settlement, named
@@ -163,7 +164,7 @@ def _timeless(snap: dict[str, Any]) -> dict[str, Any]:
     for name, value in snap.items():
         if name.endswith((":lease", ":slots", "{hooks}:workers", "{hooks}:owners", "{config}:members")):
             found[name] = {k: re.sub(rb"\d+", b"", v) for k, v in value.items()}
-        elif not name.endswith((":bucket", ":limit")):
+        elif not name.endswith((":bucket", ":limit")) and ":gatesweep" not in name:  # how far a walk is
             found[name] = value
     return found
 
@@ -296,6 +297,41 @@ async def gate(t: Twice) -> None:
     assert await claim(t.store, token="c") == []
     await t.store.set_gate("gate", "h", "closed")
     assert number_of_states(t) == {"q": 5, "C": 1}
+
+
+@case("gate_sweep")
+async def gate_sweep(t: Twice) -> None:
+    far = int(time.time() * 1000) + 60_000
+    ms = [message(t.store, campaign="c", **more) for more in ({}, {}, {"send_at_ms": far, "state": "h"})]
+    await accept(t.store, *ms, message(t.store))
+    (busy,) = await claim(t.store, 1)
+    await t.store.set_gate("campaign", "c", "closed")
+    sweeps = GateSweeps(t.store)
+    for _ in range(6):
+        await sweeps.go_on()
+    # The repeat goes on with the rest, and what is closed is counted once.
+    assert number_of_states(t) == {"C": 2, "q": 2}
+    gate = (await t.store.gates())["campaign:c"]
+    assert (gate["closed"], gate["sweep"]["closed"], gate["sweep"]["done"]) == (2, 2, True)
+    assert (await t.store.get(busy.id)).state == "q"
+
+
+@case("gate_look")
+async def gate_look(t: Twice) -> None:
+    await accept(t.store, *[message(t.store, gate="g") for _ in range(3)], message(t.store))
+    found = await GateSweeps(t.store).preview("gate", "g")
+    assert (found.counts, found.next) == ({("queued", "notification", "shop"): 3}, "")
+
+
+@case("hasten")
+async def hasten(t: Twice) -> None:
+    await accept(t.store, message(t.store))
+    (c,) = await claim(t.store)
+    await settle(t.store, settlement(c, "u"))
+    await t.store.client.call("hasten", ["gw:{s00}:"], [c.id])
+    assert t.answers == [(b"resent" if t.proxy is None else None, b"waits")]
+    record = await t.store.get(c.id)
+    assert (record.state, record.possible_duplicate) == ("q", True)
 
 
 @case("feedback")

@@ -236,14 +236,8 @@ if gates then for i = 1, #gates, 2 do gate[gates[i]] = gates[i + 1] end end
 
 -- The strictest of the gates that hold for a record: nil, or `hold`/`closed` with the gate's name.
 local function gated(r)
-  local _, name, tags = extras_of(r)
-  local names = { 'category:' .. r.cat, 'account:' .. account_of(r.dims) }
-  if name ~= '' then names[#names + 1] = 'gate:' .. name end
-  for tag in string.gmatch(tags, '[^\30]+') do names[#names + 1] = 'tag:' .. tag end
-  local campaign = string.match(r.dims, '^[^\31]*\31[^\31]*\31[^\31]*\31[^\31]*\31([^\31]*)')
-  if campaign ~= '' then names[#names + 1] = 'campaign:' .. campaign end
   local held, by = nil, nil
-  for _, one in ipairs(names) do
+  for _, one in ipairs(gate_names(r)) do
     local state = gate[one]
     if state == 'closed' then return state, one end
     if state == 'hold' then held, by = state, one end
@@ -305,8 +299,7 @@ local function may_go(id, raw, expired, is_black, cat, attempt)
   if expired then
     finalise(r, has(r.flags, 8) and 'K' or 'E', 'expired', '', '', now)
   elseif door == 'closed' then
-    finalise(r, 'C', 'gate_closed', '', '', now)
-    call('HINCRBY', P .. 'gatecount', by .. US .. 'closed', 1)
+    if close_by_gate(r, now) then call('HINCRBY', P .. 'gatecount', by .. US .. 'closed', 1) end
   elseif door == 'hold' then
     r.state = 'w'
     write_record(r, now)

@@ -1,0 +1,56 @@
+"""`smsgw channels`: how the channels are; pause, drain, resume.
+
+Owns how it is shown. Refuses to know sessions: the admin listener answers (`/admin/v1/channels`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.commands.common import DEFAULT_CONFIG, AsJson, ConfigDir, ask_admin
+from gateway.commands.ids import channel_ids
+
+channels_app = typer.Typer(help="Channels: how they are; pause, drain, resume.", no_args_is_help=True)
+
+Channel = Annotated[str, typer.Argument(metavar="CHANNEL", help="A channel's id.", autocompletion=channel_ids)]
+
+
+@channels_app.command("list")
+def channels_list(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Show every channel: bound or not, its breaker, and what an operator said."""
+    found = ask_admin(config, "GET", "/admin/v1/channels")
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for c in found["channels"]:
+        cause = f" ({c['cause']})" if c["cause"] else ""
+        without = f", sent without {' and '.join(c['left_out'])}" if c["left_out"] else ""
+        bound = "bound" if c["bound"] else "not bound"
+        typer.echo(f"{c['id']}: {bound}, breaker {c['breaker']}{cause}, {c['operator']}{without}")
+
+
+def _channel_action(channel: str, action: str, config: Path, as_json: bool) -> None:
+    found = ask_admin(config, "PUT", "/admin/v1/channels", body={"id": channel, "action": action})
+    typer.echo(json.dumps(found, ensure_ascii=False) if as_json else f"{found['id']}: {found['operator']}")
+
+
+@channels_app.command("pause")
+def channels_pause(channel: Channel, config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Send nothing more by a channel; its sessions stay for receipts, its backlog goes to the next rank."""
+    _channel_action(channel, "pause", config, as_json)
+
+
+@channels_app.command("drain")
+def channels_drain(channel: Channel, config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """As pause, and unbind when nothing is in flight."""
+    _channel_action(channel, "drain", config, as_json)
+
+
+@channels_app.command("resume")
+def channels_resume(channel: Channel, config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Let a paused or drained channel work again."""
+    _channel_action(channel, "resume", config, as_json)
