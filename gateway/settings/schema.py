@@ -224,6 +224,13 @@ def _header_name(value: str) -> str:
     return value
 
 
+def _header_reference(value: str) -> str:
+    """A header may be a key under any name: never itself, so that no text of the file shows it."""
+    if not value.startswith("file:") and "${env:" not in value:
+        raise ValueError('"${env:NAME}" or "file:PATH" is wanted, not the value itself')
+    return value
+
+
 def _category(value: Any) -> Any:
     if isinstance(value, str) and value in CATEGORY_BY_LABEL:
         return CATEGORY_BY_LABEL[value]
@@ -444,6 +451,7 @@ PerNumber = Annotated[tuple[int, int], BeforeValidator(_limit)]
 Limits = Annotated[tuple[tuple[int, int], ...], BeforeValidator(_limits)]
 Domain = Annotated[str, AfterValidator(_domain)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderReference = Annotated[str, AfterValidator(_header_reference)]
 Tlvs = Annotated[tuple[tuple[int, bytes], ...], BeforeValidator(_tlvs)]
 SendHours = Annotated[tuple[int, int] | None, BeforeValidator(_send_hours)]
 Sender = Annotated[str, AfterValidator(_sender)]
@@ -500,7 +508,7 @@ class LogSection(Section):
 class TracingSection(Section):
     sample: Annotated[float, Field(ge=0, le=1)] = 0.0
     endpoint: Annotated[str, AfterValidator(_collector)] = "http://127.0.0.1:4318/v1/traces"
-    headers: Annotated[dict[HeaderName, str], Field(max_length=16)] = {}
+    headers: Annotated[dict[HeaderName, HeaderReference], Field(max_length=16)] = {}
     service_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "smsgw"
     traceparent: Literal["link", "join", "ignore"] = "link"
 

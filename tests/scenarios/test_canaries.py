@@ -23,6 +23,7 @@ from gateway.simulator.behaviour import Plan, ReceiptPlan
 from gateway.simulator.smsc import Smsc
 from gateway.smpp.codec import encode_deliver_sm
 from gateway.smpp.pdu import DeliverSm
+from tests.support.collector import Collector
 from tests.support.gateway import ADMIN_TOKEN
 from tests.support.gateway_process import CATEGORIES, AuditedGateway
 from tests.support.scenario import carrier, receipt_pdu
@@ -32,6 +33,7 @@ from tests.support.until import until
 NUMBER, LOCAL = "8613871946205", "13871946205"
 CODE, WORD = "739164", "zanzibarcanary"
 PASSWORD, WEBHOOK = "pwCnry77", "whsec_" + base64.b64encode(b"canary-of-webhooks-32-octets-xx!").decode()
+COLLECTOR = "canary-of-the-collector"
 TEXT = f"【Acme】{CODE} is your code {WORD}"
 AD = f"【Acme】Sale for {WORD} {CODE} 拒收请回复R"
 # In whatever form a text passes: as characters, as GSM octets (ASCII for these), as UCS-2.
@@ -47,10 +49,14 @@ def found(canaries: list[str | bytes], where: bytes | str) -> list[str | bytes]:
 
 
 class Planted(AuditedGateway):
-    """A gateway whose secrets are canaries, that logs all it can."""
+    """A gateway whose secrets are canaries, that logs and traces all it can."""
 
-    def __init__(self, directory: Path, smsc: Smsc, webhook: str) -> None:
-        super().__init__(directory, {"cm-a": smsc.port}, categories=CATEGORIES)
+    def __init__(self, directory: Path, smsc: Smsc, webhook: str, collector: str) -> None:
+        told = (
+            '[log]\nmessages = "all"\nmessages_per_s = 0\n'
+            f'[tracing]\nsample = 1.0\nendpoint = "{collector}"\nheaders = {{ X-Key = "${{env:CANARY_COLLECTOR}}" }}\n'
+        )
+        super().__init__(directory, {"cm-a": smsc.port}, categories=CATEGORIES + told)
         channels = self.config_dir / "channels.toml"
         channels.write_text(channels.read_text().replace("SMSC_PASSWORD", "CANARY_PASSWORD"))
         accounts = self.config_dir / "accounts.toml"
@@ -68,7 +74,7 @@ class Planted(AuditedGateway):
 
     @property
     def secrets(self) -> list[str | bytes]:
-        return [self.key, self.key[8:], self.wrong_key[8:], PASSWORD, WEBHOOK, WEBHOOK[6:], ADMIN_TOKEN]
+        return [self.key, self.key[8:], self.wrong_key[8:], PASSWORD, WEBHOOK, WEBHOOK[6:], COLLECTOR, ADMIN_TOKEN]
 
     def settings(self) -> Settings:
         return load(self.config_dir, {**os.environ, "SMSGW_ADMIN_TOKEN": ADMIN_TOKEN})
@@ -110,10 +116,14 @@ async def test_canaries_are_heard_nowhere(
     tmp_path: Path, sink: tuple[str, list[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, bodies = sink
-    for name, value in (("PASSWORD", PASSWORD), ("WEBHOOK", WEBHOOK)):
+    for name, value in (("PASSWORD", PASSWORD), ("WEBHOOK", WEBHOOK), ("COLLECTOR", COLLECTOR)):
         monkeypatch.setenv(f"CANARY_{name}", value)
     monkeypatch.setenv("SMSGW_LOG_LEVEL", "debug")
-    async with carrier(system_id="esme", password=PASSWORD) as smsc, Planted(tmp_path, smsc, url) as gateway:
+    async with (
+        carrier(system_id="esme", password=PASSWORD) as smsc,
+        Collector() as collector,
+        Planted(tmp_path, smsc, url, collector.url) as gateway,
+    ):
         await send_all_kinds(gateway, smsc)
         await hear_all_kinds(gateway, smsc)
         await until(lambda: len(bodies) >= 3, timeout_s=20)
@@ -128,6 +138,11 @@ async def test_canaries_are_heard_nowhere(
         assert found([*NUMBERS, *gateway.secrets, CODE.encode()], webhooks) == []
         assert found([*NUMBERS], everything["log"] + everything["metrics"]) == []
         assert "+86138****6205" in webhooks.decode()
+        told = [line for line in gateway.events("") if line["source"] == "messages"]
+        assert {line["event"] for line in told} >= {"accepted", "submitted", "delivered", "undeliverable", "failed"}
+        await until(lambda: {span.name for span in collector.spans} >= {"accept", "claim", "submit", "receipt"})
+        spans = b"\n".join(collector.raw)
+        assert found([*TEXTS, *NUMBERS, *gateway.secrets], spans) == []
 
         # 2. What it keeps: after the final state no code of a verification, and nothing of a key anywhere.
         kept = repr(dump(gateway))
@@ -154,8 +169,9 @@ async def test_canaries_are_heard_nowhere(
             assert found([*NUMBERS, *TEXTS, *gateway.secrets], file.read_bytes()) == [], file.name
         log = gateway.log()
         assert found([*NUMBERS, *TEXTS, *gateway.secrets], log + said) == []
-        _, audit = await gateway.admin("GET", "/readyz")
-        assert found(NUMBERS, repr(audit)) == []
+        _, audit = await gateway.admin("GET", "/admin/v1/audit?limit=1000")
+        assert "number.erase" in repr(audit)
+        assert found([*NUMBERS, *TEXTS, *gateway.secrets], repr(audit)) == []
 
 
 async def send_all_kinds(gateway: Planted, smsc: Smsc) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import ConfigError
 from gateway.model import Category, Secret
-from gateway.settings import RankedChannel, RouteMatch, Settings, load, packaged_config_dir
+from gateway.settings import RankedChannel, RouteMatch, Settings, load, load_admin, packaged_config_dir
 from gateway.settings.values import default_categories
 from tests.support.config import ACCOUNTS, CHANNELS, ENV, GATEWAY, ROUTES, write_config
 
@@ -22,6 +22,44 @@ def problems_of(folder: Path, env: dict[str, str] = ENV) -> list[str]:
 
 def read(folder: Path, env: dict[str, str] = ENV, **files: str) -> Settings:
     return load(write_config(folder, **files), env)
+
+
+def test_logs_traces_and_operators(tmp_path: Path) -> None:
+    text = (
+        GATEWAY + '[[admin.operator]]\nname = "li"\ntoken = "${env:LI}"\nrole = "viewer"\n'
+        '[log]\nformat = "json"\nlevels = { smpp = "debug" }\nfile = "gateway.log"\nmessages = "all"\n'
+        '[tracing]\nsample = 0.5\nheaders = { X-Key = "${env:KEY}" }\n'
+    )
+    settings = read(tmp_path, {**ENV, "LI": "l" * 16, "KEY": "a-key"}, gateway=text)
+    [li] = settings.admin.operators
+    assert (li.name, li.token.reveal(), li.role) == ("li", "l" * 16, "viewer")
+    assert (settings.log.levels, settings.log.file) == ((("smpp", "debug"),), Path("gateway.log"))
+    assert (settings.tracing.sample, settings.tracing.headers[0][1].reveal()) == (0.5, "a-key")
+    assert "a-key" not in repr(settings)
+    assert load_admin(tmp_path, ENV).operators == ()  # who asks has their own token alone
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[log]\nformat = "xml"\n', "log.format"),
+        ('[log]\nlevels = { smp = "debug" }\n', "log.levels"),
+        ('[log]\nlevels = { smpp = "loud" }\n', "log.levels"),
+        ("[log]\nmessages_sample = 2.0\n", "log.messages_sample"),
+        ('[tracing]\nendpoint = "collector:4318"\n', "tracing.endpoint"),
+        ('[tracing]\nendpoint = "http://me:secret@host/v1/traces"\n', "tracing.endpoint"),
+        ('[tracing]\nheaders = { X-Key = "in-clear" }\n', "tracing.headers"),
+        ('[[admin.operator]]\nname = "li"\ntoken = "${env:SHORT}"\n', "admin.operator[li].token"),
+        ('[[admin.operator]]\nname = "admin"\ntoken = "${env:LONG}"\n', "admin.operator[admin].name"),
+        ('[[admin.operator]]\nname = "li"\ntoken = "${env:LONG}"\n' * 2, "admin.operator"),
+        ('[[admin.operator]]\nname = "li"\ntoken = "${env:LONG}"\nrole = "king"\n', "admin.operator"),
+    ],
+)
+def test_logs_traces_and_operators_that_cannot_be(tmp_path: Path, text: str, key: str) -> None:
+    env = {**ENV, "SHORT": "short", "LONG": "l" * 16}
+    found = problems_of(write_config(tmp_path, gateway=GATEWAY + text), env)
+    assert any(problem.startswith(f"gateway.toml: {key}") for problem in found), found
+    assert not any("in-clear" in problem or "secret" in problem for problem in found)
 
 
 def said(settings: Settings) -> list[str]:
