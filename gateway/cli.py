@@ -27,6 +27,7 @@ from gateway.commands.blacklist import blacklist_app
 from gateway.commands.channels import channels_app
 from gateway.commands.codes import app as codes_app
 from gateway.commands.common import DEFAULT_CONFIG, EXIT_CONFIG, AsJson, ConfigDir, stop
+from gateway.commands.config import config_app
 from gateway.commands.erase import erase
 from gateway.commands.explain import explain
 from gateway.commands.gate import gate_app
@@ -49,7 +50,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they would print local variables, keys among them
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-config_app = typer.Typer(help="The configuration folder.", no_args_is_help=True)
 key_app = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(key_app, name="key")

@@ -19,11 +19,19 @@ TIMEOUT_S = 15.0
 
 
 class AdminError(ClientError):
-    """The admin listener could not be asked, or refused. `status`: of its answer, 0 without one."""
+    """The admin listener could not be asked, or refused. `status`: of its answer (0: none); `body`: what it said."""
 
-    def __init__(self, detail: str, *, status: int = 0, code: str = "", field: str | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        status: int = 0,
+        code: str = "",
+        field: str | None = None,
+        body: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(detail)
-        self.status, self.code, self.field = status, code, field
+        self.status, self.code, self.field, self.body = status, code, field, body or {}
 
 
 async def ask(
@@ -49,7 +57,8 @@ async def ask(
         problem = found if isinstance(found, dict) else {}
         field = f"{problem['field']}: " if problem.get("field") else ""
         detail = f"{field}{problem.get('detail') or problem.get('title') or answer.status}"
-        raise AdminError(detail, status=answer.status, code=problem.get("code", ""), field=problem.get("field"))
+        code = problem.get("code", "")
+        raise AdminError(detail, status=answer.status, code=code, field=problem.get("field"), body=problem)
     return found
 
 

@@ -29,7 +29,9 @@ _ASSIGNED = re.compile(
     re.DOTALL,
 )
 _USERINFO = re.compile(r"(?<=://)[^/@]*@")
-_PATH = re.compile(r"^(https?://[^/?#]+).+$", re.DOTALL)
+_PATH = re.compile(r"^(https?://[^/?#]+)[/?#].+$", re.DOTALL)
+_HEADERS = re.compile(rf"(?P<head>(?<![\w-])headers\s*=\s*)(?P<value>\{{(?:[^{{}}\"']|{_STRING})*\}})", re.DOTALL)
+_HEADER = re.compile(rf"(?P<head>=\s*)(?P<value>{_STRING})", re.DOTALL)
 _REFERENCE = re.compile(r"file:.*|(?:[^$]{0,3}\$\{env:[A-Za-z_][A-Za-z0-9_]*\})+", re.DOTALL)
 
 
@@ -113,9 +115,9 @@ def _hunk(group: list[tuple[str, int, int, int, int]], before: list[str], after:
 
 def _lines(name: str, data: bytes) -> tuple[list[str], list[str]]:
     """Return a file's lines, to compare and to show (of the same number)."""
-    text = data.decode(errors="replace")
+    text = data.decode(errors="replace").removesuffix("\n")
     shown = masked(name, text)
-    real, safe = text.split("\n"), shown.split("\n")
+    real, safe = (one.split("\n") if one else [] for one in (text, shown))
     return (real, safe) if len(real) == len(safe) else (safe, safe)
 
 
@@ -131,6 +133,7 @@ def masked(name: str, text: str) -> str:
     except ValueError:
         return _NOT_SHOWN
     shown = _ASSIGNED.sub(lambda match: match["head"] + _STRINGS.sub(_mask_of(match["key"]), match["value"]), text)
+    shown = _HEADERS.sub(lambda match: match["head"] + _HEADER.sub(_masked_header, match["value"]), shown)
     try:
         clear = any(not _is_safe(key, value) for key, value in _secrets(parse_toml(shown.encode())))
     except ValueError:
@@ -146,6 +149,10 @@ def _mask_of(key: str) -> Any:
         return f"{quotes}{_masked_value(key, inner)}{quotes}"
 
     return mask
+
+
+def _masked_header(match: re.Match[str]) -> str:
+    return match["head"] + _STRINGS.sub(_mask_of("headers"), match["value"])
 
 
 def _masked_value(key: str, value: str) -> str:
@@ -174,6 +181,8 @@ def _secrets(node: Any) -> Iterator[tuple[str, str]]:
                 yield from (
                     (key, one) for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)
                 )
+            if key == "headers" and isinstance(value, dict):
+                yield from ((key, one) for one in value.values() if isinstance(one, str))
             yield from _secrets(value)
     elif isinstance(node, list):
         for one in node:

@@ -15,6 +15,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -254,8 +255,11 @@ class ConfigKeeper:
         self.mark = mark
         self._revision.n = mark.number
         self._beat_now.set()
+        changes = {"running": mark, "pending": False}
+        if self.files.digest == mark.digest:
+            changes["base"] = Mark(mark.number, mark.digest)  # in the same step: a crash in between cannot part them
         try:
-            await asyncio.to_thread(self.memory.update, running=mark, pending=False)
+            await asyncio.to_thread(partial(self.memory.update, **changes))
         except OSError as exc:
             log.warning("configuration: what runs cannot be noted on disk: %s", exc.strerror)
 

@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.check import table_problems
-from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
-from gateway.reload.changes import changes
+from gateway.errors import ConfigError, ConfigProblem, RequestError, StoreUnavailable
+from gateway.reload.changes import changes, masked, unified
 from gateway.reload.keeper import ConfigKeeper, spelt
 from gateway.reload.machine import Mark, Standing, based_on, standing
-from gateway.settings import Settings, load
+from gateway.reload.writing import write_revision
+from gateway.settings import Settings, load, load_local
 from gateway.settings.bundle import Bundle
+from gateway.settings.loading import GATEWAY, parse_toml
 from gateway.settings.local_keys import needs_restart, with_local
-from gateway.store.revisions import Member, State
+from gateway.store.revisions import Member, Revision, State
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class Outcome:
     changes: dict[str, list[str]] = field(default_factory=dict)
     needs_restart: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    base: int = 0  # the revision before this one, where one was put in force
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,112 @@ class Publisher:
             return _invalid(state, exc)
         return await self._decide(checked, state, by, note, dry_run=False)
 
+    async def write(self, by: str) -> tuple[int, list[str]]:
+        """Write the revision in force into this machine's files; returns its number and the names of what changed.
+
+        Raises:
+            ConfigError: there is none, it cannot be brought together with this machine's keys, or not be written.
+        """
+        async with self._one_at_a_time:
+            state = await self._revisions.state()
+            text = await self._revisions.text(state.number)
+            if text is None:
+                raise ConfigError([ConfigProblem("revision", "", "none is in force")])
+            try:
+                written = await asyncio.to_thread(self._write, text)
+            except OSError as exc:
+                where = Path(exc.filename or "").name
+                raise ConfigError([ConfigProblem(where, "", f"cannot be written: {exc.strerror}")]) from exc
+            await self._in_step(state)
+            await self.keeper.files.look()
+            self._show()
+            log.info("configuration: revision %d written into the files here: %s", state.number, ", ".join(written))
+            if written:
+                machine, files = self.keeper.machine, ",".join(written)
+                await self._note(by, "config.write", "config", after=str(state.number), machine=machine, files=files)
+            return state.number, written
+
+    def _write(self, text: bytes) -> list[str]:
+        folder = self.keeper.files.folder
+        machine = (self._started / GATEWAY).read_bytes()
+        with contextlib.suppress(OSError, ValueError):
+            here = (folder / GATEWAY).read_bytes()
+            parse_toml(here)
+            machine = here
+        return write_revision(Bundle.decode(text), folder, machine)
+
+    # --- what an operator looks at
+
+    async def look(self) -> tuple[State, Revision | None, list[Member], dict[str, Any]]:
+        """Return what is in force, who lives and runs what, and how this machine's files stand to it."""
+        keeper = self.keeper
+        state = await self._revisions.state()
+        members = await self._revisions.members()
+        revision = await self._revisions.revision(state.number) if state.number else None
+        await keeper.files.look()
+        base = await self._base()
+        how = standing(keeper.files.digest, base, state.number, state.digest)
+        problem, other = await asyncio.to_thread(self._own_keys)
+        stands = {
+            "machine": keeper.machine,
+            "files_differ": bool(state.number) and keeper.files.digest != state.digest,
+            "files": keeper.files.digest,
+            "standing": how.value if keeper.files.digest else "the files cannot be read",
+            "based_on": base.number if base is not None else 0,
+            "needs_restart": other,
+            "problem": problem,
+        }
+        return state, revision, members, stands
+
+    def _own_keys(self) -> tuple[str, list[str]]:
+        """Return why this machine's keys cannot be read, and which of them take a restart."""
+        keeper = self.keeper
+        try:
+            return "", needs_restart(load_local(keeper.files.folder, keeper.env), keeper.settings)
+        except ConfigError as exc:
+            return str(exc), []
+
+    async def history(self) -> list[Revision]:
+        """Return the revisions that are kept, the newest first."""
+        return await self._revisions.history()
+
+    async def show(self, number: int) -> tuple[Revision, dict[str, str]]:
+        """Return a revision and its files for people, secrets masked. Raises RequestError where it is not kept."""
+        revision = await self._revisions.revision(number)
+        bundle = await self._bundle(number)
+        if revision is None:
+            raise _not_kept(number)
+        files = {name: masked(name, data.decode(errors="replace")) for name, data in sorted(bundle.files.items())}
+        return revision, files
+
+    async def diff(self, a: int, b: int) -> tuple[bool, list[str], tuple[str, str]]:
+        """Return whether two configurations say the same, the difference as lines, and what the two are called.
+
+        `a` and `b` are revisions; 0 means the one in force for `a`, this machine's files for `b`.
+
+        Raises:
+            RequestError: a revision is not kept.
+        """
+        a = a or (await self._revisions.state()).number
+        old = await self._bundle(a) if a else Bundle({})
+        if b:
+            new = await self._bundle(b)
+        else:
+            # Also a folder with a file that is missing or too large can be compared.
+            new = await asyncio.to_thread(Bundle.read_what_is_there, self.keeper.files.folder)
+        names = (f"revision {a}" if a else "nothing", f"revision {b}" if b else "files here")
+        lines = await asyncio.to_thread(unified, old, new, names)
+        return old.digest == new.digest, lines, names
+
+    async def _bundle(self, number: int) -> Bundle:
+        text = await self._revisions.text(number)
+        if text is None:
+            raise _not_kept(number)
+        try:
+            return await asyncio.to_thread(Bundle.decode, text)
+        except ConfigError as exc:
+            raise RequestError("unreadable_revision", str(exc), status=409) from exc
+
     # --- the check of the whole
 
     def _check(self, bundle: Bundle) -> _Checked:
@@ -206,6 +315,7 @@ class Publisher:
     async def _decide(self, checked: _Checked, state: State, by: str, note: str, dry_run: bool) -> Outcome:
         """Propose, count the votes, commit or withdraw."""
         keeper, bundle = self.keeper, checked.bundle
+        await keeper.files.look()  # whoever swaps notes whether these are what it runs
         try:
             text = await asyncio.to_thread(bundle.encode)
         except ConfigError as exc:
@@ -233,7 +343,9 @@ class Publisher:
                     await asyncio.shield(self._revisions.withdraw(token))
         if committed:
             await self._swapped(outcome.number)
-        return replace(outcome, changes=changed, needs_restart=checked.needs_restart, warnings=checked.warnings)
+        return replace(
+            outcome, base=state.number, changes=changed, needs_restart=checked.needs_restart, warnings=checked.warnings
+        )
 
     async def _count(self, token: str, members: dict[str, Member], state: State, dry_run: bool) -> Outcome:
         clock = asyncio.get_running_loop().time
@@ -284,7 +396,6 @@ class Publisher:
     # --- what is told of it
 
     async def _tell(self, by: str, action: str, note: str, dry_run: bool, work: Awaitable[Outcome]) -> Outcome:
-        before = self.keeper.state.number
         try:
             outcome = await work
         except StoreUnavailable as exc:
@@ -311,7 +422,8 @@ class Publisher:
             log.warning("configuration: takes a restart of this machine: %s", ", ".join(outcome.needs_restart))
         self._show()
         if outcome.result != "unchanged":
-            after = str(outcome.number) if outcome.result == "applied" else outcome.code
+            applied = outcome.result == "applied"
+            before, after = (outcome.base, str(outcome.number)) if applied else (outcome.number, outcome.code)
             await self._note(by, action, "config", str(before), after, machine=self.keeper.machine, note=note)
         return outcome
 
@@ -408,6 +520,10 @@ class Publisher:
         if outcome.result == "applied":
             await self._in_step(State(outcome.number, bundle.digest))
         return True
+
+
+def _not_kept(number: int) -> RequestError:
+    return RequestError("unknown_revision", f"revision {number} is not kept", status=404)
 
 
 def _invalid(state: State, exc: ConfigError) -> Outcome:

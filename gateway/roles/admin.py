@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from gateway.admin.audit_v1 import AuditApi
 from gateway.admin.blacklist_v1 import BlacklistApi
+from gateway.admin.config_v1 import ConfigApi
 from gateway.admin.erase_v1 import ErasureApi
 from gateway.admin.gate_sweeper import GateSweeper
 from gateway.admin.inbound_v1 import InboundApi
@@ -40,13 +41,16 @@ async def run(worker: Worker) -> None:
         router = build_router(settings)
         templates = Templates(load_templates(settings), TemplateStore(store), worker.metrics, hold_s=0.0)
         audit = Audit(store)
+        worker.keeper(store)
+        assert worker.publisher is not None  # an admin worker proposes its machine's files
+        config = ConfigApi(worker.publisher)
 
         def desk(now: Settings, routes: Router) -> AdminServer:
             more = TemplatesApi(now, routes, templates, TemplateStore(store), audit).routes()
             more += ErasureApi(now, store, audit).routes()
             more += WebhookRoutes(now, Outbox(store)).routes()
             more += BlacklistApi(now, store).routes() + InboundApi(now, store).routes() + AuditApi(store).routes()
-            more += operators_routes(now, store, audit)
+            more += operators_routes(now, store, audit) + config.routes()
             gauges = StoreGauges(now, store)
             return AdminServer(now, hub, store, readiness.reasons, gauges.read, routes, more, audit)
 

@@ -61,10 +61,23 @@ class Bundle:
         """
         for _ in range(_READS):
             before = signature(folder)
-            bundle = cls(_read(folder))
+            problems: list[ConfigProblem] = []
+            bundle = cls(_read(folder, problems))
             if signature(folder) == before:
                 break
+        if problems:
+            raise ConfigError(problems)
         return bundle
+
+    @classmethod
+    def read_what_is_there(cls, folder: Path) -> Bundle:
+        """Return the files of a folder that can be read, whatever is wrong with the others: for people to look at."""
+        return cls(_read(folder, []))
+
+    @staticmethod
+    def names(folder: Path) -> set[str]:
+        """Return which files of a configuration a folder has."""
+        return {str(path.relative_to(folder)) for path in _paths(folder) if path.exists()}
 
     @cached_property
     def trees(self) -> dict[str, dict[str, Any] | None]:
@@ -213,9 +226,9 @@ def _paths(folder: Path) -> list[Path]:
     return [*singles, *sorted((folder / SEGMENTS).glob("*.csv"))]
 
 
-def _read(folder: Path) -> dict[str, bytes]:
+def _read(folder: Path, problems: list[ConfigProblem]) -> dict[str, bytes]:
+    """Return the files by name; what cannot be read is noted in `problems`."""
     files: dict[str, bytes] = {}
-    problems: list[ConfigProblem] = []
     for path in _paths(folder):
         name = str(path.relative_to(folder))
         most = MAX_TABLE_BYTES if name.startswith(SEGMENTS) else MAX_FILE_BYTES
@@ -235,8 +248,6 @@ def _read(folder: Path) -> dict[str, bytes]:
         if len(data) > most:
             problems.append(ConfigProblem(name, "", f"larger than {most >> 20} MiB"))
         files[name] = data
-    if problems:
-        raise ConfigError(problems)
     return files
 
 
