@@ -470,6 +470,8 @@ class Publisher:
             await files.look()
             if files.signature != seen:
                 seen, until = files.signature, clock() + QUIET_S
+        if not self.keeper.settings.config.watch:  # switched off meanwhile
+            return
         self._tried = seen
         if files.digest != self.keeper.state.digest:
             await self.reload("file watch")

@@ -441,7 +441,7 @@ async def test_what_cannot_be_is_refused_before_anybody_is_asked(site: Site) -> 
     for spoil, file, key in (
         ({"routes": "[[route"}, "routes.toml", ""),
         ({"routes": ROUTES.replace("match", "mach")}, "routes.toml", "route[cn].mach"),
-        ({"accounts": '[[account]]\nid = "shop"\ndefault_country = "x"\n'}, "accounts.toml", "account[shop].default_country"),
+        ({"accounts": '[[account]]\nid = "shop"\nmax_per_s = -1\n'}, "accounts.toml", "account[shop].max_per_s"),
         ({"gateway": GATEWAY.replace("${env:TOKEN}", "")}, "gateway.toml", "admin.token"),
         ({"gateway": GATEWAY + "[nonsense]\n"}, "gateway.toml", "nonsense"),
     ):  # fmt: skip
