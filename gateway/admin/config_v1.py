@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 
 from gateway.admin.problem import json_answer, problem
-from gateway.admin.requests import actor_of, read_object, unknown_field
+from gateway.admin.requests import actor_of, noted, read_object, unknown_field
 from gateway.errors import ConfigError, RequestError
 from gateway.reload.publisher import Outcome, Publisher
 from gateway.store.revisions import Member, Revision
@@ -89,6 +89,7 @@ class ConfigApi:
         """Put this machine's files in force everywhere."""
         body = await _body(request, {"force", "dry_run", "note"})
         force, dry_run = (_flag(body, name) for name in ("force", "dry_run"))
+        noted(request)  # the publisher notes what changes or is refused; a dry run is neither
         work = self.publisher.reload(actor_of(request), note=_note(body), force=force, dry_run=dry_run)
         return _told(await _whole(work))
 
@@ -98,6 +99,7 @@ class ConfigApi:
         number = body.get("revision")
         if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 10**_DIGITS:
             raise RequestError("invalid_field", "the number of a revision is wanted", field="revision")
+        noted(request)
         return _told(await _whole(self.publisher.rollback(number, actor_of(request), note=_note(body))))
 
     async def post_write(self, request: web.Request) -> web.Response:
@@ -108,6 +110,7 @@ class ConfigApi:
         except ConfigError as exc:
             problems = [{"file": p.file, "key": p.key, "reason": p.reason} for p in exc.problems]
             return problem(409, "not_written", "the files are as they were", problems=problems)
+        noted(request)
         return json_answer({"revision": number, "written": written})
 
 

@@ -85,6 +85,9 @@ BODIES: Final[dict[tuple[str, str], Json]] = {
     },
     ("POST", "inbound/search"): _object("number", **_NUMBER, months={"type": "integer", "minimum": 1}, full=_YES),
     ("POST", "inbound/reviewed"): _object("id", "decision", id=_TEXT, decision=_one_of(("dismiss", "opt_out"))),
+    ("POST", "config/reload"): _object(force=_YES, dry_run=_YES, note=_TEXT),
+    ("POST", "config/rollback"): _object("revision", revision={"type": "integer", "minimum": 1}, note=_TEXT),
+    ("POST", "config/write"): _object(),
     ("POST", "templates/{id}/retire"): _object(version=_COUNT, id=_TEXT),
     ("POST", "templates/{id}/preview"): _object(
         id=_TEXT, params={"type": "object"}, version=_COUNT, to=_TEXT, account=_TEXT, sender=_TEXT
@@ -103,6 +106,7 @@ QUERIES: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("GET", "blacklist/entries"): ("scope", "cursor"),
     ("GET", "inbound"): ("review", "account", "limit", "before", "months", "full"),
     ("GET", "templates/{id}"): ("version",),
+    ("GET", "config/diff"): ("a", "b"),
 }
 """The parameters of a query, all of them texts."""
 _REQUIRED: Final = {("GET", "explain"): ("to", "category", "account")}

@@ -63,6 +63,7 @@ _AUDITED: Final = {
     "/admin/v1/ported/forget": ("ported.forget", ((), ())),
     "/admin/v1/templates/{id}": ("template.put", ((), ())),
     "/admin/v1/templates/{id}/retire": ("template.retire", ((), ())),
+    "/admin/v1/config/write": ("config.write", ((), ())),
 }
 """Paths that change something: the action, and the fields of the body that say of what, and what is now. Those with
 numbers in them note what was done themselves; what is refused for cause is noted here. A path that is not here is noted
@@ -224,7 +225,7 @@ class AdminServer:
             if error.status in _REFUSED_FOR_CAUSE:
                 await self._note(request, resource.canonical, f"refused: {error.status} {error.code}")
             raise
-        if answer.status in _REFUSED_FOR_CAUSE:
+        if answer.status in _REFUSED_FOR_CAUSE and not is_noted(request):
             await self._note(request, resource.canonical, f"refused: {answer.status}")
         elif answer.status < 400 and not is_noted(request):
             await self._note(request, resource.canonical, DONE)
