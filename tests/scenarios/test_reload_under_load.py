@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from gateway.simulator.smsc import Smsc
-from tests.support.gateway import ADMIN_TOKEN
 from tests.support.gateway_process import AuditedGateway, Traffic
 from tests.support.scenario import carrier
 from tests.support.until import until
 
 RELOADS = 50
-AUTH = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
 
 class Forms:
@@ -61,12 +59,9 @@ class Forms:
 
 async def reload(gateway: AuditedGateway, note: str) -> dict[str, Any]:
     """Ask for a reload and return what the admin listener answers."""
-    assert gateway.session is not None
-    place = f"http://127.0.0.1:{gateway.admin_port}/admin/v1/config/reload"
-    async with gateway.session.post(place, json={"note": note}, headers=AUTH) as answer:
-        body: dict[str, Any] = await answer.json()
-        assert answer.status == 200, body
-        return body
+    status, body = await gateway.admin("POST", "/admin/v1/config/reload", {"note": note})
+    assert status == 200, body
+    return dict(body)
 
 
 async def test_fifty_reloads_under_load(tmp_path: Path) -> None:
@@ -94,9 +89,14 @@ async def test_fifty_reloads_under_load(tmp_path: Path) -> None:
         assert {status for status, _ in traffic.answers} == {202}, traffic.answers
         report = await gateway.audit([first, second], copies_allowed=0)
         assert report.accepted > 1000
-        metrics = await gateway.metrics()
-        assert metrics["smsgw_config_reload_success"] == 1
+        assert await gateway.metric("smsgw_config_reload_success") == 1
+        await until(partial(_runs, gateway, RELOADS + 1))
         await until(lambda: _bound(first) == 2 and _bound(second) == 2)
+
+
+async def _runs(gateway: AuditedGateway, revision: int) -> bool:
+    """Whether every worker runs this revision, as metrics know it a second later."""
+    return await gateway.metric("smsgw_config_revision") == revision
 
 
 def _more(traffic: Traffic, wanted: int) -> bool:
