@@ -241,6 +241,9 @@ class Worker:
                 log.warning("who hears of what is not written yet: %s", exc)
                 await asyncio.sleep(STORE_RETRY_S)
 
+    def _store_failed(self, move: str, kind: str) -> None:
+        self.metrics.counter("store_errors_total", move=move, kind=kind).n += 1
+
     def drain_limit_s(self, wanted_s: float) -> float:
         """Return how long running work may take; without a supervisor the store may be gone too."""
         if self.exit_code:
@@ -300,6 +303,7 @@ class Worker:
         store = Store(self.settings, url, incarnation=self.launch.incarnation)
         store.commit_seconds = _CommitTimes(self.metrics)
         store.watcher = journal.Watcher()
+        store.client.on_failure = self._store_failed
         self._store = store
         return store
 

@@ -34,6 +34,8 @@ class Client:
         self._room = asyncio.Semaphore(size)
         self._closed = False
         self.commands = 0
+        self.on_failure: Callable[[str, str], None] | None = None
+        """Called for each failed call: the move, and `not_stored`, `unknown` or `fault` (a script of ours failed)."""
 
     async def listen(self, channel: str, hear: Callable[[bytes], None]) -> None:
         """Call `hear` with each word on a pub/sub channel, on a connection of its own, until cancelled.
@@ -63,6 +65,18 @@ class Client:
             StoreUnavailable: `not_stored` when the server refused before it ran or could not be reached at all,
                 `unknown` when the call was sent and no answer came.
         """
+        try:
+            return await self._call(name, keys, args, timeout_s)
+        except StoreUnavailable as exc:
+            if self.on_failure is not None:
+                self.on_failure(name, exc.outcome)
+            raise
+        except ResponseError:
+            if self.on_failure is not None:
+                self.on_failure(name, "fault")
+            raise
+
+    async def _call(self, name: str, keys: Sequence[str], args: Sequence[Any], timeout_s: float | None) -> Any:
         function = scripts.function(name)
         try:
             return await self.execute("FCALL", function, len(keys), *keys, *args, timeout_s=timeout_s)

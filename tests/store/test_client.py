@@ -322,3 +322,17 @@ async def test_killed_under_load_every_accepted_message_is_there(settings: Setti
         assert set(stored) <= set(accepted) | set(failed)
     finally:
         await store.close()
+
+
+async def test_failed_calls_are_told_by_move_and_kind(client: Client, hanging: Callable[[bool], None]) -> None:
+    told: list[tuple[str, str]] = []
+    client.on_failure = lambda move, kind: told.append((move, kind))
+    await client.load_moves()
+    with pytest.raises(ResponseError):
+        await client.call("due", ["gw:{s00}:"], ["no number"])
+    hanging(True)
+    await outcome_of(client.call("due", ["gw:{s00}:"], ["10", "0"]))
+    hanging(False)
+    await client.close()
+    await outcome_of(client.call("due", ["gw:{s00}:"], ["10", "0"]))
+    assert told == [("due", "fault"), ("due", "unknown"), ("due", "not_stored")]
