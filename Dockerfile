@@ -16,7 +16,7 @@ RUN /opt/smsgw/bin/pip install --no-cache-dir --require-hashes --only-binary :al
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY config ./config
 COPY gateway ./gateway
-RUN pip install --no-cache-dir "setuptools>=75" wheel \
+RUN pip install --no-cache-dir setuptools==80.9.0 \
     && pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir dist . \
     && /opt/smsgw/bin/pip install --no-cache-dir --no-deps --no-index dist/*.whl \
     && /opt/smsgw/bin/python -m compileall -q /opt/smsgw
@@ -27,7 +27,8 @@ RUN groupadd --system --gid 10001 smsgw \
     && install -d -m 0700 -o smsgw -g smsgw /var/lib/smsgw
 COPY --from=build /opt/smsgw /opt/smsgw
 ENV PATH=/opt/smsgw/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 SMSGW_LOG_FORMAT=json
-USER smsgw
+# By number: an orchestrator that forbids root can see that it is none.
+USER 10001:10001
 # `store.data_dir = "var"` lies below it: records, the append-only file, the store's Unix socket.
 WORKDIR /var/lib/smsgw
 VOLUME /var/lib/smsgw

@@ -16,7 +16,7 @@ from tests.support.valkey import ValkeyServer
 ALONE = frozenset(
     {
         "test_backup_takes_over", "test_both_carriers_down", "test_breaker", "test_fairness",
-        "test_flapping_primary", "test_gate_closed_on_200k", "test_graceful_stop", "test_half_open",
+        "test_flapping_primary", "test_gate_closed_on_200k", "test_graceful_stop", "test_half_open", "test_live",
         "test_metrics_never_fall", "test_one_of_two_workers_killed", "test_other_settings", "test_overload",
         "test_priority_during_failover", "test_priority_under_backlog", "test_refused_connection",
         "test_reload_under_load", "test_sharing", "test_store_hangs", "test_supervisor", "test_td_under_load",

@@ -33,8 +33,9 @@ def test_the_lock_has_all_that_any_python_it_is_made_for_needs() -> None:
 
 
 def test_it_runs_as_nobody_special_and_writes_in_one_place() -> None:
-    assert re.search(r"^USER smsgw$", FINAL, re.MULTILINE)
-    assert FINAL.index("USER smsgw") < FINAL.index("CMD [")
+    assert re.search(r"^USER 10001:10001$", FINAL, re.MULTILINE)
+    assert "--uid 10001" in FINAL
+    assert FINAL.index("USER 10001") < FINAL.index("CMD [")
     assert "-m 0700 -o smsgw" in FINAL
     assert re.findall(r"^VOLUME (.*)$", FINAL, re.MULTILINE) == ["/var/lib/smsgw"]
 
