@@ -14,7 +14,8 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from gateway import app
+from gateway import worker
+from gateway.roles import dispatch
 from gateway.settings import load
 from tests.support.prometheus import ROOT
 
@@ -138,7 +139,7 @@ def test_systemd_accepts_the_unit_and_finds_it_tight(tmp_path: Path) -> None:
 def test_the_unit_stops_and_reloads_as_the_gateway_does() -> None:
     unit = directives()
     assert unit["KillMode"] == ["mixed"]  # workers are the supervisor's to stop
-    assert int(unit["TimeoutStopSec"][0]) > STOP_S >= app.DISPATCH_DRAIN_S + app.RECORD_LAST_S + app.END_LIMIT_S
+    assert int(unit["TimeoutStopSec"][0]) > STOP_S >= dispatch.DRAIN_S + dispatch.RECORD_LAST_S + worker.END_LIMIT_S
     assert unit["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     assert unit["RestartPreventExitStatus"] == ["3"]
     assert int(unit["LimitNOFILE"][0]) >= 65536
