@@ -98,9 +98,7 @@ async def test_odd_answers(valkey: ValkeyServer, bind: str) -> None:
             await end_as(w.store, [ms[304].id], s=1)  # nothing to match a receipt with
             # Refused by a generic_nack that may pass: again and again on the only channel, until its attempts are used.
             await end_as(w.store, [ms[305].id], F=1)
-            assert (
-                submits(smsc)[ms[305].msisdn] == w.dispatcher._settings.categories[Category.NOTIFICATION].max_attempts
-            )
+            assert submits(smsc)[ms[305].msisdn] == settings.categories[Category.NOTIFICATION].max_attempts
             await accepted(w.store, [ms[303]])
             await end_as(w.store, delivered, D=3)
             for sid in delivered:
