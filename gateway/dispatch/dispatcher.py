@@ -72,10 +72,14 @@ class Dispatcher:
         router: Router | None = None,
         registered: Registered | None = None,
         windows: SendWindows | None = None,
+        in_step: Callable[[], bool] = lambda: True,
         debug: bool = False,
     ) -> None:
+        """`in_step` tells whether the settings of this worker are those in force everywhere."""
         self._store = store
         self._metrics = metrics
+        self.in_step = in_step
+        self._lanes_known: set[tuple[str, int]] = set()
         self._on_lost = on_lost
         table = RouteTable(settings.routes, settings.channels)
         self._settler = Settler(
@@ -172,7 +176,9 @@ class Dispatcher:
     def _watches(
         self, settings: Settings, table: RouteTable, router: Router | None, windows: SendWindows | None
     ) -> tuple[Rerouter | None, Reopener]:
-        rerouter = Rerouter(self._store, table, router) if router is not None else None
+        rerouter = None
+        if router is not None:
+            rerouter = Rerouter(self._store, table, router, known=self._lanes_known, in_step=lambda: self.in_step())
         return rerouter, Reopener(settings, self._store, self._metrics, windows or SendWindows())
 
     # --- other settings

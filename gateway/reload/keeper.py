@@ -126,6 +126,11 @@ class ConfigKeeper:
                 async with asyncio.timeout(1.0):
                     await self.revisions.leave(self._incarnation)
 
+    @property
+    def in_step(self) -> bool:
+        """Whether what runs here says what is in force, as far as the store told last."""
+        return not self.state.number or self.mark.digest == self.state.digest
+
     def poke(self) -> None:
         """Look at the store now and not only at the next turn."""
         self._poll_now.set()

@@ -89,6 +89,7 @@ async def run(worker: Worker) -> None:
             router=tables.router,
             registered=templates.tlvs,
             windows=tables.windows,
+            in_step=lambda: worker.keeper(store).in_step,
             debug=logging.getLogger("gateway.smpp").isEnabledFor(logging.DEBUG),
         )
         await dispatcher.start()

@@ -9,11 +9,11 @@ from functools import partial
 
 import pytest
 
-from gateway.dispatch import dispatcher
+from gateway.dispatch import dispatcher, rerouter, timers
 from gateway.model import Secret
 from gateway.settings import RankedChannel, RouteMatch, RouteSettings, Settings
 from gateway.simulator.smsc import Smsc
-from tests.support.line import channel_to, line_settings, worker
+from tests.support.line import Worker, channel_to, line_settings, states, worker
 from tests.support.messages import message
 from tests.support.scenario import accepted, carrier, end_as, submits
 from tests.support.until import until
@@ -180,3 +180,48 @@ async def test_twenty_changes_under_load(valkey: ValkeyServer, shards: int) -> N
             once_each(one, two)
             await until(lambda: (len(one.links), len(two.links)) == (2, 1))
             assert w.dispatcher.claims == 0
+
+
+async def swept(w: Worker, times: int) -> None:
+    """Wait until the elected worker has looked for stray queues so often, and has done what came of it."""
+    sweep, looks = w.store.sweep, 0
+
+    async def counted(shard: int, monotonic_ms: int) -> bool:
+        nonlocal looks
+        looks += 1
+        return await sweep(shard, monotonic_ms)
+
+    w.store.sweep = counted  # type: ignore[method-assign]
+    await until(lambda: looks > times)
+    w.store.sweep = sweep  # type: ignore[method-assign]
+
+
+async def test_a_worker_that_is_behind_leaves_new_routes_alone(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The elected worker may be the last to hear of a route: what waits there is not astray."""
+    monkeypatch.setattr(timers, "SWEEP_S", 0.05)
+    monkeypatch.setattr(rerouter, "UNKNOWN_FOR_S", 1.0)
+    async with carrier() as smsc:
+        old = line_settings([channel_to(smsc, "a")])
+        fresh = RouteSettings("fresh", RouteMatch(country="US"), (RankedChannel("a", 0),))
+        new = replace(old, routes=(fresh,))
+        async with worker(old, valkey, "behind01") as w:
+            current = True
+            w.dispatcher.in_step = lambda: current
+            w.use(old)
+            sids = await accepted(w.store, [message(w.store, f"1202555{i:04d}", route="fresh") for i in range(20)])
+            await swept(w, 5)
+            assert await states(w.store, sids) == {"q": 20}, "not known for long enough"
+            current = False
+            await swept(w, 30)  # beyond UNKNOWN_FOR_S
+            assert await states(w.store, sids) == {"q": 20}, "another revision is in force than the one that runs here"
+            current = True
+            w.use(new)
+            await end_as(w.store, sids, D=20)
+            once_each(smsc)
+        # Who knows that it has no such route ends them, or they would wait for ever.
+        async with worker(old, valkey, "surely01") as w:
+            w.use(old)
+            sids = await accepted(w.store, [message(w.store, f"1202666{i:04d}", route="fresh") for i in range(20)])
+            await end_as(w.store, sids, F=20)
