@@ -30,6 +30,7 @@ from gateway.reload.machine import ENV_STARTED, MachineFile
 from gateway.settings import Settings, load_local
 from gateway.store.embedded import EmbeddedServer
 from gateway.store.outbox import Outbox
+from gateway.store.revisions import Revisions
 from gateway.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class Supervisor:
         self._settings = settings
         self._config_dir = config_dir
         self._started = started
+        self._memory = MachineFile(Path(settings.store.data_dir), config_dir)
         self._reload_asked = False
         self._had_terminal = _has_terminal()
         self._stop = asyncio.Event()
@@ -213,7 +215,10 @@ class Supervisor:
         # A store by URL may still be on its way; workers wait for it, and so does the first reap.
         with contextlib.suppress(StoreUnavailable):
             # Who hears of what, before anything happens: also that an account without a webhook hears nothing any more.
-            await (await self._opened_store()).set_consumers(self._settings.consumers)
+            store = await self._opened_store()
+            state, runs = await Revisions(store).state(), self._memory.read().running
+            if runs is None or runs.holds(state.number, state.digest):
+                await store.set_consumers(self._settings.consumers)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
         """Wait for `work`, but not longer than until we are told to stop; what it raises is raised."""
@@ -238,7 +243,7 @@ class Supervisor:
         """See by the machine's memory which revision its workers run; a first webhook brings events workers with it."""
         if self._started is None:
             return
-        memory = MachineFile(Path(self._settings.store.data_dir), self._config_dir)
+        memory = self._memory
         stamp, runs = memory.stamp(), memory.read().running
         while True:
             await asyncio.sleep(FOLLOW_S)

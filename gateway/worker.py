@@ -110,6 +110,7 @@ class Worker:
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _keeper: ConfigKeeper | None = None
     _prepare: Prepare | None = None
+    _told: dict[str, str] | None = None  # who hears of what, as this worker said it last
     _link: socket.socket | None = None
     _store: Store | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -225,18 +226,19 @@ class Worker:
         return await self._prepare(settings)
 
     def _now_runs(self, settings: Settings) -> None:
-        consumers = self.settings.consumers
         self.settings = settings
         begin_at_zero(self.metrics, self.role, settings)
         journal.configure(settings, self.role, str(self.launch.number), self.metrics)
-        if settings.consumers != consumers:
+        if settings.consumers != self._told:
             self.beside(self._tell_consumers(settings), name="consumers")
 
     async def _tell_consumers(self, settings: Settings) -> None:
         """Say in the store who hears of what from now on. Every worker does: nobody's end may leave it unsaid."""
         while self.settings is settings and self._store is not None:
             try:
-                return await self._store.set_consumers(settings.consumers)
+                await self._store.set_consumers(settings.consumers)
+                self._told = settings.consumers
+                return
             except StoreUnavailable as exc:
                 log.warning("who hears of what is not written yet: %s", exc)
                 await asyncio.sleep(STORE_RETRY_S)
@@ -317,7 +319,11 @@ class Worker:
         while True:
             try:
                 await store.check_layout()
-                await store.set_consumers(self.settings.consumers)
+                state = await Revisions(store).state()
+                if self.start is None or self.start.mark.holds(state.number, state.digest):
+                    await store.set_consumers(self.settings.consumers)
+                    self._told = self.settings.consumers
+                # Else what is in force is not ours yet: whoever runs it has said so, and we do once we follow it.
                 break
             except StoreUnavailable as exc:
                 if not complained:

@@ -129,7 +129,7 @@ class ConfigKeeper:
     @property
     def in_step(self) -> bool:
         """Whether what runs here says what is in force, as far as the store told last."""
-        return not self.state.number or self.mark.digest == self.state.digest
+        return self.mark.holds(self.state.number, self.state.digest)
 
     def poke(self) -> None:
         """Look at the store now and not only at the next turn."""

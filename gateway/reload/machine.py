@@ -37,6 +37,10 @@ class Mark:
     def is_same(self, number: int, digest: str) -> bool:
         return (self.number, self.digest) == (number, digest)
 
+    def holds(self, number: int, digest: str) -> bool:
+        """Tell whether it says what is in force (number 0: nothing else is)."""
+        return not number or self.digest == digest
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
