@@ -72,6 +72,7 @@ class Webhooks:
         self._ending: dict[asyncio.Task[None], str] = {}
         self._beats: dict[str, tuple[int, float]] = {}  # worker → beats, our time when they last moved
         self._free_since: dict[str, float] = {}
+        self._held: frozenset[str] = frozenset()  # accounts that are ours by the last beat, served or not
         self._look = asyncio.Event()
         self._beat_now = asyncio.Event()
         self._told: dict[str, dict[str, Any]] = {}
@@ -157,7 +158,7 @@ class Webhooks:
                 self._end(account)
         for account in wanted:
             epoch, holder = holders.accounts.get(account, (0, ""))
-            if holder == self._me:
+            if holder == self._me and account in self._accounts:  # else it left the configuration meanwhile
                 self._begin(account, epoch)
         for one in self._served.values():
             one.endpoint.sure(now + SURE_FOR_S)
@@ -165,10 +166,13 @@ class Webhooks:
         await self._tell_seen()
 
     def _may_take(self, account: str, now: float) -> bool:
-        """Tell whether to ask for an account: it is ours by its name, or nobody has taken it for a while."""
+        """Tell whether to ask for an account: it is ours by its name, ours already, or free for a while.
+
+        What is ours and not served ended here, as when its entry changed: nobody else takes it while we live.
+        """
         since = self._free_since.get(account)
         mine = crc32(account.encode()) % self._workers == self._number % self._workers
-        return mine or (since is not None and now - since >= NOT_OURS_S)
+        return mine or account in self._held or (since is not None and now - since >= NOT_OURS_S)
 
     def _dead(self, now: float) -> list[tuple[str, int]]:
         return [(name, beats) for name, (beats, at) in self._beats.items() if now - at >= DEAD_AFTER_S]
@@ -178,6 +182,7 @@ class Webhooks:
         if now - self._noted_at > DEAD_AFTER_S / 2:
             self._beats.clear()  # time in which we could not look does not count against anybody
         self._noted_at = now
+        self._held = frozenset(a for a, (_, holder) in holders.accounts.items() if holder == self._me)
         alive = {name: beats for name, beats in holders.workers.items() if name != self._me}
         before = self._beats
         self._beats = {
@@ -239,7 +244,7 @@ class Webhooks:
         self._beat_now.set()
 
     async def _tell_seen(self) -> None:
-        for account, one in self._served.items():
+        for account, one in list(self._served.items()):
             seen = one.endpoint.look()
             if self._told.get(account) != seen:
                 await self._outbox.tell(SEEN, account, seen)
@@ -264,7 +269,10 @@ class Webhooks:
                 return
             moved = False
             for account, replay in running:
-                kept = self._kept if self._accounts[account].include_text else frozenset()
+                webhook = self._accounts.get(account)
+                if webhook is None:  # it left the configuration meanwhile
+                    continue
+                kept = self._kept if webhook.include_text else frozenset()
                 moved |= await webhook_replay.go_on(self._outbox, account, replay, keep_text=kept)
             self._look.set()
             await asyncio.sleep(0.01 if moved else REPLAY_PAUSE_S)

@@ -10,6 +10,7 @@ import contextlib
 import time
 from dataclasses import replace
 from typing import Any
+from zlib import crc32
 
 import pytest
 from aiohttp import web
@@ -491,3 +492,59 @@ async def test_a_store_that_goes_away_loses_nothing(valkey: ValkeyServer, store:
 
         await until(all_done, timeout_s=15)
     assert set(sink.ids) == set(ids)
+
+
+async def test_other_settings_reach_an_endpoint_of_every_worker(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that took an account over which is not its own by its name; and one that comes back after it left."""
+    monkeypatch.setattr(worker_module, "NOT_OURS_S", 0.1)
+    monkeypatch.setattr(worker_module, "BEAT_S", 0.1)
+    others = next(name for i in range(99) if crc32((name := f"account{i}").encode()) % 2 == 1)
+    settings = replace(settings, webhooks=WebhooksSettings(workers=2))
+    async with Sink() as old, Sink() as new:
+        before, after = (with_hooks(settings, **{others: hook(one.url)}) for one in (old, new))
+        async with serving(before, store, number=0) as worker:
+            await push_many(store, 1, others)
+            await until(lambda: len(old.calls) == 1)
+            worker.use(after)
+            await push_many(store, 5, others)
+            await until(lambda: len(new.calls) == 5)
+            worker.use(settings)
+            await until(lambda: not worker._served)
+            worker.use(after)
+            await push_many(store, 5, others)
+            await until(lambda: len(new.calls) == 10)
+            await until(lambda: empty(store, others))
+            assert len(old.calls) == 1
+
+
+async def test_accounts_that_come_and_go_between_two_calls_to_the_store(
+    store: Store, settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "BEAT_S", 0.05)
+    async with Sink() as sink:
+        some = with_hooks(settings, **{f"account{i}": hook(sink.url) for i in range(8)})
+        async with serving(some, store) as worker:
+            worker._workers = 1
+            beat, tell = worker._outbox.beat, worker._outbox.tell
+
+            async def beats(*args: Any) -> Any:
+                found = await beat(*args)
+                worker.use(settings)
+                return found
+
+            async def tells(*args: Any) -> None:
+                await tell(*args)
+                worker.use(settings)
+
+            await until(lambda: len(worker._served) == 8)
+            monkeypatch.setattr(worker._outbox, "tell", tells)
+            worker._told.clear()
+            worker.use(some)
+            await until(lambda: not worker._served)
+            monkeypatch.setattr(worker._outbox, "tell", tell)
+            monkeypatch.setattr(worker._outbox, "beat", beats)
+            worker.use(some)
+            await until(lambda: not worker._accounts)
+    assert "a look failed" not in caplog.text
