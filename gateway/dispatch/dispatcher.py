@@ -446,8 +446,9 @@ class Dispatcher:
                 self._close_slot(channel, slot)
             # A slot stays ours until its session has ended, which may take as long as the answers do.
             held = await self._store.bind_slots(channel.id, binds, wanted, [*channel.slots, *channel.closing])
-            if time.monotonic() < self._closed_until.get(channel.id, 0.0) or channel.id not in self.channels:
+            if time.monotonic() < self._closed_until.get(channel.id, 0.0) or self.channels.get(channel.id) is not channel:
                 continue  # closed while the store was asked
+            held = [slot for slot in held if slot <= channel.settings.binds]  # lowered meanwhile
             for slot in channel.slots:
                 if slot not in held:  # our hold on it lapsed: somebody else may be bound there
                     self._close_slot(channel, slot, abort=True)

@@ -167,7 +167,7 @@ class _Link:
         s = channel.settings
         if channel.door is not None and kind is not BindType.TRANSMITTER:
             connection = await channel.door.session(self.on_events, f"{s.id}/{self.slot}", channel.guard)
-            self.connections.append(connection)
+            self._take(connection)
             return connection
         config = channel.session_config(kind)
         try:
@@ -201,8 +201,12 @@ class _Link:
             logger.info("channel %s cannot be reached: %s", s.id, type(exc).__name__)
             return None
         connection.guard = channel.guard
-        self.connections.append(connection)
+        self._take(connection)
         return connection
+
+    def _take(self, connection: Connection) -> None:
+        connection.session.resize(self.channel.settings.window)  # it may have changed since we began to connect
+        self.connections.append(connection)
 
     def on_events(self, connection: Connection, events: list[Event]) -> None:
         channel = self.channel

@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,9 @@ from gateway.dispatch import dispatcher, rerouter, timers
 from gateway.model import Secret
 from gateway.settings import RankedChannel, RouteMatch, RouteSettings, Settings
 from gateway.simulator.smsc import Smsc
+from gateway.smpp import channel as channels
 from tests.support.line import Worker, channel_to, line_settings, states, worker
-from tests.support.messages import message
+from tests.support.messages import body, message
 from tests.support.scenario import accepted, carrier, end_as, submits
 from tests.support.until import until
 from tests.support.valkey import ValkeyServer
@@ -225,3 +227,51 @@ async def test_a_worker_that_is_behind_leaves_new_routes_alone(
             w.use(old)
             sids = await accepted(w.store, [message(w.store, f"1202666{i:04d}", route="fresh") for i in range(20)])
             await end_as(w.store, sids, F=20)
+
+
+async def test_another_window_while_a_session_is_being_opened(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, waits, asked = channels.connect, asyncio.Event(), asyncio.Event()
+
+    async def slowly(*args: Any, **kwargs: Any) -> Any:
+        asked.set()
+        await waits.wait()
+        return await connect(*args, **kwargs)
+
+    monkeypatch.setattr(channels, "connect", slowly)
+    async with carrier() as smsc:
+        settings = line_settings([channel_to(smsc, "a", window=1)])
+        async with worker(settings, valkey, bound=False) as w:
+            await asked.wait()
+            (only,) = settings.channels
+            w.use(replace(settings, channels=(replace(only, window=10),)))
+            waits.set()
+            long = message(w.store, parts=3, body=body("x" * 400))
+            await end_as(w.store, await accepted(w.store, [long]), D=1)
+
+
+async def test_binds_are_lowered_while_the_store_is_asked_for_more(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with carrier() as smsc:
+        settings = line_settings([channel_to(smsc, "a", binds=1)])
+        (only,) = settings.channels
+        async with worker(settings, valkey) as w:
+            ask, take, opened = w.store.bind_slots, channels.Channel.set_slots, []
+
+            async def lowered(*args: Any) -> list[int]:
+                held = await ask(*args)
+                if args[1] == 3:
+                    w.use(settings)
+                return held
+
+            def set_slots(channel: channels.Channel, slots: list[int]) -> None:
+                opened.append(slots)
+                take(channel, slots)
+
+            monkeypatch.setattr(w.store, "bind_slots", lowered)
+            monkeypatch.setattr(channels.Channel, "set_slots", set_slots)
+            w.use(replace(settings, channels=(replace(only, binds=3),)))
+            await until(lambda: len(opened) >= 2)
+            assert {tuple(slots) for slots in opened} == {(1,)}, "what is above would be cut at the next beat"

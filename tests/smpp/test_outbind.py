@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -233,3 +234,18 @@ async def test_two_workers_share_the_port_and_the_free_one_is_called() -> None:
             assert await it.refused()
         finally:
             await second.channel.stop()
+
+
+async def test_another_window_holds_for_the_next_call_too() -> None:
+    async with called(window=1) as it:
+        await it.call()
+        await until(lambda: it.channel.up)
+        it.channel.use(replace(it.channel.settings, window=10))
+        assert it.channel.free == 10
+        (link,) = it.smsc.links
+        link.abort()
+        await until(lambda: not it.channel.up)
+        await it.call()
+        await until(lambda: it.channel.up)
+        assert it.channel.free == 10
+        assert it.channel.submit(outbound("x" * 400), "long") == 0b111, "it would never find room"
