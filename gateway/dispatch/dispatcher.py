@@ -199,7 +199,9 @@ class Dispatcher:
             if channel is None:
                 channel = self._make_channel(one)
             else:
-                channel.use(one)
+                if channel.use(one):  # bound with something else, it need not wait for what was wrong before
+                    self._closed_until.pop(name, None)
+                    self._fault_waits.pop(name, None)
                 for slot in [slot for slot in channel.slots if slot > one.binds]:
                     self._close_slot(channel, slot)
             channels[name] = channel

@@ -30,6 +30,8 @@ RECEIPTS_COME = 0.8
 _TICK_S = 0.5
 _RETRY_S = 1.0
 _LEAST_LIFE_MS = 1000
+_CLEARING_S = 60.0
+"""So long what was asked for is still decided once nothing is redelivered any more: those messages wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +94,16 @@ class Redeliverer:
         self._available = available
         self._wake = wake
         self._errors = metrics.counter("dispatch_errors_total", where="redelivery")
+        self._after_s: dict[tuple[str, int], int] = {}
+        self._look_until = 0.0
         self.use(settings, table)
 
     def use(self, settings: Settings, table: RouteTable) -> None:
         """Take other settings into use."""
         self._settings = settings
         self._table = table
+        # Also what is filed by the time at which its receipt ought to have come.
+        self._look_until = time.monotonic() + _CLEARING_S + 2 * max(self._after_s.values(), default=0)
         self._after_s = {
             (route.id, int(c)): after for route in settings.routes for c in Category
             if (after := settings.redeliver_after_s(route.id, c))
@@ -119,7 +125,8 @@ class Redeliverer:
         while True:
             pause_s = _TICK_S
             try:
-                for shard in range(self._store.shards if self.on else 0):
+                looks = self.on or time.monotonic() < self._look_until
+                for shard in range(self._store.shards if looks else 0):
                     if await self._look(shard):
                         pause_s = 0.02
             except StoreUnavailable as exc:
@@ -139,6 +146,7 @@ class Redeliverer:
         asked = await self._store.redo(shard)
         if not asked:
             return overdue >= 500
+        self._look_until = max(self._look_until, time.monotonic() + _CLEARING_S)
         now_ms, available, ratings = int(time.time() * 1000), self._available(), self._ratings()
         decisions = []
         for sid, record in asked:

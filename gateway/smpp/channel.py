@@ -392,14 +392,15 @@ class Channel:
         """Slots bound as an earlier configuration said, to be closed one by one and opened anew."""
         self._take(settings)
 
-    def use(self, settings: ChannelSettings) -> None:
+    def use(self, settings: ChannelSettings) -> bool:
         """Take other settings into use: at once for what is submitted, and for sessions that are opened from now on.
 
         Where they change what a session is bound with, its slot is `stale`; until it is closed it goes on as it was.
+        Returns whether they do.
         """
         old = self.settings
         if settings == old:
-            return
+            return False
         if (old.tlvs, old.validity) != (settings.tlvs, settings.validity):
             self._left_out = 0  # a new try
             for label in WITHOUT_LABELS.values():
@@ -413,6 +414,7 @@ class Channel:
         for connection in self._transmitters():
             connection.session.resize(settings.window)
         logger.info("channel %s: new settings%s", self.id, ", its sessions are bound anew" if anew else "")
+        return anew
 
     def _take(self, settings: ChannelSettings, *, anew: bool = True) -> None:
         self.settings = settings

@@ -275,3 +275,17 @@ async def test_binds_are_lowered_while_the_store_is_asked_for_more(
             w.use(replace(settings, channels=(replace(only, binds=3),)))
             await until(lambda: len(opened) >= 2)
             assert {tuple(slots) for slots in opened} == {(1,)}, "what is above would be cut at the next beat"
+
+
+async def test_a_channel_closed_for_its_credentials_is_bound_at_once_with_others(valkey: ValkeyServer) -> None:
+    # ESME_RINVPASWD as the answer to a submit_sm: closed for a minute.
+    async with carrier(error_rate=1.0, error_codes=(0x0E,)) as smsc:
+        settings = line_settings([channel_to(smsc, "a")])
+        async with worker(settings, valkey) as w:
+            sids = await accepted(w.store, [message(w.store)])
+            await until(lambda: not w.dispatcher.channels["a"].up and not w.dispatcher.channels["a"].closing)
+            (only,) = settings.channels
+            w.use(replace(settings, channels=(replace(only, system_type="right"),)))
+            await until(lambda: w.dispatcher.channels["a"].up)
+            await until(lambda: w.dispatcher.claims == 0)
+            assert len(sids) == 1

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.dispatch import quality
+from gateway.dispatch.redelivery import Redeliverer
 from gateway.model import Category
 from gateway.settings import Settings
 from gateway.simulator.smsc import Smsc
@@ -125,3 +126,26 @@ async def test_without_receipts_as_a_rule_a_missing_one_says_nothing(valkey: Val
             await until(decided, every_s=0.1)
             assert not b.ledger.submits
             await end_as(w.store, sids, s=10)
+
+
+async def test_what_was_asked_for_before_it_was_switched_off_ends(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, hold = Redeliverer._look, True
+
+    async def held(self: Redeliverer, shard: int) -> bool:
+        return False if hold else await look(self, shard)
+
+    monkeypatch.setattr(Redeliverer, "_look", held)
+    async with carrier(failed_rate=1.0, failed_states=(("UNDELIV", "IB:0008"),)) as a, carrier() as b:
+        async with worker(line(a, b), valkey) as w:
+            sids = await codes(w, 10)
+
+            async def asked() -> bool:
+                return int(await w.store.client.execute("LLEN", f"{P}redo")) == 10
+
+            await until(asked)
+            w.use(line_settings([channel_to(a, "a"), channel_to(b, "b")]))
+            hold = False
+            await end_as(w.store, sids, U=10)
+            assert not b.ledger.submits
