@@ -178,7 +178,7 @@ class Dispatcher:
     ) -> tuple[Rerouter | None, Reopener]:
         rerouter = None
         if router is not None:
-            rerouter = Rerouter(self._store, table, router, known=self._lanes_known, in_step=lambda: self.in_step())
+            rerouter = Rerouter(self._store, table, router, known=self._lanes_known, in_step=self.in_step)
         return rerouter, Reopener(settings, self._store, self._metrics, windows or SendWindows())
 
     # --- other settings
@@ -448,7 +448,10 @@ class Dispatcher:
                 self._close_slot(channel, slot)
             # A slot stays ours until its session has ended, which may take as long as the answers do.
             held = await self._store.bind_slots(channel.id, binds, wanted, [*channel.slots, *channel.closing])
-            if time.monotonic() < self._closed_until.get(channel.id, 0.0) or self.channels.get(channel.id) is not channel:
+            if (
+                time.monotonic() < self._closed_until.get(channel.id, 0.0)
+                or self.channels.get(channel.id) is not channel
+            ):
                 continue  # closed while the store was asked
             held = [slot for slot in held if slot <= channel.settings.binds]  # lowered meanwhile
             for slot in channel.slots:
