@@ -123,6 +123,26 @@ async def test_every_place_is_swept(
         check_consistent(snapshot(client))
 
 
+async def test_what_an_opened_gate_still_holds_is_counted_and_swept(line: Store) -> None:
+    store = line
+    ms = [message(store, campaign="c1", tags=("t",)) for _ in range(450 * store.shards)]
+    for at in range(0, len(ms), 100):
+        await accept(store, *ms[at : at + 100])
+    await store.set_gate("tag", "t", "hold")
+    tokens = iter(range(1000))
+    while (await store.gates())["tag:t"]["held"] < len(ms):
+        assert await claim(store, 200, token=f"h{next(tokens)}") == []
+    left = (await store.set_gate("tag", "t", "open", budget_s=0.0))["held"]
+    assert left > 0, "the sweeper has the rest to do"
+    found = await GateSweeps(store).preview("campaign", "c1")
+    assert {word: n for (word, *_), n in found.counts.items()} == {"queued": len(ms) - left, "held": left}
+    await store.set_gate("campaign", "c1", "closed", budget_s=0.0)
+    await swept(store)
+    await end_as(store, [m.id for m in ms], C=len(ms))
+    assert (await store.gates())["campaign:c1"]["closed"] == len(ms)
+    assert await store.waiting() == 0
+
+
 async def test_caps_events_and_statistics_are_those_of_a_cancel(valkey: ValkeyServer, settings: Settings) -> None:
     rules = {c: replace(s, per_number=((1, 3600),)) for c, s in settings.categories.items()}
     store = await Store.open(replace(settings, categories=rules), valkey.url, incarnation="worker01")

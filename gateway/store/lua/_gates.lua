@@ -77,7 +77,10 @@ local function places_of(name, channels, after, under_way, now)
     end
   end
   add('4held:' .. name)
-  for _, other in ipairs(call('HKEYS', P .. 'gates')) do
+  local others = {}
+  for _, other in ipairs(call('HKEYS', P .. 'gates')) do others[other] = true end
+  for _, other in ipairs(call('SMEMBERS', P .. 'gatefree')) do others[other] = true end -- open, and not yet emptied
+  for other in pairs(others) do
     if other ~= name then add('4held:' .. other) end
   end
   if under_way > 0 then
