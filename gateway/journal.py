@@ -178,10 +178,10 @@ def _dims(kind: MessageKind) -> bytes:
     return f"{kind.account}\x1f{kind.carrier}\x1f{kind.route}".encode()
 
 
-def cancelled(sid: bytes, account: str) -> None:
-    """An application took a message back."""
+def cancelled(sid: bytes, account: str, by: str = "application") -> None:
+    """An application, or an operator, took a message back."""
     if _log is not None:
-        _log.failed("cancelled", sid, f"{account}\x1f\x1f".encode(), None, {"by": "application"})
+        _log.failed("cancelled", sid, f"{account}\x1f\x1f".encode(), None, {"by": by})
         _flush()
 
 

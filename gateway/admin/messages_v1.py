@@ -9,18 +9,21 @@ The message: id, state, final, reason {code, permanent, carrier_code}, account, 
 route, rank, carrier, template, campaign, variant, gate, tags, test, parts, parts_accepted, parts_delivered, encoding,
 cost, attempt, possible_duplicate, late_correction, accepted_at, send_at, expires_at, state_at, window_until, worker,
 origin, contact, meta, and `timeline`: [{at, what, …}], what = accepted | due | attempt | receipt | feedback | state.
-The number is masked and the text left out unless `full` is asked for, which is written to the audit; a text is shown as
-long as it is kept. A number goes in a body, so that no log has it. `resend` sends at once what waits for its next
-attempt, or is uncertain (as a possible duplicate); what is final stays so. Owns the shapes.
+The number is masked (in what applications wrote, as a ref, too) and the text left out unless `full` is asked for, which
+is written to the audit; a text is shown as long as it is kept. A number goes in a body, so that no log has it. `resend`
+sends at once what waits for its next attempt, or is uncertain (as a possible duplicate); what is final stays so. Owns
+the shapes.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
 
+from gateway import journal
 from gateway.admin.problem import json_answer
 from gateway.admin.requests import actor_of, noted, number_of, read_object, unknown_field
 from gateway.dlr.events import iso
@@ -41,6 +44,7 @@ _REFUSED: Final = {
     "sent": "a carrier has it",
     "final": "it is final, and what is final stays so: send a new message",
     "late": "its time is over",
+    "exhausted": "it has no attempt left: it waits for a late receipt, then ends as unknown",
 }
 
 
@@ -108,14 +112,18 @@ class MessagesApi:
             result = await self.store.cancel(record.id, record.account)
         else:
             prefix = self.store.prefixes[shard_of_id(record.id)]
-            result = (await self.store.client.call("hasten", [prefix], [record.id])).decode()
+            most = self.store._max_attempts
+            result = (await self.store.client.call("hasten", [prefix], [record.id, *most])).decode()
         if result == "not_found":
             raise _missing()
         if result in _REFUSED and result != "already":
+            noted(request)
+            await self._note(request, f"message.{action}", record, f"refused: 409 {result}")
             raise RequestError(result, _REFUSED[result], field="action", status=409)
         noted(request)
-        if result != "already":
-            await self._note(request, f"message.{action}", record)
+        if journal.on and result == "cancelled":
+            journal.cancelled(record.id, record.account, by="operator")
+        await self._note(request, f"message.{action}", record, DONE if result != "already" else "was cancelled before")
         after = await self.store.get(record.id)
         state = STATE_LABELS[after.state] if after is not None else ""
         return json_answer({"id": message_id(record.id), "action": action, "result": result, "state": state})
@@ -130,8 +138,8 @@ class MessagesApi:
             raise _missing()
         return record
 
-    async def _note(self, request: web.Request, action: str, record: Record) -> None:
-        await self.audit.note(actor_of(request), action, message_id(record.id), account=record.account, result=DONE)
+    async def _note(self, request: web.Request, action: str, record: Record, result: str = DONE) -> None:
+        await self.audit.note(actor_of(request), action, message_id(record.id), account=record.account, result=result)
 
 
 def _missing() -> RequestError:
@@ -200,7 +208,22 @@ def _view(record: Record, full: bool) -> dict[str, Any]:
     }
     if full:
         view["text"] = record.text or None
-    return view
+        return view
+    return {k: v if k in ("id", "to") else _without_number(v, record.msisdn) for k, v in view.items()}
+
+
+_DIGITS: Final = re.compile(r"[0-9]{7,}")
+
+
+def _without_number(value: Any, msisdn: str) -> Any:
+    """Return what applications and carriers wrote (refs, tags, ids, codes) without the recipient's own number in it."""
+    if isinstance(value, dict):
+        return {key: _without_number(one, msisdn) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_number(one, msisdn) for one in value]
+    if not isinstance(value, str):
+        return value
+    return _DIGITS.sub(lambda m: "****" if msisdn in m[0] or m[0].lstrip("0") in msisdn else m[0], value)
 
 
 def _timeline(record: Record) -> list[dict[str, Any]]:

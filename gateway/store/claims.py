@@ -119,9 +119,10 @@ class Claims(StoreBase):
         for p in self.prefixes:
             left = 1
             while left:
-                left, requeued, uncertain, ended = await self.client.call(
+                left, requeued, uncertain, ended, finals = await self.client.call(
                     "reap", [p], [incarnation, *self._retention, *self._policies, *self._graces, 200]
                 )
+                self._tell_finals(finals)
                 total["requeued"] += requeued
                 total["uncertain"] += uncertain
                 total["ended"] += ended

@@ -54,9 +54,10 @@ class Clocks(StoreBase):
     async def reroute(self, shard: int, ring: str, account: str, routes: list[tuple[bytes, str]]) -> tuple[int, int]:
         """Move the entries at the head of a queue to other routes ('': none, ends it); returns (moved, ended)."""
         flat = [x for pair in routes for x in pair]
-        moved, ended = await self.client.call(
+        moved, ended, finals = await self.client.call(
             "reroute", [self.prefixes[shard]], [ring, account, *self._retention, *flat]
         )
+        self._tell_finals(finals)
         return moved, ended
 
     async def purge(self, shard: int, most: int = 1000) -> int:

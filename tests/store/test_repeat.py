@@ -328,7 +328,7 @@ async def hasten(t: Twice) -> None:
     await accept(t.store, message(t.store))
     (c,) = await claim(t.store)
     await settle(t.store, settlement(c, "u"))
-    await t.store.client.call("hasten", ["gw:{s00}:"], [c.id])
+    await t.store.client.call("hasten", ["gw:{s00}:"], [c.id, *t.store._max_attempts])
     assert t.answers == [(b"resent" if t.proxy is None else None, b"waits")]
     record = await t.store.get(c.id)
     assert (record.state, record.possible_duplicate) == ("q", True)
@@ -712,7 +712,8 @@ async def reroute(t: Twice) -> None:
     ms = [message(t.store, route="gone") for _ in range(3)]
     await accept(t.store, *ms)
     assert await t.store.reroute(0, "gone:0:1", "shop", [(ms[0].id, "r"), (ms[1].id, "")]) == (0, 0)  # the repeat's
-    assert t.answers[0][0] in ([1, 1], None), "None: the answer was cut off"
+    first = t.answers[0][0]
+    assert first is None or first[:2] == [1, 1], "None: the answer was cut off"
     assert [c.id for c in await claim(t.store)] == [ms[0].id]
     record = await t.store.get(ms[1].id)
     assert record is not None

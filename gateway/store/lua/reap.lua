@@ -7,7 +7,7 @@
 -- KEYS 1 prefix
 -- ARGV 1 incarnation  2-4 retention_s  5-7 policy of the categories (r resend, h hold, f fail)  8-10 grace_ms before it
 --   applies  11 most
--- Returns  claim calls left, requeued at once, uncertain, ended as unknown
+-- Returns  claim calls left, requeued at once, uncertain, ended as unknown, final states
 local inc = ARGV[1]
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[2], ARGV[3], ARGV[4]
 local now = time_ms()
@@ -68,5 +68,4 @@ if left == 0 then
   call('HDEL', P .. 'lease', inc)
   call('SREM', P .. 'holders', inc)
 end
-finish(now)
-return { left, requeued, uncertain, ended }
+return { left, requeued, uncertain, ended, finish(now) }

@@ -6,7 +6,7 @@
 -- Repeat: the heads are no longer those of the call; nothing moves.
 -- KEYS 1 prefix
 -- ARGV 1 ring ("route:rank:category")  2 account  3-5 retention_s  then for each entry from the head: id, route ('': none)
--- Returns  number moved, number ended
+-- Returns  number moved, number ended, final states
 RETENTION[1], RETENTION[2], RETENTION[3] = ARGV[3], ARGV[4], ARGV[5]
 local now = time_ms()
 local ring, queue = P .. 'ring:' .. ARGV[1], P .. 'q:' .. ARGV[1] .. ':' .. ARGV[2]
@@ -41,5 +41,4 @@ if call('EXISTS', queue) == 0 then
   call('LREM', ring, 1, ARGV[2])
   if call('EXISTS', ring) == 0 then call('SREM', P .. 'rings', ARGV[1]) end
 end
-finish(now)
-return { moved, ended }
+return { moved, ended, finish(now) }
