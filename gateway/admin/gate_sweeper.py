@@ -12,6 +12,7 @@ import time
 from typing import Final, NoReturn
 
 from gateway.errors import StoreUnavailable
+from gateway.logs import redact
 from gateway.metrics import Metrics
 from gateway.model import CATEGORY_LABELS, STATE_LABELS, route_name
 from gateway.store.audit import DONE, Audit
@@ -68,7 +69,9 @@ class GateSweeper:
                 continue  # opened meanwhile, or another shard is not done
             seconds = (sweep["ended_ms"] - sweep["started_ms"]) / 1000
             log.info("gate swept: %d messages closed in %.1f s", sweep["closed"], seconds)
-            await self._audit.note("gateway", "gate.swept", name, after="closed", closed=sweep["closed"], result=DONE)
+            await self._audit.note(
+                "gateway", "gate.swept", redact(name), after="closed", closed=sweep["closed"], result=DONE
+            )
 
     def _count(self, category: int, route: str, state: str, reason: str, n: int) -> None:
         assert self._metrics is not None

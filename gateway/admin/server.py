@@ -222,7 +222,7 @@ class AdminServer:
         try:
             answer = await handler(request)
         except RequestError as error:
-            if error.status in _REFUSED_FOR_CAUSE:
+            if error.status in _REFUSED_FOR_CAUSE and not is_noted(request):
                 await self._note(request, resource.canonical, f"refused: {error.status} {error.code}")
             raise
         if answer.status in _REFUSED_FOR_CAUSE and not is_noted(request):

@@ -1,6 +1,7 @@
-"""The endpoints that an operator's commands and the console ask: queues, messages, accounts, routes, a gate's preview.
+"""The endpoints of the admin listener, as the admin role serves them: what operators' commands and the console ask.
 
-Owns which there are. Refuses to know what they answer. Stands between `app` and the endpoint files.
+Owns which there are, so that the tests of roles and audit have the same list as the role. Refuses to know what they
+answer. Stands between the role and the endpoint files; what the server brings itself is in `server`.
 """
 
 from __future__ import annotations
@@ -8,16 +9,41 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway.admin.accounts_v1 import AccountsApi
+from gateway.admin.audit_v1 import AuditApi
+from gateway.admin.blacklist_v1 import BlacklistApi
+from gateway.admin.config_v1 import ConfigApi
+from gateway.admin.erase_v1 import ErasureApi
 from gateway.admin.gates_v1 import GatePreview
+from gateway.admin.inbound_v1 import InboundApi
 from gateway.admin.messages_v1 import MessagesApi
 from gateway.admin.queues_v1 import QueuesApi
 from gateway.admin.routes_v1 import RoutesApi
+from gateway.admin.templates_v1 import TemplatesApi
 from gateway.admin.webhooks_v1 import WebhookRoutes
+from gateway.routing.router import Router
 from gateway.settings import Settings
 from gateway.store.audit import Audit
 from gateway.store.gates import GateSweeps
 from gateway.store.outbox import Outbox
 from gateway.store.store import Store
+from gateway.store.templates import TemplateStore
+from gateway.templates.registry import Templates
+
+
+def endpoints(
+    settings: Settings, store: Store, router: Router, templates: Templates, audit: Audit, config: ConfigApi
+) -> list[web.RouteDef]:
+    """Return all endpoints of an admin worker but those that the server brings itself."""
+    return [
+        *TemplatesApi(settings, router, templates, TemplateStore(store), audit).routes(),
+        *ErasureApi(settings, store, audit).routes(),
+        *WebhookRoutes(settings, Outbox(store)).routes(),
+        *BlacklistApi(settings, store).routes(),
+        *InboundApi(settings, store).routes(),
+        *AuditApi(store).routes(),
+        *operators_routes(settings, store, audit),
+        *config.routes(),
+    ]
 
 
 def operators_routes(settings: Settings, store: Store, audit: Audit) -> list[web.RouteDef]:

@@ -27,6 +27,7 @@ from gateway.settings import Settings, load, load_local
 from gateway.settings.bundle import Bundle
 from gateway.settings.loading import GATEWAY, parse_toml
 from gateway.settings.local_keys import needs_restart, with_local
+from gateway.store.audit import DONE
 from gateway.store.revisions import Member, Revision, State
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ QUIET_S: Final = 2.0
 """A watched folder must stay as it is for so long: what is still being written is not taken."""
 START_AGAIN_S: Final = 0.5
 _NAMES_IN_LOG: Final = 20
+UNCHANGED: Final = "nothing to change"
 
 Note = Callable[..., Awaitable[None]]
 """`store.audit.Audit.note`."""
@@ -200,9 +202,10 @@ class Publisher:
             await self.keeper.files.look()
             self._show()
             log.info("configuration: revision %d written into the files here: %s", state.number, ", ".join(written))
-            if written:
-                machine, files = self.keeper.machine, ",".join(written)
-                await self._note(by, "config.write", "config", after=str(state.number), machine=machine, files=files)
+            await self._note(
+                by, "config.write", "config", after=str(state.number), machine=self.keeper.machine,
+                files=",".join(written), result=DONE if written else UNCHANGED,
+            )  # fmt: skip
             return state.number, written
 
     def _write(self, text: bytes) -> list[str]:
@@ -421,10 +424,12 @@ class Publisher:
         if outcome.needs_restart:
             log.warning("configuration: takes a restart of this machine: %s", ", ".join(outcome.needs_restart))
         self._show()
-        if outcome.result != "unchanged":
-            applied = outcome.result == "applied"
-            before, after = (outcome.base, str(outcome.number)) if applied else (outcome.number, outcome.code)
-            await self._note(by, action, "config", str(before), after, machine=self.keeper.machine, note=note)
+        applied = outcome.result == "applied"
+        before, after = (outcome.base, str(outcome.number)) if applied else (outcome.number, outcome.code)
+        result = f"refused: {outcome.code}" if outcome.result == "refused" else DONE if applied else UNCHANGED
+        await self._note(
+            by, action, "config", str(before), after, machine=self.keeper.machine, note=note, result=result
+        )
         return outcome
 
     def _show(self) -> None:

@@ -5,24 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.admin.audit_v1 import AuditApi
-from gateway.admin.blacklist_v1 import BlacklistApi
 from gateway.admin.config_v1 import ConfigApi
-from gateway.admin.erase_v1 import ErasureApi
 from gateway.admin.gate_sweeper import GateSweeper
-from gateway.admin.inbound_v1 import InboundApi
 from gateway.admin.readiness import Readiness
 from gateway.admin.server import AdminServer
-from gateway.admin.steering import operators_routes
+from gateway.admin.steering import endpoints
 from gateway.admin.store_gauges import StoreGauges
-from gateway.admin.templates_v1 import TemplatesApi
-from gateway.admin.webhooks_v1 import WebhookRoutes
 from gateway.metrics import MetricsHub, snapshot_dir
 from gateway.routing.loader import build_router
 from gateway.routing.router import Router
 from gateway.settings import Settings
 from gateway.store.audit import Audit
-from gateway.store.outbox import Outbox
 from gateway.store.statistics import Folder, Statistics
 from gateway.store.templates import TemplateStore
 from gateway.templates.load import load_templates
@@ -46,11 +39,7 @@ async def run(worker: Worker) -> None:
         config = ConfigApi(worker.publisher)
 
         def desk(now: Settings, routes: Router) -> AdminServer:
-            more = TemplatesApi(now, routes, templates, TemplateStore(store), audit).routes()
-            more += ErasureApi(now, store, audit).routes()
-            more += WebhookRoutes(now, Outbox(store)).routes()
-            more += BlacklistApi(now, store).routes() + InboundApi(now, store).routes() + AuditApi(store).routes()
-            more += operators_routes(now, store, audit) + config.routes()
+            more = endpoints(now, store, routes, templates, audit, config)
             gauges = StoreGauges(now, store)
             return AdminServer(now, hub, store, readiness.reasons, gauges.read, routes, more, audit)
 

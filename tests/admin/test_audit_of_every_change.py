@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import pkgutil
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -16,15 +17,15 @@ from aiohttp import web
 
 import gateway.admin
 from gateway.admin import server as admin_server
-from gateway.admin.audit_v1 import AuditApi
-from gateway.admin.blacklist_v1 import BlacklistApi
-from gateway.admin.erase_v1 import ErasureApi
-from gateway.admin.inbound_v1 import InboundApi
+from gateway.admin import steering
+from gateway.admin.config_v1 import ConfigApi
 from gateway.admin.operators import ADMIN, OPERATOR, VIEWER, Operators, role_for
-from gateway.admin.steering import operators_routes
-from gateway.admin.templates_v1 import TemplatesApi
-from gateway.admin.webhooks_v1 import WebhookRoutes
-from gateway.model import Secret
+from gateway.admin.steering import endpoints
+from gateway.metrics import Metrics
+from gateway.model import Secret, message_id
+from gateway.reload.keeper import ConfigKeeper
+from gateway.reload.machine import begin
+from gateway.reload.publisher import Publisher
 from gateway.routing.loader import build_router
 from gateway.settings import (
     AccountSettings,
@@ -38,11 +39,15 @@ from gateway.settings import (
     WebhookSettings,
 )
 from gateway.store.audit import Audit, Entry
+from gateway.store.keys import new_id
+from gateway.store.revisions import Revisions
 from gateway.store.store import Store
 from gateway.store.templates import TemplateStore
 from gateway.templates.registry import Templates
 from tests.support.admin import admin_listener
+from tests.support.config import ENV, GATEWAY, ROUTES, write_config
 from tests.support.messages import accept, message
+from tests.support.until import until
 
 NUMBER, TEXT = "+8613871946205", "zanzibarcanary 739164"
 TOKENS = {
@@ -52,8 +57,6 @@ TOKENS = {
     "admin": "the-plain-token",
 }
 ROLES = {"root": "admin", "li": "operator", "wu": "viewer"}
-PARTS = (AuditApi, BlacklistApi, ErasureApi, InboundApi, TemplatesApi, WebhookRoutes)
-"""What `run_admin` adds to the server, besides the configuration's own."""
 
 
 @dataclass
@@ -63,6 +66,7 @@ class Admin:
     base: str
     store: Store
     session: aiohttp.ClientSession
+    config: Path
     routes: set[tuple[str, str]] = field(default_factory=set)
 
     async def ask(self, method: str, path: str, body: Any = None, *, who: str = "admin") -> tuple[int, Any]:
@@ -71,7 +75,8 @@ class Admin:
             return answer.status, await answer.json()
 
     async def entries(self) -> list[Entry]:
-        return await Audit(self.store).read(1000)
+        """Return what operators did, without what the gateway published when it started."""
+        return [entry for entry in await Audit(self.store).read(1000) if entry.actor != "start"]
 
 
 @pytest.fixture
@@ -87,6 +92,22 @@ async def admin(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         routes=(RouteSettings("r", RouteMatch(country="CN"), (RankedChannel("cm-a", 0),)),),
         accounts=(AccountSettings("shop", webhook=hook),),
     )
+    # The configuration's own endpoints: one machine, which has published what it started with.
+    folder = write_config(tmp_path / "config", gateway=GATEWAY.replace('"var"', f'"{tmp_path / "var"}"'))
+    begun, metrics = begin(folder, ENV), Metrics("admin", "0", "a")
+    keeper = ConfigKeeper(
+        Revisions(store), begun, _take, config_dir=folder, role="admin", number=0, incarnation="a", metrics=metrics,
+        on_broken=lambda: None, env=ENV,
+    )  # fmt: skip
+    audit = Audit(store)
+    publisher = Publisher(keeper, audit.note, begun.started)
+    await keeper.beat()
+    tasks = [asyncio.create_task(keeper.run()), asyncio.create_task(publisher.run())]
+
+    async def published() -> bool:
+        return keeper.mark.number == 1 and len(await audit.read(10)) == 1
+
+    await until(published)
     made: list[web.Application] = []
 
     class Noted(web.AppRunner):
@@ -95,11 +116,8 @@ async def admin(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             super().__init__(app, **options)
 
     monkeypatch.setattr(admin_server.web, "AppRunner", Noted)
-    router, audit, kept = build_router(settings), Audit(store), TemplateStore(store)
-    more = TemplatesApi(settings, router, Templates([], kept, hold_s=0.0), kept, audit).routes()
-    more += ErasureApi(settings, store, audit).routes() + BlacklistApi(settings, store).routes()
-    more += InboundApi(settings, store).routes() + AuditApi(store).routes()
-    more += operators_routes(settings, store, audit)
+    router, templates = build_router(settings), Templates([], TemplateStore(store), hold_s=0.0)
+    more = endpoints(settings, store, router, templates, audit, ConfigApi(publisher))
     async with (
         admin_listener(settings, store, tmp_path, router, more) as address,
         aiohttp.ClientSession() as session,
@@ -108,7 +126,15 @@ async def admin(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         found = {
             (route.method, route.resource.canonical) for route in app.router.routes() if route.resource is not None
         }
-        yield Admin(f"http://{address}", store, session, found)
+        yield Admin(f"http://{address}", store, session, folder, found)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _take(settings: Settings) -> Callable[[], None]:
+    del settings
+    return lambda: None
 
 
 @dataclass(frozen=True)
@@ -124,6 +150,10 @@ class Change:
     result: str = "done"
     refused: tuple[str, dict[str, Any], int] | None = None
     """(path, body, status) of a request that is well formed and refused."""
+    refused_as: str = ""
+    """What the audit says of that; left out: its status."""
+    files: str = ""
+    """What routes.toml has before it is asked."""
     route: str = ""
 
     @property
@@ -131,6 +161,9 @@ class Change:
         return self.method, self.route or self.path
 
 
+MESSAGE = new_id(0)
+KEPT = message_id(MESSAGE)
+C = "/admin/v1/config"
 TEMPLATE = {"category": "verification", "text": "Code {{ code }}", "params": {"code": {"type": "code"}}}
 UNKNOWN = "019ab2c4-7a1f-7000-8abc-0123456789ab"
 B, T = "/admin/v1/blacklist", "/admin/v1/templates"
@@ -172,6 +205,23 @@ CHANGES = (
         status=404, result="refused: 404 not_found", route="/admin/v1/messages/{id}",
     ),
     Change(
+        "POST", f"/admin/v1/messages/{KEPT}", {"action": "cancel"}, "message.cancel", KEPT,
+        route="/admin/v1/messages/{id}",
+    ),
+    Change(
+        "POST", f"/admin/v1/messages/{KEPT}", {"action": "resend"}, "message.resend", KEPT, status=409,
+        result="refused: 409 final", route="/admin/v1/messages/{id}",
+    ),
+    Change(
+        "POST", f"{C}/reload", {"note": "why"}, "config.reload", "config", files=ROUTES.replace('"cn"', '"de"'),
+        refused=(f"{C}/reload", {}, 422), refused_as="refused: invalid",
+    ),
+    Change(
+        "POST", f"{C}/rollback", {"revision": 1}, "config.rollback", "config", files=ROUTES,
+        refused=(f"{C}/rollback", {"revision": 99}, 404), refused_as="refused: unknown_revision",
+    ),
+    Change("POST", f"{C}/write", {}, "config.write", "config", files=ROUTES + "# a word more"),
+    Change(
         "POST", "/admin/v1/erase", {"number": NUMBER, "rewrite": False}, "number.erase", "number",
         refused=("/admin/v1/erase", {"number": "+8613900000001"}, 409),
     ),
@@ -187,9 +237,11 @@ async def test_every_route_that_changes_something_is_noted(admin: Admin) -> None
     changing = {(method, path) for method, path in admin.routes if method not in ("GET", "HEAD")}
     assert changing == {change.key for change in CHANGES} | LOOKS, "a new route needs a line in this file's table"
     assert {path for _, path in LOOKS} == set(admin_server._ONLY_LOOKS)
-    await accept(admin.store, message(admin.store, "8613900000001"))
+    await accept(admin.store, message(admin.store, "8613900000001"), message(admin.store, id=MESSAGE))
 
     for change in CHANGES:
+        if change.files:
+            (admin.config / "routes.toml").write_text(change.files)
         before = len(await admin.entries())
         status, said = await admin.ask(change.method, change.path, change.body, who="root")
         assert status == change.status, (change.path, said)
@@ -200,11 +252,13 @@ async def test_every_route_that_changes_something_is_noted(admin: Admin) -> None
         assert added[0].actor == "root@127.0.0.1"
         if change.refused is not None:
             path, body, wanted = change.refused
+            if change.files:
+                (admin.config / "routes.toml").write_text("[[route]]\nid = 1\n")
             status, said = await admin.ask(change.method, path, body, who="root")
             assert status == wanted, (path, said)
             last = (await admin.entries())[0]
             assert (last.action, last.actor) == (change.action, "root@127.0.0.1")
-            assert last.more["result"].startswith(f"refused: {wanted}")
+            assert last.more["result"].startswith(change.refused_as or f"refused: {wanted}")
         # What is not well formed changed nothing, and is not noted.
         now = len(await admin.entries())
         status, _ = await admin.ask(change.method, change.path, {TEXT: NUMBER}, who="root")
@@ -220,14 +274,14 @@ async def test_every_route_that_changes_something_is_noted(admin: Admin) -> None
     assert sum(chain["entries"] for chain in verdict["chains"]) >= len(CHANGES)
 
 
-def test_the_table_has_all_parts_of_the_server() -> None:
-    """A part that brings routes must be among those whose routes are compared above (or have a test of its own)."""
-    bringing = set()
+def test_the_role_serves_all_parts() -> None:
+    """A part that brings routes is among those that an admin worker serves, and so in the table above."""
+    bringing, served = set(), set(vars(steering))
     for module in pkgutil.iter_modules(gateway.admin.__path__):
         for name, thing in vars(import_module(f"gateway.admin.{module.name}")).items():
             if isinstance(thing, type) and thing.__module__.startswith("gateway.admin.") and hasattr(thing, "routes"):
                 bringing.add(name)
-    assert bringing >= {part.__name__ for part in PARTS}
+    assert bringing <= served, "admin/steering.py does not serve it"
 
 
 @pytest.mark.parametrize(
@@ -236,6 +290,8 @@ def test_the_table_has_all_parts_of_the_server() -> None:
         (("PUT", B, {"number": NUMBER}), ["done", "nothing to change"]),
         (("DELETE", B, {"number": NUMBER, "scope": "shop"}), ["nothing there", "nothing there"]),
         (("PUT", f"{T}/otp", TEMPLATE), ["done", "was there"]),
+        (("POST", f"{C}/reload", {}), ["nothing to change", "nothing to change"]),
+        (("POST", f"{C}/write", {}), ["nothing to change", "nothing to change"]),
         (("POST", f"{B}/imports", {"scope": "shop", "id": "i", "dry_run": True}), ["dry run", "dry run"]),
     ],
 )
@@ -267,6 +323,30 @@ async def test_what_each_role_may(admin: Admin) -> None:
     assert (status, said["code"], said["detail"]) == (403, "forbidden", "this is for operators of the role admin")
     actors = {entry.actor.partition("@")[0] for entry in await admin.entries()}
     assert actors == {"li", "root", "admin"}  # a viewer changed nothing
+
+
+async def test_every_route_of_the_server_asks_for_its_role(admin: Admin) -> None:
+    ways = sorted({(method, re.sub(r"\{[^}]*\}", "x", path)) for method, path in admin.routes})
+    ways += [(method, path) for _, path in ways for method in ("OPTIONS", "PATCH", "TRACE")]
+    for method, path in ways:
+        if path in ("/livez", "/readyz") or (path == "/metrics" and method not in ("GET", "HEAD")):
+            continue
+        looks = method in ("GET", "HEAD")
+        url = admin.base + path
+        for who, may in (
+            ("", path == "/metrics" and looks),
+            ("wu", looks and path != f"{B}/entries"),
+            ("li", looks or not path.startswith((C, "/admin/v1/erase"))),
+        ):
+            headers = {"Authorization": f"Bearer {TOKENS[who]}"} if who else {}
+            if may and who:
+                continue  # what it does then is another test's
+            async with admin.session.request(method, url, json={}, headers=headers) as answer:
+                wanted = 200 if may else 403 if who else 401
+                assert answer.status == wanted, (method, path, who)
+                said = await answer.text()
+                assert not any(token in said + repr(answer.headers) for token in TOKENS.values())
+    assert await admin.entries() == []
 
 
 def test_the_table_of_roles() -> None:

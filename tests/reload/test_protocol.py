@@ -191,12 +191,13 @@ async def test_an_edit_is_published_and_runs_everywhere(site: Site) -> None:
     await in_force(admin, "cn", 3)
     assert (await other.publisher.reload("operator")).result == "unchanged"
     assert other.gauge("config_reload_success") == 1
-    entries = [(e.action, e.before, e.after) for e in await Audit(admin.store).read()]
+    entries = [(e.action, e.before, e.after, e.more["result"]) for e in await Audit(admin.store).read()]
     assert entries == [
-        ("config.reload", "2", "3"),
-        ("config.reload", "2", "stale"),
-        ("config.reload", "1", "2"),
-        ("config.publish", "0", "1"),
+        ("config.reload", "3", "", "nothing to change"),
+        ("config.reload", "2", "3", "done"),
+        ("config.reload", "2", "stale", "refused: stale"),
+        ("config.reload", "1", "2", "done"),
+        ("config.publish", "0", "1", "done"),
     ]
 
 

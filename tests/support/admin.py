@@ -35,7 +35,9 @@ async def admin_listener(
     async def readings() -> list[GaugeReading]:
         return []
 
-    more = [*more, *WebhookRoutes(settings, Outbox(store)).routes()]
+    more = list(more)
+    if all(route.path != "/admin/v1/webhooks" for route in more):
+        more += WebhookRoutes(settings, Outbox(store)).routes()
     server = AdminServer(settings, MetricsHub(folder), store, ready, readings, router, more, Audit(store))
     listener = bind_listener("admin", "127.0.0.1", 0)
     await server.start(listener)
