@@ -405,6 +405,7 @@ class _Writer(logging.Handler):
         self.target = target
         self._process = process
         self._on_dropped = on_dropped
+        self._closing = False
         self._lines: queue.Queue[tuple[str, int] | None] = queue.Queue(QUEUE_LINES)
         self._thread = threading.Thread(target=self._write, name="log writer", daemon=True)
         self._thread.start()
@@ -448,24 +449,24 @@ class _Writer(logging.Handler):
             self._on_dropped(lines)
 
     def _write(self) -> None:
-        while (piece := self._lines.get()) is not None:
+        while not (self._closing and self._lines.empty()) and (piece := self._lines.get()) is not None:
             try:
                 self.target.write(piece[0])
                 if self._lines.empty():
                     self.target.flush()
             except (OSError, ValueError):  # the target is full or closed
                 self._lost(piece[1])
+        with contextlib.suppress(OSError):
+            self.target.close()
 
     def close(self) -> None:
         """Write what is queued, for at most a second; a blocked target must not hold the process' end."""
         atexit.unregister(self.close)
         if self._thread.is_alive():
-            with contextlib.suppress(queue.Full):
+            self._closing = True
+            with contextlib.suppress(queue.Full):  # then it is busy, and sees by itself that it is to end
                 self._lines.put_nowait(None)
             self._thread.join(timeout=1.0)
-            if not self._thread.is_alive():
-                with contextlib.suppress(OSError):
-                    self.target.close()
         super().close()
 
 
