@@ -26,7 +26,7 @@ from gateway.commands.audit import audit
 from gateway.commands.blacklist import blacklist_app
 from gateway.commands.channels import channels_app
 from gateway.commands.codes import app as codes_app
-from gateway.commands.common import DEFAULT_CONFIG, EXIT_CONFIG, AsJson, ConfigDir, stop
+from gateway.commands.common import DEFAULT_CONFIG, EXIT_CONFIG, AsJson, ConfigDir, say, stop
 from gateway.commands.config import config_app
 from gateway.commands.erase import erase
 from gateway.commands.explain import explain
@@ -71,7 +71,7 @@ def main() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"smsgw {__version__}")
+        say(f"smsgw {__version__}")
         raise typer.Exit
 
 
@@ -92,7 +92,7 @@ def run(config: ConfigDir = DEFAULT_CONFIG) -> None:
     """Run the gateway on this machine: the embedded store and all workers, restarted when one dies."""
     from gateway import supervisor
 
-    raise typer.Exit(supervisor.run(config, lambda line: typer.echo(line, err=True)))
+    raise typer.Exit(supervisor.run(config, lambda line: say(line, err=True)))
 
 
 @app.command()
@@ -143,15 +143,15 @@ def check(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
         sound = not report.problems and report.settings is not None
         revision = report.settings.revision if report.settings is not None else None
         found = {"sound": sound, "revision": revision, "problems": problems, "warnings": warnings}
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
         raise typer.Exit(0 if sound else EXIT_CONFIG)
     for warning in report.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     if report.problems or report.settings is None:
         _print_problems(report.problems)
         raise typer.Exit(EXIT_CONFIG)
     settings = report.settings
-    typer.echo(
+    say(
         f"{config}: sound, revision {settings.revision}: {len(settings.channels)} channels, "
         f"{len(settings.routes)} routes, {len(settings.accounts)} accounts"
     )
@@ -169,9 +169,9 @@ def config_init(
         stop(f"{directory} exists and is not an empty folder", code=2)
     shutil.copytree(packaged_config_dir(), directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     if as_json:
-        typer.echo(json.dumps({"written": str(directory)}))
+        say(json.dumps({"written": str(directory)}))
         return
-    typer.echo(f"Written to {directory}. Next: put your channels and accounts in, then `smsgw check -c {directory}`.")
+    say(f"Written to {directory}. Next: put your channels and accounts in, then `smsgw check -c {directory}`.")
 
 
 @key_app.command("new")
@@ -181,10 +181,10 @@ def key_new(as_json: AsJson = False) -> None:
 
     key, key_hash = new_key()
     if as_json:
-        typer.echo(json.dumps({"key": key, "key_hash": key_hash}))
+        say(json.dumps({"key": key, "key_hash": key_hash}))
         return
-    typer.echo(f"key (give it to the application; it is not kept here): {key}")
-    typer.echo(f'key_hashes = ["{key_hash}"]')
+    say(f"key (give it to the application; it is not kept here): {key}")
+    say(f'key_hashes = ["{key_hash}"]')
 
 
 # --- The operator's questions and orders, over the admin API
@@ -214,11 +214,12 @@ def demo(
         bool,
         typer.Option("--serve", help="Send nothing: keep the gateway up for your own curl, data under var/."),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the gateway at work: embedded store, simulated carriers, a mixed load, one killed half-way."""
     from gateway import demo as demonstration
 
-    raise typer.Exit(demonstration.serve() if serve else demonstration.run(messages))
+    raise typer.Exit(demonstration.serve(as_json=as_json) if serve else demonstration.run(messages, as_json=as_json))
 
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -244,4 +245,4 @@ def bench(context: typer.Context) -> None:
 
 def _print_problems(problems: Iterable[ConfigProblem]) -> None:
     for problem in problems:
-        typer.echo(str(problem), err=True)
+        say(str(problem), err=True)

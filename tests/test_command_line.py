@@ -21,9 +21,8 @@ from tests.support.config import ENV, write_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
-PROCESSES = {"run", "api", "dispatch", "events", "admin", "demo", "simulate", "bench"}
+PROCESSES = {"run", "api", "dispatch", "events", "admin", "simulate", "bench"}
 """Commands that run something and answer nothing."""
-CSV = {"blacklist export"}
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -74,7 +73,7 @@ def test_every_example_would_be_taken(example: str) -> None:
         assert context.params
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - PROCESSES - CSV))
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - PROCESSES))
 def test_every_command_that_prints_has_json(name: str) -> None:
     assert any("--json" in param.opts for param in COMMANDS[name].params)
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands.common import DEFAULT_CONFIG, EXIT_NOT_WELL, AsJson, ConfigDir, ask_admin
+from gateway.commands.common import DEFAULT_CONFIG, EXIT_NOT_WELL, AsJson, ConfigDir, ask_admin, say
 
 _OWN = frozenset({"at", "at_ms", "shard", "entry", "actor", "action", "object", "before", "after"})
 
@@ -27,17 +27,17 @@ def audit(
     query = {"verify": "1"} if verify else {"limit": str(limit)}
     found = ask_admin(config, "GET", "/admin/v1/audit", query=query)
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
     elif verify:
         for one in found["chains"]:
             state = f"BROKEN at entry {one['broken_at']}" if one["broken_at"] else "sound"
-            typer.echo(f"shard {one['shard']}: {one['entries']} entries, {state}, head {one['head'] or 'none'}")
+            say(f"shard {one['shard']}: {one['entries']} entries, {state}, head {one['head'] or 'none'}")
     else:
         for one in found["entries"]:
             more = " ".join(
                 f"{name}={value}" for name, value in one.items() if name not in _OWN and name != "number_hash"
             )
             change = f" [{one['before']}] → [{one['after']}]" if one["before"] or one["after"] else ""
-            typer.echo(f"{one['at']} {one['actor']} {one['action']} {one['object']}{change} {more}".rstrip())
+            say(f"{one['at']} {one['actor']} {one['action']} {one['object']}{change} {more}".rstrip())
     if verify and not found["sound"]:
         raise typer.Exit(EXIT_NOT_WELL)

@@ -28,6 +28,7 @@ from gateway.commands.common import (
     ConfigDir,
     ask_admin,
     find_admin,
+    say,
     stop,
 )
 
@@ -54,12 +55,12 @@ def show(number: Number, country: Country = "", config: ConfigDir = DEFAULT_CONF
     body = {"number": _typed(number), "country": country}
     found = ask_admin(config, "POST", f"{_PLACE}/search", body=body)
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     for one in found["entries"]:
-        typer.echo(_line(one))
+        say(_line(one))
     if not found["entries"]:
-        typer.echo("on no list")
+        say("on no list")
 
 
 @blacklist_app.command("add")
@@ -79,7 +80,7 @@ def add(
     if category:
         body["categories"] = category
     found = ask_admin(config, "PUT", _PLACE, body=body)
-    typer.echo(json.dumps(found) if as_json else _line(found))
+    say(json.dumps(found) if as_json else _line(found))
 
 
 @blacklist_app.command("remove")
@@ -94,13 +95,13 @@ def remove(
     body = {"number": _typed(number), "country": country, "scope": scope}
     found = ask_admin(config, "DELETE", _PLACE, body=body)
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
     else:
         for one in found["removed"]:
-            typer.echo(f"removed: {_line(one)}")
+            say(f"removed: {_line(one)}")
     if not found["removed"]:
         if not as_json:
-            typer.echo(f"was not on {scope}")
+            say(f"was not on {scope}")
         raise typer.Exit(EXIT_NOT_WELL)
 
 
@@ -113,14 +114,14 @@ def stats(
     """Count the numbers on all lists by reason, and what came and went by day."""
     found = ask_admin(config, "GET", _PLACE, query={"days": str(days)})
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     for one in found["numbers"]:
-        typer.echo(f"{one['scope']:24} {one['reason']:16} {one['numbers']:>12}")
+        say(f"{one['scope']:24} {one['reason']:16} {one['numbers']:>12}")
     for one in found["days"]:
-        typer.echo(f"{one['day']} {one['scope']:24} {one['reason']:16} +{one['added']} -{one['removed']}")
+        say(f"{one['day']} {one['scope']:24} {one['reason']:16} +{one['added']} -{one['removed']}")
     if not found["numbers"]:
-        typer.echo("no numbers are listed")
+        say("no numbers are listed")
 
 
 @blacklist_app.command("list")
@@ -141,10 +142,10 @@ def list_(
 
     asyncio.run(gather())
     if as_json:
-        typer.echo(json.dumps([dict(zip(_COLUMNS, row, strict=True)) for row in rows[:limit]]))
+        say(json.dumps([dict(zip(_COLUMNS, row, strict=True)) for row in rows[:limit]]))
         return
     for row in rows[:limit]:
-        typer.echo(f"+{row[0]} {row[1]}: {row[2]} since {row[3]} by {row[4] or 'unknown'}")
+        say(f"+{row[0]} {row[1]}: {row[2]} since {row[3]} by {row[4] or 'unknown'}")
 
 
 @blacklist_app.command("export")
@@ -152,6 +153,7 @@ def export(
     file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="Written anew; - is stdout.")],
     scope: Scope = "global",
     config: ConfigDir = DEFAULT_CONFIG,
+    as_json: Annotated[bool, typer.Option("--json", help="Write a JSON object a line instead of CSV.")] = False,
 ) -> None:
     """Write a list as CSV: number (digits, without '+'), categories, reason, since, source. It stands in the audit.
 
@@ -160,13 +162,17 @@ def export(
 
     async def write(out: Any) -> int:
         rows = csv.writer(out, lineterminator="\n")
-        rows.writerow(_COLUMNS)
+        if not as_json:
+            rows.writerow(_COLUMNS)
         n = 0
         async for page in _pages(config, scope):
-            rows.writerows(page)
+            if as_json:
+                out.writelines(json.dumps(dict(zip(_COLUMNS, row, strict=True))) + "\n" for row in page)
+            else:
+                rows.writerows(page)
             before, n = n, n + len(page)
             if n // _PROGRESS_EVERY > before // _PROGRESS_EVERY:
-                typer.echo(f"{n} rows written", err=True)
+                say(f"{n} rows written", err=True)
         return n
 
     if str(file) == "-":
@@ -182,7 +188,10 @@ def export(
         stop(f"{file} cannot be written: {exc.strerror or type(exc).__name__}")
     finally:
         new.unlink(missing_ok=True)
-    typer.echo(f"{n} rows in {file}", err=True)
+    if as_json:
+        say(json.dumps({"rows": n, "file": str(file)}))
+    else:
+        say(f"{n} rows in {file}", err=True)
 
 
 async def _pages(config: Path, scope: str) -> AsyncIterator[list[list[str]]]:
@@ -236,19 +245,19 @@ def import_(
     size = max(1, file.stat().st_size)
     totals = asyncio.run(_import(config, file, size, rules, quiet=as_json))
     if as_json:
-        typer.echo(json.dumps(totals))
+        say(json.dumps(totals))
     else:
         for one in totals["bad"]:
-            typer.echo(f"line {one['line']}: {one['reason']}", err=True)
+            say(f"line {one['line']}: {one['reason']}", err=True)
         if totals["bad_rows"] > len(totals["bad"]):
-            typer.echo(f"… and {totals['bad_rows'] - len(totals['bad'])} more bad rows", err=True)
+            say(f"… and {totals['bad_rows'] - len(totals['bad'])} more bad rows", err=True)
         said = "would be " if dry_run else ""
-        typer.echo(
+        say(
             f"{totals['added']} {said}added, {totals['changed']} {said}changed, {totals['unchanged']} there already, "
             f"{totals['bad_rows']} bad"
         )
         if not dry_run:
-            typer.echo(f"import {totals['id']}; to take it back: smsgw blacklist undo {totals['id']}")
+            say(f"import {totals['id']}; to take it back: smsgw blacklist undo {totals['id']}")
     if totals["bad_rows"]:
         raise typer.Exit(EXIT_NOT_WELL)
 
@@ -270,10 +279,10 @@ async def _import(config: Path, file: Path, size: int, rules: dict[str, Any], *,
             totals["bad"] = sorted([*totals["bad"], *bad, *done["bad"]], key=lambda one: int(one["line"]))[:_BAD_SHOWN]
             now = sum(totals[key] for key in ("added", "changed", "unchanged", "bad_rows"))
             if not quiet and now // _PROGRESS_EVERY > before // _PROGRESS_EVERY:
-                typer.echo(f"{now} rows ({100 * at // size} %)", err=True)
+                say(f"{now} rows ({100 * at // size} %)", err=True)
     except (AdminError, OSError, KeyboardInterrupt, asyncio.CancelledError) as exc:
-        typer.echo(f"smsgw: the import stopped: {exc or type(exc).__name__}", err=True)
-        typer.echo(f"go on with the same command and --id {import_id}, or: smsgw blacklist undo {import_id}", err=True)
+        say(f"smsgw: the import stopped: {exc or type(exc).__name__}", err=True)
+        say(f"go on with the same command and --id {import_id}, or: smsgw blacklist undo {import_id}", err=True)
         raise typer.Exit(EXIT_STOPPED) from None
     ended = {key: totals[key] for key in ("added", "changed", "unchanged", "bad_rows")}
     await ask(base, token, "POST", f"{_PLACE}/imports/{import_id}/end", body=ended)
@@ -311,14 +320,14 @@ def imports(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None
     """Show what was imported, the newest first."""
     found = ask_admin(config, "GET", f"{_PLACE}/imports")
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     for one in found["imports"]:
         state = (
             "taken back" if one.get("undone") else "dry run" if one["dry_run"] else "" if one.get("ended") else "open"
         )
         counts = f"{one.get('added', 0)} added, {one.get('changed', 0)} changed"
-        typer.echo(f"{one['id']} {one['at']} {one['scope']} {one['reason']}: {counts} {one['name']} {state}".rstrip())
+        say(f"{one['id']} {one['at']} {one['scope']} {one['reason']}: {counts} {one['name']} {state}".rstrip())
 
 
 @blacklist_app.command("undo")
@@ -339,9 +348,9 @@ def undo(
         body |= {name: value for name, value in (("since", since), ("until", until)) if value}
     removed, restored = asyncio.run(_undo(config, body))
     if as_json:
-        typer.echo(json.dumps({"removed": removed, "restored": restored}))
+        say(json.dumps({"removed": removed, "restored": restored}))
     else:
-        typer.echo(f"{removed} removed, {restored} as they were before")
+        say(f"{removed} removed, {restored} as they were before")
 
 
 async def _undo(config: Path, body: dict[str, Any]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands.common import DEFAULT_CONFIG, AsJson, ConfigDir, ask_admin
+from gateway.commands.common import DEFAULT_CONFIG, AsJson, ConfigDir, ask_admin, say
 from gateway.commands.ids import channel_ids
 
 channels_app = typer.Typer(help="Channels: how they are; pause, drain, resume.", no_args_is_help=True)
@@ -24,18 +24,18 @@ def channels_list(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -
     """Show every channel: bound or not, its breaker, and what an operator said."""
     found = ask_admin(config, "GET", "/admin/v1/channels")
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
         return
     for c in found["channels"]:
         cause = f" ({c['cause']})" if c["cause"] else ""
         without = f", sent without {' and '.join(c['left_out'])}" if c["left_out"] else ""
         bound = "bound" if c["bound"] else "not bound"
-        typer.echo(f"{c['id']}: {bound}, breaker {c['breaker']}{cause}, {c['operator']}{without}")
+        say(f"{c['id']}: {bound}, breaker {c['breaker']}{cause}, {c['operator']}{without}")
 
 
 def _channel_action(channel: str, action: str, config: Path, as_json: bool) -> None:
     found = ask_admin(config, "PUT", "/admin/v1/channels", body={"id": channel, "action": action})
-    typer.echo(json.dumps(found, ensure_ascii=False) if as_json else f"{found['id']}: {found['operator']}")
+    say(json.dumps(found, ensure_ascii=False) if as_json else f"{found['id']}: {found['operator']}")
 
 
 @channels_app.command("pause")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.commands.common import DEFAULT_CONFIG, EXIT_NOT_WELL, AsJson, ConfigDir, ask_admin
+from gateway.commands.common import DEFAULT_CONFIG, EXIT_NOT_WELL, AsJson, ConfigDir, ask_admin, say
 
 app = typer.Typer(help="Failure codes of receipts: what they mean, and which ones nobody knows.", no_args_is_help=True)
 
@@ -26,12 +26,12 @@ def codes_unknown(
     """List codes that came in receipts and stand in no table, the most frequent first."""
     found = ask_admin(config, "GET", "/admin/v1/failure-codes", query={"channel": channel} if channel else {})
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     for one in found["unknown"]:
-        typer.echo(f"{one['channel']}: {one['code']}, {one['count']} times, last {one['last_seen']}")
+        say(f"{one['channel']}: {one['code']}, {one['count']} times, last {one['last_seen']}")
     if not found["unknown"]:
-        typer.echo("no unknown codes")
+        say("no unknown codes")
 
 
 @app.command("explain")
@@ -45,7 +45,7 @@ def codes_explain(
     """Say what a code means and where that stands. Exit 1 where nobody knows it."""
     query = {"code": code, "channel": channel, "stat": stat}
     found = ask_admin(config, "GET", "/admin/v1/failure-codes", query={k: v for k, v in query.items() if v})
-    typer.echo(json.dumps(found) if as_json else _sentence(found))
+    say(json.dumps(found) if as_json else _sentence(found))
     if not found["known"]:
         raise typer.Exit(EXIT_NOT_WELL)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -84,10 +85,10 @@ def find_admin(config: Path) -> tuple[str, str]:
 def tell(found: Any, as_json: bool, lines: Iterable[str]) -> None:
     """Print an answer: as JSON for programs, else its lines."""
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
     else:
         for line in lines:
-            typer.echo(line)
+            say(plain(line))
 
 
 def only(entries: list[dict[str, Any]], name: str, wanted: str, what: str) -> list[dict[str, Any]]:
@@ -106,7 +107,23 @@ def read_stdin(word: str) -> str:
     return sys.stdin.readline().strip() if word == "-" else word
 
 
+# Control characters move the cursor, colour or forge what stands on a terminal (CSI is one of them); those that turn
+# the direction of writing hide it. They come in texts, senders, refs and carriers' codes.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    """Return a text of others as it may stand in a line on a terminal: what is no character to be seen is escaped."""
+    return _CONTROL.sub(lambda m: f"\\u{ord(m[0]):04x}", text)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines for people or JSON (where the escapes of `plain` mean the same); tabs stay as they are."""
+    lines = ("\t".join(plain(cell) for cell in line.split("\t")) for line in text.split("\n"))
+    typer.echo("\n".join(lines), err=err)
+
+
 def stop(reason: str, code: int = EXIT_STOPPED) -> NoReturn:
     """End the command with a reason on stderr."""
-    typer.echo(f"smsgw: {reason}", err=True)
+    say(f"smsgw: {reason}", err=True)
     raise SystemExit(code)

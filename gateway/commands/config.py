@@ -10,6 +10,7 @@ admin listener answers (`/admin/v1/config`).
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -24,6 +25,7 @@ from gateway.commands.common import (
     AsJson,
     ConfigDir,
     ask_admin,
+    say,
     stop,
 )
 
@@ -32,30 +34,42 @@ config_app = typer.Typer(help="The configuration: its folder, and what is in for
 Note = Annotated[str, typer.Option(help="Why, for the history.")]
 Number = Annotated[int, typer.Argument(metavar="N", min=1, help="A revision's number, as in the history.")]
 _PLACE = "/admin/v1/config"
+BUSY_S, BUSY_AGAIN_S = 15.0, 0.5
 _UNDECIDED = frozenset({"busy", "moved", "no_answer", "lapsed"})
 
 
 def _ask(config: Path, method: str, path: str, *, as_json: bool, **what: Any) -> Any:
-    """Ask the admin listener; a refused change ends the command with its problems and its exit code."""
+    """Ask the admin listener; a refused change ends the command with its problems and its exit code.
+
+    Only one change is decided at a time, and a gateway that starts publishes its files: such a one is waited for.
+    """
     from gateway.client.admin import AdminError
 
-    try:
-        return ask_admin(config, method, path, **what)
-    except AdminError as exc:
-        if "problems" not in exc.body:
-            raise
-        _refused(exc.body, as_json)
+    until, waits = time.monotonic() + BUSY_S, False
+    while True:
+        try:
+            return ask_admin(config, method, path, **what)
+        except AdminError as exc:
+            if exc.code == "busy" and time.monotonic() < until:
+                if not waits and not as_json:
+                    say("another change is being decided: waiting for it", err=True)
+                waits = True
+                time.sleep(BUSY_AGAIN_S)
+                continue
+            if "problems" not in exc.body:
+                raise
+            _refused(exc.body, as_json)
 
 
 def _refused(body: dict[str, Any], as_json: bool) -> NoReturn:
     if as_json:
-        typer.echo(json.dumps(body, ensure_ascii=False))
+        say(json.dumps(body, ensure_ascii=False))
     else:
         for one in body["problems"]:
             where = f" ({one['machine']}, {one['role']})" if "machine" in one else ""
             words = ": ".join(one[name] for name in ("file", "key", "reason") if one.get(name))
-            typer.echo(f"{words}{where}", err=True)
-        typer.echo(f"smsgw: {body['detail']}", err=True)
+            say(f"{words}{where}", err=True)
+        say(f"smsgw: {body['detail']}", err=True)
     raise SystemExit(EXIT_STOPPED if body["code"] in _UNDECIDED else EXIT_CONFIG)
 
 
@@ -91,14 +105,14 @@ def config_rollback(
         found["written"] = _ask(config, "POST", f"{_PLACE}/write", as_json=as_json, body={})["written"]
     _tell(found, as_json)
     if write and not as_json:
-        typer.echo(_written(found["written"]))
+        say(_written(found["written"]))
 
 
 @config_app.command("write")
 def config_write(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Write the revision in force into this machine's files; its own keys stay, old files are kept as .bak."""
     found = _ask(config, "POST", f"{_PLACE}/write", as_json=as_json, body={})
-    typer.echo(json.dumps(found) if as_json else f"revision {found['revision']}: {_written(found['written'])}")
+    say(json.dumps(found) if as_json else f"revision {found['revision']}: {_written(found['written'])}")
 
 
 def _written(names: list[str]) -> str:
@@ -107,15 +121,15 @@ def _written(names: list[str]) -> str:
 
 def _tell(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
         return
-    typer.echo(found["detail"])
+    say(found["detail"])
     for what, names in found["changes"].items():
-        typer.echo(f"  {what}: {', '.join(names)}")
+        say(f"  {what}: {', '.join(names)}")
     for warning in found["warnings"]:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     if found["needs_restart"]:
-        typer.echo(f"takes a restart of this machine: {', '.join(found['needs_restart'])}", err=True)
+        say(f"takes a restart of this machine: {', '.join(found['needs_restart'])}", err=True)
 
 
 @config_app.command("status")
@@ -124,19 +138,19 @@ def config_status(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -
     found = _ask(config, "GET", _PLACE, as_json=as_json)
     well = all(one["in_force"] for one in found["members"] if one["lives"]) and not found["here"]["files_differ"]
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
     else:
-        typer.echo(_line(found) if "at" in found else "no revision was published yet")
+        say(_line(found) if "at" in found else "no revision was published yet")
         for one in found["members"]:
             state = "" if one["lives"] else f", silent for {one['silent_s']:.0f} s"
             problem = f": {one['problem']}" if one["problem"] else ""
-            typer.echo(f"  {one['machine']}, {one['role']} {one['number']}: revision {one['revision']}{state}{problem}")
-        typer.echo(f"files here: {found['here']['standing']}")
+            say(f"  {one['machine']}, {one['role']} {one['number']}: revision {one['revision']}{state}{problem}")
+        say(f"files here: {found['here']['standing']}")
         if found["here"]["needs_restart"]:
-            typer.echo(f"takes a restart of this machine: {', '.join(found['here']['needs_restart'])}")
+            say(f"takes a restart of this machine: {', '.join(found['here']['needs_restart'])}")
         last = found["last"]
         if last is not None and last["result"] == "refused":
-            typer.echo(f"last change, {last['at']} by {last['by']}: refused: {last['detail']}")
+            say(f"last change, {last['at']} by {last['by']}: refused: {last['detail']}")
     if not well:
         raise typer.Exit(EXIT_NOT_WELL)
 
@@ -146,10 +160,10 @@ def config_history(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) 
     """List the revisions that are kept, the newest first."""
     found = _ask(config, "GET", f"{_PLACE}/history", as_json=as_json)
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
         return
     for one in found["revisions"]:
-        typer.echo(_line(one))
+        say(_line(one))
 
 
 def _line(one: dict[str, Any]) -> str:
@@ -162,11 +176,11 @@ def config_show(number: Number, config: ConfigDir = DEFAULT_CONFIG, as_json: AsJ
     """Show a revision's files. A secret that stands in them is masked, references are not."""
     found = _ask(config, "GET", f"{_PLACE}/revisions/{number}", as_json=as_json)
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
         return
-    typer.echo(f"# {_line(found)}")
+    say(f"# {_line(found)}")
     for name, text in found["files"].items():
-        typer.echo(f"\n# --- {name}\n{text}".rstrip("\n"))
+        say(f"\n# --- {name}\n{text}".rstrip("\n"))
 
 
 @config_app.command("diff")
@@ -185,13 +199,11 @@ def config_diff(
     query = {name: str(number) for name, number in zip("ab", given, strict=False)}
     found = _ask(config, "GET", f"{_PLACE}/diff", as_json=as_json, query=query)
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
     else:
         for line in found["lines"]:
-            typer.echo(line)
+            say(line)
         if found["same"] and found["lines"]:
-            typer.echo(
-                "they say the same to every machine: only comments, their order, or this machine's own keys differ"
-            )
+            say("they say the same to every machine: only comments, their order, or this machine's own keys differ")
     if not found["same"]:
         raise typer.Exit(EXIT_NOT_WELL)

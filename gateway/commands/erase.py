@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.commands.common import DEFAULT_CONFIG, EXIT_NOT_WELL, AsJson, ConfigDir, ask_admin
+from gateway.commands.common import DEFAULT_CONFIG, EXIT_NOT_WELL, AsJson, ConfigDir, ask_admin, say
 
 _WORDS: Final = {
     "records": "records with their texts",
@@ -69,10 +69,10 @@ def erase(
         body["next"] = found["next"]
         if found["wait_s"]:
             if not as_json:
-                typer.echo("waiting until all workers have forgotten where it was ported", err=True)
+                say("waiting until all workers have forgotten where it was ported", err=True)
             time.sleep(found["wait_s"])
     if as_json:
-        typer.echo(json.dumps({"erased": total, "file": found.get("file", "")}))
+        say(json.dumps({"erased": total, "file": found.get("file", "")}))
     else:
         _show(total, found.get("file", ""))
     if total.get("left"):
@@ -82,10 +82,10 @@ def erase(
 def _show(total: dict[str, int], file: str) -> None:
     for what, words in _WORDS.items():
         if n := total.get(what):
-            typer.echo(f"{n:8} {words}")
+            say(f"{n:8} {words}")
     if not any(n for what, n in total.items() if what != "left"):
-        typer.echo("nothing was known of the number")
+        say("nothing was known of the number")
     if n := total.get("left"):
-        typer.echo(f"{n:8} messages are being sent now and were left: run this again in a minute", err=True)
+        say(f"{n:8} messages are being sent now and were left: run this again in a minute", err=True)
     if file:
-        typer.echo(_FILES[file], err=True)
+        say(_FILES[file], err=True)

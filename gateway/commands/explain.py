@@ -10,12 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.commands.common import DEFAULT_CONFIG, AsJson, ConfigDir, ask_admin
+from gateway.commands.common import DEFAULT_CONFIG, AsJson, ConfigDir, ask_admin, read_stdin, say
 from gateway.commands.ids import account_ids, categories
 
 
 def explain(
-    to: Annotated[str, typer.Option(metavar="NUMBER", help="The recipient, as an application would write it.")],
+    to: Annotated[
+        str,
+        typer.Option(metavar="NUMBER", help="The recipient, as applications write it; -: read from stdin."),
+    ],
     account: Annotated[str, typer.Option(help="Whose message it would be.", autocompletion=account_ids)],
     category: Annotated[
         str, typer.Option(help="verification, notification or marketing.", autocompletion=categories)
@@ -34,28 +37,28 @@ def explain(
     """Say what would become of a message now: number, carrier, route, channels, and what would refuse or hold it."""
     optional = {"sender": sender, "signature": signature, "text": text}
     optional |= {"tag": tag, "zone": zone, "local_window": local_window}
-    query = {"to": to, "category": category, "account": account, **{k: v for k, v in optional.items() if v}}
+    query = {"to": read_stdin(to), "category": category, "account": account, **{k: v for k, v in optional.items() if v}}
     found = ask_admin(config, "GET", "/admin/v1/explain", query=query)
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
         return
     if "number" in found:
-        typer.echo(f"number    {found['number']['e164']} ({found['number']['country'] or 'no country'})")
+        say(f"number    {found['number']['e164']} ({found['number']['country'] or 'no country'})")
     if "carrier" in found:
-        typer.echo(f"carrier   {found['carrier']['name'] or 'not known'} (from: {found['carrier']['known_from']})")
+        say(f"carrier   {found['carrier']['name'] or 'not known'} (from: {found['carrier']['known_from']})")
     if found.get("signature"):
-        typer.echo(f"signature {found['signature']['name']} (from: {found['signature']['known_from']})")
+        say(f"signature {found['signature']['name']} (from: {found['signature']['known_from']})")
     if "route" in found:
-        typer.echo(f"route     {found['route']}")
+        say(f"route     {found['route']}")
     for channel in found.get("channels", ()):
         mark = "takes it" if channel["takes_it"] else channel["why"]
         if channel["source_addr"]:
             mark += f" (source_addr {channel['source_addr']})"
         if 0 < channel.get("share", 1.0) < 1:
             mark += f", {channel['share']:.0%} of its rank"
-        typer.echo(f"  rank {channel['rank']}  {channel['id']}: {mark}")
+        say(f"  rank {channel['rank']}  {channel['id']}: {mark}")
     if "quality" in found:
-        typer.echo(f"shares    by quality: {found['quality']['why']}")
+        say(f"shares    by quality: {found['quality']['why']}")
     _tell_rules(found)
 
 
@@ -63,11 +66,11 @@ def _tell_rules(found: dict[str, Any]) -> None:
     if found.get("window"):
         window = found["window"]
         when = f"open until {window['closes_at']}" if window["open"] else f"opens {window['opens_at']}"
-        typer.echo(f"window    {when} (by {', '.join(window['clocks'])})")
+        say(f"window    {when} (by {', '.join(window['clocks'])})")
     for cap in found.get("caps", ()):
-        typer.echo(f"cap       {cap['key']}: {cap['sent']} of {cap['limit']} in {cap['window_s']} s")
+        say(f"cap       {cap['key']}: {cap['sent']} of {cap['limit']} in {cap['window_s']} s")
     if "scopes" in found:
-        typer.echo(f"lists     {', '.join(found['scopes'])}")
+        say(f"lists     {', '.join(found['scopes'])}")
     for rule in found["rules"]:
-        typer.echo(f"{rule['effect']:9} {rule['rule']}: {rule['why']}")
-    typer.echo(f"verdict   {found['verdict']}")
+        say(f"{rule['effect']:9} {rule['rule']}: {rule['why']}")
+    say(f"verdict   {found['verdict']}")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.commands.common import DEFAULT_CONFIG, EXIT_USE, AsJson, ConfigDir, ask_admin, stop, tell
+from gateway.commands.common import DEFAULT_CONFIG, EXIT_USE, AsJson, ConfigDir, ask_admin, say, stop, tell
 from gateway.commands.ids import account_ids, categories
 
 gate_app = typer.Typer(help="Gates: hold, close or open what many messages share.", no_args_is_help=True)
@@ -130,7 +130,7 @@ def _set(state: str, which: dict[str, str], dry_run: bool, quick: bool, yes: boo
     still = f", {found['held']} still held" if found["held"] else ""
     tell(found, as_json, [f"{found['kind']} {found['name']}: {found['state']}{more}{still}"])
     if state == "closed" and not as_json:
-        typer.echo("what waits is being ended in slices: `smsgw gate list --watch` shows how far that is")
+        say("what waits is being ended in slices: `smsgw gate list --watch` shows how far that is")
 
 
 def _preview(config: Path, which: dict[str, str], quick: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.commands.common import DEFAULT_CONFIG, AsJson, ConfigDir, ask_admin
+from gateway.commands.common import DEFAULT_CONFIG, AsJson, ConfigDir, ask_admin, plain, say
 
 inbound_app = typer.Typer(help="Messages from handsets.", no_args_is_help=True)
 _PLACE: Final = "/admin/v1/inbound"
@@ -65,20 +65,20 @@ def opt_out(message: Id, config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = F
 def _decide(message: str, decision: str, config: Any, as_json: bool) -> None:
     found = ask_admin(config, "POST", f"{_PLACE}/reviewed", body={"id": message, "decision": decision})
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
     else:
-        typer.echo(f"on the blacklist of {found['scope']}" if "scope" in found else "dismissed")
+        say(f"on the blacklist of {found['scope']}" if "scope" in found else "dismissed")
 
 
 def _show(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
         return
     for one in found["messages"]:
         said = one.get("text", f"{one.get('chars', 0)} characters")
         marks = " ".join(mark for mark in (one["opt"], one["keyword"], "partial" if one.get("partial") else "") if mark)
         who = one["account"] or "nobody's"
         head = f"{one['id']} {one['received_at']} {one['from']} → {one['to']} ({who}{', ' + marks if marks else ''})"
-        typer.echo(f"{head}: {said!r}" if "text" in one else f"{head}: {said}")
+        say(plain(f"{head}: {said!r}" if "text" in one else f"{head}: {said}"))
     if found["to_review"]:
-        typer.echo(f"{found['to_review']} to be read: smsgw inbound review --full", err=True)
+        say(f"{found['to_review']} to be read: smsgw inbound review --full", err=True)

@@ -7,10 +7,20 @@ texts left out unless `--full` asks for them, which the audit remembers.
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
-from gateway.commands.common import DEFAULT_CONFIG, EXIT_NOT_WELL, AsJson, ConfigDir, ask_admin, read_stdin, tell
+from gateway.commands.common import (
+    DEFAULT_CONFIG,
+    EXIT_NOT_WELL,
+    AsJson,
+    ConfigDir,
+    ask_admin,
+    plain,
+    read_stdin,
+    tell,
+)
 from gateway.commands.ids import account_ids
 
 message_app = typer.Typer(help="One message: its record and timeline; find, cancel, resend.", no_args_is_help=True)
@@ -23,7 +33,7 @@ _PLACE = "/admin/v1/messages"
 @message_app.command("show")
 def show(message: Id, full: Full = False, config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Show a message: its state and why, every attempt, part and receipt."""
-    found = ask_admin(config, "GET", f"{_PLACE}/{message}", query={"full": "1"} if full else {})
+    found = ask_admin(config, "GET", f"{_PLACE}/{quote(message, safe='')}", query={"full": "1"} if full else {})
     tell(found, as_json, _lines(found))
 
 
@@ -62,7 +72,7 @@ def resend(message: Id, config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = Fa
 
 
 def _act(message: str, action: str, config: Any, as_json: bool) -> None:
-    found = ask_admin(config, "POST", f"{_PLACE}/{message}", body={"action": action})
+    found = ask_admin(config, "POST", f"{_PLACE}/{quote(message, safe='')}", body={"action": action})
     tell(found, as_json, [f"{found['id']}: {found['result']}, now {found['state']}"])
 
 
@@ -84,7 +94,7 @@ def _lines(m: dict[str, Any]) -> list[str]:
     if not m["final"]:
         lines.append(f"  {m['expires_at']}  expires")
     if m.get("text") is not None:
-        lines.append(f"  text: {m['text']}")
+        lines.append(f"  text: {plain(m['text'])}")
     return lines
 
 

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands.common import DEFAULT_CONFIG, EXIT_NOT_WELL, AsJson, ConfigDir, ask_admin, stop
+from gateway.commands.common import DEFAULT_CONFIG, EXIT_NOT_WELL, AsJson, ConfigDir, ask_admin, say, stop
 
 ported_app = typer.Typer(help="Ported numbers: whose they are now, whatever their prefix says.", no_args_is_help=True)
 
@@ -43,20 +43,20 @@ def ported_import(
 
     def progress(rows: int, offset: int) -> None:
         if not as_json:
-            typer.echo(f"{rows} rows read ({100 * offset // size} %)", err=True)
+            say(f"{rows} rows read ({100 * offset // size} %)", err=True)
 
     try:
         report, plain = import_table(settings, file, country, progress)
     except OSError as exc:
         stop(f"the import could not go on: {exc.strerror or type(exc).__name__}; the table is as it was")
     if as_json:
-        typer.echo(json.dumps(plain))
+        say(json.dumps(plain))
     else:
         for line, reason in report.bad:
-            typer.echo(f"line {line}: {reason}", err=True)
+            say(f"line {line}: {reason}", err=True)
         if report.bad_rows > len(report.bad):
-            typer.echo(f"… and {report.bad_rows - len(report.bad)} more bad rows", err=True)
-        typer.echo(
+            say(f"… and {report.bad_rows - len(report.bad)} more bad rows", err=True)
+        say(
             f"{report.country}: {report.numbers} numbers in the table; {report.rows} rows read, "
             f"{report.duplicates} replaced by later ones, {report.bad_rows} bad; {report.path}"
         )
@@ -72,18 +72,18 @@ def ported_info(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> 
 
     found = info(load_without_secrets(config))
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
     else:
         for table in found["tables"]:
             by = ", ".join(f"{name} {count}" for name, count in table["carriers"].items())
-            typer.echo(
+            say(
                 f"{table['country']}: {table['numbers']} numbers ({by}), imported {table['imported_at']}; "
                 f"{table['file']}"
             )
         if not found["tables"]:
-            typer.echo("no table of ported numbers is in use")
+            say("no table of ported numbers is in use")
         for problem in found["problems"]:
-            typer.echo(problem, err=True)
+            say(problem, err=True)
     if found["problems"]:
         raise typer.Exit(EXIT_NOT_WELL)
 
@@ -105,16 +105,16 @@ def ported_lookup(
     except RequestError as exc:
         stop(exc.detail, code=2)
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     learned = found["learned"]
     known = "the store does not answer, so it is not known"
     if learned is not None:
         known = learned["carrier"] or (f"not {', not '.join(learned['not'])}" if learned["not"] else "nothing")
-    typer.echo(f"carrier: {found['carrier'] or 'none'} ({found['origin']})")
-    typer.echo(f"learned: {known}")
-    typer.echo(f"imported: {found['imported'] or 'nothing'}")
-    typer.echo(f"segment: {found['segment'] or 'nobody'}")
+    say(f"carrier: {found['carrier'] or 'none'} ({found['origin']})")
+    say(f"learned: {known}")
+    say(f"imported: {found['imported'] or 'nothing'}")
+    say(f"segment: {found['segment'] or 'nobody'}")
 
 
 @ported_app.command("forget")
@@ -133,9 +133,9 @@ def ported_forget(
     body = {"all_learned": True} if all_learned else {"number": number, "country": country}
     found = ask_admin(config, "POST", "/admin/v1/ported/forget", body=body)
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     n = found["forgotten"]
-    typer.echo("nothing had been learned" if not n else f"{n} learned fact{'s' if n > 1 else ''} forgotten")
+    say("nothing had been learned" if not n else f"{n} learned fact{'s' if n > 1 else ''} forgotten")
     if found["imported"]:
-        typer.echo(f"the imported table has it with {found['imported']}; only another import changes that")
+        say(f"the imported table has it with {found['imported']}; only another import changes that")

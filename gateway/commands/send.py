@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands.common import EXIT_NOT_WELL, AsJson, stop
+from gateway.commands.common import EXIT_NOT_WELL, AsJson, say, stop
 
 
 def send(
@@ -71,7 +71,7 @@ def send(
         f"{report.earlier} settled earlier, {report.refused} refused, {report.bad_rows} not readable; "
         f"see {result}"
     )
-    typer.echo(json.dumps({**asdict(report), "result": str(result)}) if as_json else summary)
+    say(json.dumps({**asdict(report), "result": str(result)}) if as_json else summary)
     if not report.clean:
         raise typer.Exit(EXIT_NOT_WELL)
 

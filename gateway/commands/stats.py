@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.commands.common import DEFAULT_CONFIG, AsJson, ConfigDir, ask_admin, stop
+from gateway.commands.common import DEFAULT_CONFIG, AsJson, ConfigDir, ask_admin, say, stop
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -70,9 +70,9 @@ def stats(
             csv_file.write_text(to_csv(found), encoding="utf-8", newline="")
         except OSError as exc:
             stop(f"{csv_file}: {exc.strerror}", code=2)
-        typer.echo(f"{len(found['rows'])} rows written to {csv_file}", err=True)
+        say(f"{len(found['rows'])} rows written to {csv_file}", err=True)
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
     elif csv_file is None:
         _show(found)
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import typer
 
-from gateway.commands.common import DEFAULT_CONFIG, EXIT_USE, AsJson, ConfigDir, ask_admin, stop
+from gateway.commands.common import DEFAULT_CONFIG, EXIT_USE, AsJson, ConfigDir, ask_admin, say, stop
 
 templates_app = typer.Typer(
     help="Templates: texts with typed params, by version, registered with carriers.", no_args_is_help=True
@@ -34,15 +34,15 @@ def list_(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Show every version: category, whose it is, and whether it is in use."""
     found = ask_admin(config, "GET", _PLACE)
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
         return
     for one in found["templates"]:
         who = ", ".join(one["accounts"]) or "all accounts"
         use = "" if one["in_use"] else ", retired"
         about = f": {one['about']}" if one["about"] else ""
-        typer.echo(f"{one['id']} version {one['version']}: {one['category']}, {who}, {one['source']}{use}{about}")
+        say(f"{one['id']} version {one['version']}: {one['category']}, {who}, {one['source']}{use}{about}")
     if not found["templates"]:
-        typer.echo("no templates: templates.toml has none, and none were put")
+        say("no templates: templates.toml has none, and none were put")
 
 
 @templates_app.command("show")
@@ -51,20 +51,20 @@ def show(template: Id, version: Version = 0, config: ConfigDir = DEFAULT_CONFIG,
     query = {"version": str(version)} if version else None
     found = ask_admin(config, "GET", _place(template), query=query)
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
         return
     numbers = ", ".join(f"{v['version']}{'' if v['in_use'] else ' (retired)'}" for v in found["versions"])
-    typer.echo(f"{found['id']} version {found['version']} of {numbers}; {found['category']}, {found['source']}")
-    typer.echo(found["text"])
+    say(f"{found['id']} version {found['version']} of {numbers}; {found['category']}, {found['source']}")
+    say(found["text"])
     for name, param in found["params"].items():
         rules = ", ".join(
             f"{key} {value}" for key, value in param.items() if key != "type" and value not in (False, [])
         )
-        typer.echo(f"  {name}: {param['type']}{', ' + rules if rules else ''}")
+        say(f"  {name}: {param['type']}{', ' + rules if rules else ''}")
     for entry in found["registration"]:
         whose = ", ".join(entry["channels"]) or entry["carrier"] or "all"
         tlvs = ", ".join(f"{tag} {value}" for tag, value in entry["tlvs"].items())
-        typer.echo(f"  registered for {whose}: {tlvs or entry['note']}")
+        say(f"  registered for {whose}: {tlvs or entry['note']}")
 
 
 @templates_app.command("preview")
@@ -86,14 +86,14 @@ def preview(
     body |= {name: value for name, value in (("to", to), ("account", account), ("version", version)) if value}
     found = ask_admin(config, "POST", _place(template, "/preview"), body=body)
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
         return
-    typer.echo(found["text"])
+    say(found["text"])
     parts = f"{found['parts']} part{'s' if found['parts'] > 1 else ''}"
-    typer.echo(f"version {found['version']}, {found['characters']} characters, {parts}, {found['encoding']}")
+    say(f"version {found['version']}, {found['characters']} characters, {parts}, {found['encoding']}")
     for channel in found.get("channels", ()):
         tlvs = "".join(f", {tag} {value}" for tag, value in channel["tlvs"].items())
-        typer.echo(f"  {found['route']} rank {channel['rank']}, {channel['id']}: {channel['cost']}{tlvs}")
+        say(f"  {found['route']} rank {channel['rank']}, {channel['id']}: {channel['cost']}{tlvs}")
 
 
 def _param(written: str, types: dict[str, Any]) -> tuple[str, Any]:
@@ -128,10 +128,10 @@ def put(
             stop(f"{file}: every template needs an id", code=EXIT_USE)
         answers.append(ask_admin(config, "PUT", _place(name), body=one))
     if as_json:
-        typer.echo(json.dumps(answers))
+        say(json.dumps(answers))
         return
     for answer in answers:
-        typer.echo(f"{answer['id']} version {answer['version']}: {'kept' if answer['new'] else 'was there already'}")
+        say(f"{answer['id']} version {answer['version']}: {'kept' if answer['new'] else 'was there already'}")
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
@@ -159,7 +159,7 @@ def retire(
     body = {"version": version} if version else {}
     found = ask_admin(config, "POST", _place(template, "/retire"), body=body)
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     n = found["retired"]
-    typer.echo(f"{template}: {n} version{'s' if n != 1 else ''} retired" if n else f"{template}: was retired already")
+    say(f"{template}: {n} version{'s' if n != 1 else ''} retired" if n else f"{template}: was retired already")

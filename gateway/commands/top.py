@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import select
 import sys
 import time
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from gateway.commands.common import DEFAULT_CONFIG, EXIT_USE, AsJson, ConfigDir, find_admin, stop, with_advice
+from gateway.commands.common import DEFAULT_CONFIG, EXIT_USE, AsJson, ConfigDir, find_admin, say, stop, with_advice
 
 if TYPE_CHECKING:
     from gateway.commands.top_data import Sample
@@ -63,8 +64,12 @@ def top(
 
 
 def _read(where: tuple[str, str]) -> Sample:
-    """Ask everything at once."""
-    from gateway.client.admin import ask, read_text
+    """Ask everything at once.
+
+    Raises:
+        AdminError: nobody answers, it refuses, or what it says cannot be read.
+    """
+    from gateway.client.admin import AdminError, ask, read_text
     from gateway.commands.top_data import Sample
 
     async def all_of_it() -> Sample:
@@ -73,7 +78,10 @@ def _read(where: tuple[str, str]) -> Sample:
         metrics, *answers = await asyncio.gather(read_text(base, token, "/metrics"), *asked)
         return Sample.of(time.monotonic(), metrics, dict(zip(_ANSWERS, answers, strict=True)))
 
-    return asyncio.run(all_of_it())
+    try:
+        return asyncio.run(all_of_it())
+    except ValueError as exc:
+        raise AdminError(f"the admin listener at {where[0]} gave metrics that cannot be read") from exc
 
 
 def _once(where: tuple[str, str], interval: float, sort: str, as_json: bool) -> None:
@@ -86,7 +94,7 @@ def _once(where: tuple[str, str], interval: float, sort: str, as_json: bool) -> 
     time.sleep(interval)
     view = view_of(_read(where), before)
     if as_json:
-        typer.echo(json.dumps(view.as_json(), ensure_ascii=False))
+        say(json.dumps(view.as_json(), ensure_ascii=False))
         return
     console = Console(highlight=False)
     console.print(frame(view, width=console.width, height=console.height, sort=sort, title=where[0]))
@@ -142,7 +150,15 @@ class _Pressed:
             time.sleep(timeout_s)
             return ""
         ready, _, _ = select.select([sys.stdin], [], [], timeout_s)
-        return sys.stdin.read(1) if ready else ""
+        if not ready:
+            return ""
+        # Past Python's buffer, which select does not see: what it kept back would come with the next key.
+        found = os.read(sys.stdin.fileno(), 64)
+        if not found:
+            raise KeyboardInterrupt  # the terminal is gone
+        if found.startswith(b"\x1b"):
+            return ""  # an arrow or the like
+        return "q" if b"q" in found else chr(found[-1])
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gateway.commands.common import plain
 from gateway.commands.top_data import Channel, View
 
 SORTS: Final[dict[str, tuple[str, Callable[[Channel], Any]]]] = {
@@ -33,12 +34,12 @@ def frame(view: View, *, width: int, height: int, sort: str = "n", title: str = 
     rest = max(6, height - _CHROME)
     small: list[RenderableType] = []
     if view.gates:
-        small.append(Text(f"gates: {', '.join(_gate(g) for g in view.gates)}", style="yellow", no_wrap=True))
+        small.append(_text(f"gates: {', '.join(_gate(g) for g in view.gates)}", style="yellow"))
     hooks = [w for w in view.webhooks if w["backlog"] or w["state"] != "enabled"]
     if hooks:
-        small.append(Text("webhooks: " + ", ".join(_hook(w) for w in hooks), no_wrap=True, overflow="ellipsis"))
+        small.append(_text("webhooks: " + ", ".join(_hook(w) for w in hooks)))
     for alarm in view.alarms[: max(1, rest // 6)]:
-        small.append(Text(f"! {alarm}", style="red", no_wrap=True, overflow="ellipsis"))
+        small.append(_text(f"! {alarm}", style="red"))
     rest -= len(small)
     n_queues = min(len(view.queues), max(2, rest // 3)) if view.queues else 0
     rest -= n_queues + 2 if n_queues else 0
@@ -55,7 +56,7 @@ def frame(view: View, *, width: int, height: int, sort: str = "n", title: str = 
 
 def _head(view: View, title: str, paused: bool) -> Text:
     p99 = "-" if view.verification_p99_s is None else f"≤ {_seconds(view.verification_p99_s)}"
-    text = Text(f"smsgw top  {title}  ", style="bold", no_wrap=True, overflow="ellipsis")
+    text = _text(f"smsgw top  {title}  ", style="bold")
     text.append(f"{view.waiting} waiting  codes wait p99 {p99}")
     if paused:
         text.append("  PAUSED", style="yellow")
@@ -90,7 +91,7 @@ def _channels(view: View, key: Callable[[Channel], Any], most: int, wide: bool) 
         if c.max_tps and round(c.limit_per_s) != c.max_tps:
             limit += f"/{c.max_tps}"
         row: list[str | Text] = [
-            c.id,
+            _text(c.id),
             Text(c.state, style=style),
             f"{c.sessions}/{c.binds}",
             f"{c.window_used}/{c.window}",
@@ -99,7 +100,7 @@ def _channels(view: View, key: Callable[[Channel], Any], most: int, wide: bool) 
             "-" if c.errors is None else f"{c.errors:.0%}",
             "-" if c.receipt_delay_s is None else f"≤{_seconds(c.receipt_delay_s)}",
         ]
-        table.add_row(*row, *([c.cause] if wide else []))
+        table.add_row(*row, *([_text(c.cause)] if wide else []))
     if len(shown) > most:
         table.add_row(f"… {len(shown) - most} more")
     return table
@@ -109,8 +110,14 @@ def _queues(view: View, most: int) -> Table:
     table = _table(("queue", "l"), ("rank", "r"), ("category", "l"), ("depth", "r"), ("oldest", "r"), ("deepest", "l"))
     for q in view.queues[:most]:
         deepest = q["accounts"][0]["account"] if q["accounts"] else ""
-        table.add_row(q["route"], str(q["rank"]), q["category"], str(q["depth"]), _seconds(q["oldest_age_s"]), deepest)
+        place = (_text(q["route"]), str(q["rank"]), q["category"], str(q["depth"]))
+        table.add_row(*place, _seconds(q["oldest_age_s"]), _text(deepest))
     return table
+
+
+def _text(words: str, style: str = "") -> Text:
+    """Return words of others as they are: no markup is read in them, and no control character gets through."""
+    return Text(plain(words), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _gate(g: dict[str, Any]) -> str:

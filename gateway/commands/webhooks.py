@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.commands.common import DEFAULT_CONFIG, EXIT_NOT_WELL, AsJson, ConfigDir, ask_admin
+from gateway.commands.common import DEFAULT_CONFIG, EXIT_NOT_WELL, AsJson, ConfigDir, ask_admin, say
 
 webhooks_app = typer.Typer(help="Webhooks: how deliveries go; replay, enable, disable, test.", no_args_is_help=True)
 
@@ -24,12 +24,12 @@ def list_(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Show every account's endpoint: its state, what waits, what is retried, dead letters."""
     found = ask_admin(config, "GET", _PLACE)
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
         return
     for entry in found["webhooks"]:
-        typer.echo(_line(entry))
+        say(_line(entry))
     if not found["webhooks"]:
-        typer.echo("no account has a webhook (accounts.toml)")
+        say("no account has a webhook (accounts.toml)")
 
 
 @webhooks_app.command("enable")
@@ -74,19 +74,19 @@ def try_out(account: Account, config: ConfigDir = DEFAULT_CONFIG, as_json: AsJso
     """Make one signed call (webhook.test) and say what became of it. Exit 1 when it was not taken."""
     found = ask_admin(config, "POST", _PLACE, body={"account": account, "action": "test"})
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
     else:
         status = f" (status {found['status']})" if found["status"] else ""
-        typer.echo(f"{account}: {found['result']}{status} in {found['seconds']} s")
+        say(f"{account}: {found['result']}{status} in {found['seconds']} s")
     if found["result"] != "delivered":
         raise typer.Exit(EXIT_NOT_WELL)
 
 
 def _act(config: Path, as_json: bool, body: dict[str, Any]) -> None:
     found = ask_admin(config, "POST", _PLACE, body=body)
-    typer.echo(json.dumps(found, ensure_ascii=False) if as_json else _line(found))
+    say(json.dumps(found, ensure_ascii=False) if as_json else _line(found))
     if not as_json and "revived" in found:
-        typer.echo(f"{found['revived']} dead letters are back in line")
+        say(f"{found['revived']} dead letters are back in line")
 
 
 def _line(entry: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gateway.demo.load import ClientLedger
@@ -51,6 +51,11 @@ class Report:
         """Nothing lost, nothing stuck, no copy that the record does not own up to, no more doubt than allowed."""
         within = self.uncertain + self.copies <= self.uncertain_budget
         return within and not (self.lost or self.unfinished or self.unflagged_copies or self.unasked)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+        failed = [{"state": state, "reason": why, "messages": n} for (state, why), n in sorted(self.failed.items())]
+        return {"well": self.well, **asdict(self), "failed": failed}
 
 
 def compare(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 from pathlib import Path
@@ -45,12 +46,12 @@ Metrics: curl -s {admin}/metrics -H 'Authorization: Bearer {token}'
 """
 
 
-def serve() -> int:
-    """Run until SIGINT or SIGTERM; return the exit code."""
-    console = Console()
+def serve(*, as_json: bool = False) -> int:
+    """Run until SIGINT or SIGTERM; return the exit code. With `as_json` addresses and keys are one JSON object."""
+    console = Console(stderr=as_json)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(console))
+            return runner.run(_serve(console, as_json))
     except DemoFailed as exc:
         console.print(str(exc), style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
@@ -58,7 +59,7 @@ def serve() -> int:
         return 0
 
 
-async def _serve(console: Console) -> int:
+async def _serve(console: Console, as_json: bool) -> int:
     config_dir = FOLDER / "config"
     key = _key_of(config_dir)
     env = secret_environment(config_dir)
@@ -71,16 +72,19 @@ async def _serve(console: Console) -> int:
     async with carriers_of(settings, behaviour) as carriers:
         world = World(config_dir, settings, key, env, carriers)
         async with gateway_process(world, FOLDER / "gateway.log") as process:
-            welcome = _WELCOME.format(
-                config=config_dir,
-                log=FOLDER / "gateway.log",
-                account=settings.accounts[0].id if settings.accounts else "",
-                key=key,
-                token=world.token,
-                api=world.api_url,
-                admin=world.admin_url,
-            )
-            console.print(welcome, highlight=False, markup=False, soft_wrap=True)
+            about = {
+                "config": str(config_dir),
+                "log": str(FOLDER / "gateway.log"),
+                "account": settings.accounts[0].id if settings.accounts else "",
+                "key": key,
+                "token": world.token,
+                "api": world.api_url,
+                "admin": world.admin_url,
+            }
+            if as_json:
+                print(json.dumps(about), flush=True)
+            else:
+                console.print(_WELCOME.format(**about), highlight=False, markup=False, soft_wrap=True)
             ended = asyncio.create_task(process.wait())
             stopping = asyncio.create_task(stopped.wait())
             await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -7,6 +7,7 @@ flagged as one.
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import tempfile
 import time
@@ -35,9 +36,12 @@ QUIET_S = 30.0
 READERS = 16
 
 
-def run(count: int = 20_000) -> int:
-    """Run the whole demonstration with `count` messages; return the exit code."""
-    console = Console()
+def run(count: int = 20_000, *, as_json: bool = False) -> int:
+    """Run the whole demonstration with `count` messages; return the exit code.
+
+    With `as_json` standard output has the report alone, as JSON; what else is told goes to standard error.
+    """
+    console = Console(stderr=as_json)
     folder = Path(tempfile.mkdtemp(prefix="smsgw-demo-"))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -45,12 +49,17 @@ def run(count: int = 20_000) -> int:
     except DemoFailed as exc:
         console.print(str(exc), style="red", markup=False, highlight=False, soft_wrap=True)
         console.print(f"log and data: {folder}")
+        if as_json:
+            print(json.dumps({"well": False, "detail": str(exc), "folder": str(folder)}))
         return 1
     except KeyboardInterrupt:
         shutil.rmtree(folder, ignore_errors=True)
         console.print("stopped")
         return 1
-    _print(report, console)
+    if as_json:
+        print(json.dumps({**report.as_json(), "folder": None if report.well else str(folder)}))
+    else:
+        _print(report, console)
     if report.well:
         shutil.rmtree(folder, ignore_errors=True)
         return 0

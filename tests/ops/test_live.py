@@ -38,7 +38,7 @@ DASHBOARDS = Path(__file__).parents[2] / "config" / "grafana" / "dashboards"
 HOOK_SECRET = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="
 UNKNOWN_CODE = "ZZ:7777"
 OPTED_OUT = [f"86138{n:08d}" for n in range(70_000_000, 70_000_030)]
-PROBE = "8618800099999"
+PROBE = "8613900099999"
 
 EMPTY_WHEN_WELL = {
     ("Store and machines", "Failed calls"): "the store answers",
@@ -157,10 +157,7 @@ async def line(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Line]:
         sink = await stack.enter_async_context(Sink())
         ports = {name: carrier.smsc.port for name, carrier in carriers.items()}
         gateway = GatewayProcess(
-            folder,
-            ports,
-            store="check_every_s = 1.0",
-            channel="window = 200\nmax_tps = 400\nresponse_timer_s = 2.0\nenquire_link_s = 5.0",
+            folder, ports, channel="window = 200\nmax_tps = 400\nresponse_timer_s = 2.0\nenquire_link_s = 5.0"
         )
         key = configure(gateway, sink)
         prometheus = Prometheus(folder / "prometheus", [f"127.0.0.1:{gateway.admin_port}"])
@@ -189,7 +186,7 @@ async def any_day(line: Line) -> None:
         assert answer.status == 401
     # Numbers that choose what the carrier does with them (gateway/simulator/behaviour.py).
     odd = {
-        "138": ("010", "401", "411", "421"),  # refused, throttled, unanswered once
+        "138": ("010", "088", "300", "302", "401", "411"),  # refused, throttled, unanswered, cut: it has a backup
         "139": ("003", "069", "308", "309", "312", "315", "316", "319", "321", "322", "330"),
     }
     mixed: list[dict[str, Any]] = []
@@ -207,35 +204,29 @@ async def any_day(line: Line) -> None:
         answers = await line.post(refused)
         assert [r["error"]["code"] for r in answers] == ["blocked_recipient", "content_rejected", "invalid_number"]
         await line.post([line.message("139", "notification")], key=line.other_key)
-        # A cut by itself: what else is in flight then would wait half a minute before it is sent again.
-        await line.post([{**line.message("138"), "to": f"+86138{turn}0900431"}])
         sent += 180
         await until(lambda n=sent: line.carriers["cx-a"].smsc.counters.receipts_acked >= n, timeout_s=15)
     handset = line.carriers["cm-a"].smsc
     handset.send_mo("8613899990001", "1069", "请不要再发了".encode("utf-16-be"), data_coding=8)
     handset.send_mo("8613899990002", "1069", b"thank you")
-    await line.post([{**line.message("188"), "to": f"+{PROBE}"}])
+    await line.post([{**line.message("139"), "to": f"+{PROBE}"}])
 
 
-async def not_seen(line: Line) -> list[str]:
-    """Return what the load must lead to and that has not been counted and scraped."""
-    need = (  # of a counter that begins with its first event Prometheus knows a rate after two samples
+async def well(line: Line) -> bool:
+    """Whether what the load led to has been counted and scraped."""
+    need = (
         "sum(smsgw_deliveries_total) > 900",
         "sum(smsgw_receipts_impossible_total) > 0",
         "smsgw_inbound_review_waiting > 0",
         "sum(smsgw_receipts_rated) > 500",  # written each ten seconds
-        "count_over_time(smsgw_possible_duplicates_total[5s]) > 2",
+        "sum(smsgw_possible_duplicates_total) > 0",
         'sum(smsgw_webhook_deliveries_total{result="delivered"}) > 500',
-        "count_over_time(smsgw_failovers_total[5s]) > 2",
-        'count_over_time(smsgw_messages_total{state="retried"}[5s]) > 2',
-        "count_over_time(smsgw_smpp_faults_total[5s]) > 2",
-        'rate(smsgw_store_commit_seconds_count{move="accept"}[5s]) > 0',
-        'sum(rate(smsgw_accept_to_submit_seconds_count{category="verification"}[5s])) > 0',
         "smsgw:delivery_ratio:7d > 0",
         "smsgw:receipt_ratio:7d > 0",
-        "smsgw:accepted:increase1h",
+        "smsgw:accepted:increase1h > 0",
     )
-    return [expr for expr in need if not await line.prometheus.query(expr)]
+    missing = [expr for expr in need if not await line.prometheus.query(expr)]
+    return not missing
 
 
 def targets() -> list[tuple[str, str, str, bool]]:
@@ -271,18 +262,14 @@ async def empty_queries(line: Line) -> dict[tuple[str, str], list[str]]:
 
 async def test_no_panel_is_empty_after_any_day(line: Line) -> None:
     await any_day(line)
-    missing: list[str] = []
-
-    async def well() -> bool:
-        missing[:] = await not_seen(line)
-        return not missing
-
+    await until(lambda: well(line), timeout_s=30, every_s=0.5)
     assert len(targets()) > 80
     async with line.traffic():  # some panels ask for the last five minutes alone
-        try:
-            await until(well, timeout_s=45, every_s=0.5)  # a copy is sent half a minute after its answer was lost
-        except AssertionError:
-            raise AssertionError(f"never seen: {missing}\n{line.gateway.log()[-3000:]}") from None
+        for counted in (
+            'sum(rate(smsgw_store_commit_seconds_count{move="accept"}[5s])) > 0',
+            'sum(rate(smsgw_accept_to_submit_seconds_count{category="verification"}[5s])) > 0',
+        ):
+            await until(lambda expr=counted: line.prometheus.query(expr), timeout_s=15, every_s=0.2)
         empty = await empty_queries(line)
     await line.watch()
     assert set(empty) == set(EMPTY_WHEN_WELL), "\n".join(f"{where}: {asked}" for where, asked in empty.items())
@@ -298,7 +285,7 @@ async def test_every_rule_can_be_evaluated_and_records_something(line: Line) -> 
             # An alert's condition is rightly empty; its metrics must be there all the same.
             for metric in set(re.findall(r"\bsmsgw[_:][\w:]+", rule["expr"])):
                 name = metric.removesuffix("_bucket")
-                known = await line.prometheus.query_range(f"count({metric})", line.began_s)
+                known = await line.prometheus.query(f"count({metric})")
                 assert known or name in UNSEEN, f"{rule['alert']}: nobody counts {metric}"
 
 
@@ -314,7 +301,7 @@ async def faults(line: Line) -> None:
     smsc = {name: carrier.smsc.options for name, carrier in line.carriers.items()}
     smsc["cm-a"].error_rate, smsc["cm-a"].error_codes = 1.0, (0x0A,)
     smsc["cm-b"].missing_rate, smsc["cm-b"].unknown_rate = 1.0, 1.0
-    smsc["cx-a"].error_rate, smsc["cx-a"].error_codes = 0.5, (0x66,)  # the messages' fault: no breaker opens
+    smsc["cx-a"].error_rate, smsc["cx-a"].error_codes = 0.4, (0x0A,)  # too few for its breaker
     smsc["cu-a"].failed_rate, smsc["cu-a"].failed_states = 1.0, (("UNDELIV", UNKNOWN_CODE),)
     line.sink.respond = 500
     await line.carriers["ct-a"].kill()
@@ -327,8 +314,8 @@ async def one_round(line: Line) -> None:
     """Some traffic more, on every channel."""
     await line.post([line.message(p) for p in ("138", "139", "186", "188") for _ in range(50)])
     await line.post([{**line.message("138"), "to": "+86100"} for _ in range(40)], key=line.other_key)
-    # Answered with 0x03, a fault that an operator should hear of; and a number that nobody has.
-    await line.post([{**line.message("186"), "to": number} for number in ("+8618600900003", f"+{PROBE}")])
+    # The same few numbers: 0x03 is a fault that an operator should hear of.
+    await line.post([{**line.message("186"), "to": "+8618600900003"}])
 
 
 async def test_the_carriers_faults_set_off_their_alerts(line: Line) -> None:
