@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from gateway.demo.load import ClientLedger
@@ -54,8 +54,10 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Return it for programs."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
         failed = [{"state": state, "reason": why, "messages": n} for (state, why), n in sorted(self.failed.items())]
-        return {"well": self.well, **asdict(self), "failed": failed}
+        latency = {category: asdict(one) for category, one in self.latency.items()}
+        return {"well": self.well, **plain, "failed": failed, "latency": latency}
 
 
 def compare(

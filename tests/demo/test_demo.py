@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -30,6 +31,18 @@ def test_the_demonstration_loses_nothing_while_a_carrier_is_killed(tmp_path: Pat
     assert re.search(r"accepted\W+598\b", done.stdout)
     assert re.search(r"\blost\W+0\b", done.stdout)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_its_report_for_programs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gateway", "demo", "--messages", "200", "--json"]
+    env = {**ENV, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert (report["well"], report["posted"], report["lost"], report["folder"]) == (True, 200, 0, None)
+    failed = sum(one["messages"] for one in report["failed"])
+    assert report["states"]["delivered"] + failed + report["uncertain"] == report["accepted"]
+    assert set(report["latency"]["verification"]) == {"count", "p50_s", "p99_s", "worst_s"}
 
 
 def test_the_copied_folder_is_sound_with_made_up_secrets(tmp_path: Path) -> None:
