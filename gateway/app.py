@@ -20,7 +20,8 @@ from gateway import journal, logs
 from gateway.metrics import Metrics
 from gateway.reload import Start, begin, resume
 from gateway.reload.machine import ENV_STARTED
-from gateway.worker import Launch, StoppedEarly, Worker, revision_in_force, secrets_of
+from gateway.settings.secrets import secrets_of
+from gateway.worker import Launch, StoppedEarly, Worker, revision_in_force
 from gateway.zeros import begin_at_zero
 
 log = logging.getLogger(__name__)

@@ -28,6 +28,7 @@ from gateway.metrics import Metrics, SnapshotWriter, snapshot_dir
 from gateway.reload import begin, resume
 from gateway.reload.machine import ENV_STARTED, MachineFile
 from gateway.settings import Settings, load_local
+from gateway.settings.secrets import secrets_of
 from gateway.store.embedded import EmbeddedServer
 from gateway.store.outbox import Outbox
 from gateway.store.revisions import Revisions
@@ -66,7 +67,7 @@ def run(config_dir: Path, say: Callable[[str], None] = print) -> int:
         start = begin(config_dir, ask=worker.revision_in_force)
         require_admin_token(start.settings)
         journal.configure(start.settings, "supervisor")
-        logs.protect(worker.secrets_of(start.settings))
+        logs.protect(secrets_of(start.settings))
         for warning in (*start.settings.warnings, *start.warnings):
             say(f"warning: {warning}")
         return asyncio.run(Supervisor(start.settings, config_dir, start.started).run())
@@ -252,18 +253,21 @@ class Supervisor:
             stamp = memory.stamp()
             try:
                 now = (await asyncio.to_thread(memory.read)).running
-                if now is None or (runs is not None and now.digest == runs.digest):
+                if now is None or (runs is not None and now == runs):
                     continue
                 start = await asyncio.to_thread(resume, self._config_dir, self._started)
+                self._take_settings(start.settings)
             except ConfigError as exc:
                 log.warning("configuration: %s", exc)
                 continue
+            except Exception as error:  # the boundary of this task: without it no later change would be seen
+                log.error("configuration: %s", type(error).__name__, exc_info=error)
+                continue
             runs = now
-            self._take_settings(start.settings)
 
     def _take_settings(self, settings: Settings) -> None:
         self._settings = settings
-        logs.protect(worker.secrets_of(settings))
+        logs.protect(secrets_of(settings))
         journal.configure(settings, "supervisor")
         if self._store is not None:
             self._store.configure(settings)

@@ -18,7 +18,7 @@ import shutil
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +29,7 @@ from gateway.metrics import Metrics, SnapshotWriter, snapshot_dir
 from gateway.reload import ConfigKeeper, Prepare, Start
 from gateway.settings import Settings
 from gateway.settings.bundle import Bundle
+from gateway.settings.secrets import secrets_of
 from gateway.store import durability
 from gateway.store.audit import Audit
 from gateway.store.embedded import running_pid, socket_path
@@ -415,22 +416,6 @@ class _CommitTimes:
 
 
 # --- small things
-
-
-def secrets_of(settings: Settings) -> Iterator[str]:
-    """Yield every secret of the configuration, for the logs to mask."""
-    if settings.admin.token is not None:
-        yield settings.admin.token
-    yield from (operator.token for operator in settings.admin.operators)
-    yield from (header for _, header in settings.tracing.headers)
-    for channel in settings.channels:
-        yield channel.password
-    for account in settings.accounts:
-        if account.webhook is not None:
-            yield from account.webhook.secrets
-    userinfo = settings.store.url.rpartition("@")[0]
-    if password := userinfo.rpartition(":")[2]:
-        yield password
 
 
 def bind_listener(role: str, host: str, port: int, backlog: int = 1024) -> socket.socket:

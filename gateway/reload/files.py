@@ -7,6 +7,7 @@ Refuses to judge what they say.
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ class Files:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._one_at_a_time = threading.Lock()  # two looks at once could leave one's digest under the other's signature
         self.signature: Any = None
         self.digest = ""
         """The effective digest; '' where the files cannot be read."""
@@ -28,11 +30,12 @@ class Files:
         await asyncio.to_thread(self._look)
 
     def _look(self) -> None:
-        seen = signature(self.folder)
-        if seen == self.signature:
-            return
-        try:
-            self.digest = Bundle.read(self.folder).digest
-        except ConfigError:
-            self.digest = ""
-        self.signature = seen
+        with self._one_at_a_time:
+            seen = signature(self.folder)
+            if seen == self.signature:
+                return
+            try:
+                self.digest = Bundle.read(self.folder).digest
+            except ConfigError:
+                self.digest = ""
+            self.signature = seen

@@ -25,6 +25,7 @@ from gateway.reload.files import Files
 from gateway.reload.machine import MachineFile, Mark, Start
 from gateway.settings import Settings, load
 from gateway.settings.bundle import Bundle
+from gateway.settings.secrets import same_secrets
 from gateway.store.revisions import Member, Proposal, Revisions, State
 
 log = logging.getLogger(__name__)
@@ -147,9 +148,13 @@ class ConfigKeeper:
 
     async def _beats(self) -> None:
         while True:
-            await self.files.look()
-            with contextlib.suppress(StoreUnavailable):
+            try:
+                await self.files.look()
                 await self.beat()
+            except StoreUnavailable:
+                pass
+            except Exception as error:  # the boundary of this task: without beats nobody would ask this member any more
+                log.error("configuration: %s", type(error).__name__, exc_info=error)
             self._beat_now.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._beat_now.wait(), BEAT_S)
@@ -209,11 +214,7 @@ class ConfigKeeper:
 
     async def _vote(self, proposal: Proposal) -> None:
         problems: list[dict[str, str]] = []
-        if proposal.digest == self.mark.digest:
-            folder = self.mark.folder
-            self._prepared = _Prepared(proposal.token, Mark(0, proposal.digest, folder), self.settings, lambda: None)
-        else:
-            self._prepared = await self._build(proposal.token, proposal.text, problems)
+        self._prepared = await self._build(proposal.token, proposal.text, problems)
         await self.revisions.vote(proposal.token, self._incarnation, problems or None)
         if problems:
             log.warning("configuration: refused here: %s", "; ".join(spelt(one) for one in problems))
@@ -223,6 +224,10 @@ class ConfigKeeper:
         try:
             async with asyncio.timeout(PREPARE_S):
                 settings, mark = await asyncio.to_thread(self._load, text)
+                if mark.digest == self.mark.digest and same_secrets(settings, self.settings):
+                    # It runs here already; what a reference stands for may change while the text does not.
+                    own = Mark(0, mark.digest, self.mark.folder)
+                    return _Prepared(token, own, self.settings, lambda: None)
                 swap = await self._prepare(settings)
         except ConfigError as exc:
             problems += [{"file": p.file, "key": p.key, "reason": p.reason} for p in exc.problems]
@@ -247,10 +252,15 @@ class ConfigKeeper:
             prepared.swap()
         except Exception as error:  # half old, half new: only a new process is one of the two again
             log.critical("configuration: the change stopped half-way, this worker ends", exc_info=error)
+            # Its successor starts with the revision, and does not run into the same change again.
+            await self._remember(Mark(state.number, state.digest, prepared.mark.folder))
             self._on_broken()
             return
         self.settings = prepared.settings
-        self._on_settings(prepared.settings)
+        try:
+            self._on_settings(prepared.settings)
+        except Exception as error:  # the parts run by it: what was only told of it must not undo that
+            log.error("configuration: %s", type(error).__name__, exc_info=error)
         self._problem, self._again_at = "", 0.0
         log.info("configuration: revision %d runs", state.number, extra={"fields": {"digest": state.digest[:12]}})
         await self._remember(Mark(state.number, state.digest, prepared.mark.folder))

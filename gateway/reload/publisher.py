@@ -24,9 +24,10 @@ from gateway.reload.keeper import ConfigKeeper, spelt
 from gateway.reload.machine import Mark, Standing, based_on, standing
 from gateway.reload.writing import write_revision
 from gateway.settings import Settings, load, load_local
-from gateway.settings.bundle import Bundle
+from gateway.settings.bundle import Bundle, revisions_dir
 from gateway.settings.loading import GATEWAY, parse_toml
 from gateway.settings.local_keys import needs_restart, with_local
+from gateway.settings.secrets import same_secrets
 from gateway.store.audit import DONE
 from gateway.store.revisions import Member, Revision, State
 
@@ -40,6 +41,7 @@ WATCH_S: Final = 1.0
 QUIET_S: Final = 2.0
 """A watched folder must stay as it is for so long: what is still being written is not taken."""
 START_AGAIN_S: Final = 0.5
+LOST_AGAIN_S: Final = 10.0
 _NAMES_IN_LOG: Final = 20
 UNCHANGED: Final = "nothing to change"
 
@@ -76,8 +78,9 @@ class _Checked:
     """A bundle that is sound here."""
 
     bundle: Bundle
-    needs_restart: tuple[str, ...]
-    warnings: tuple[str, ...]
+    needs_restart: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    new_secrets: bool = False  # what its references stand for here is not what runs
 
 
 class Publisher:
@@ -93,6 +96,7 @@ class Publisher:
         self._asked: list[str] = []
         self._woken = asyncio.Event()
         self._tried: Any = None
+        self._again_at = 0.0
         self._shown_revision = ""
         metrics = keeper.metrics
         self._success = metrics.gauge("config_reload_success")
@@ -125,6 +129,7 @@ class Publisher:
         await self.keeper.files.look()
         self._show()
         await self._note_step()
+        await self._publish_again()
         if self.keeper.settings.config.watch:
             await self._watch()
 
@@ -157,7 +162,7 @@ class Publisher:
         except ConfigError as exc:
             return _invalid(state, exc)
         how = standing(bundle.digest, await self._base(), state.number, state.digest)
-        if how is Standing.IN_STEP:
+        if how is Standing.IN_STEP and not checked.new_secrets and not force:
             await self._in_step(state)
             detail = f"revision {state.number} is in force and says the same"
             return Outcome("unchanged", state.number, detail, needs_restart=checked.needs_restart)
@@ -294,16 +299,23 @@ class Publisher:
     def _check(self, bundle: Bundle) -> _Checked:
         """Prove this machine's files, its own keys too. Raises ConfigError."""
         keeper = self.keeper
-        folder = bundle.materialise(keeper.memory.data_dir, keeper.memory.folders_in_use())
-        settings = load(keeper.files.folder, keeper.env, source=folder)
+        settings = load(keeper.files.folder, keeper.env, source=self._folder_of(bundle))
         other = tuple(needs_restart(settings, keeper.settings))
         return self._proven(bundle, with_local(settings, keeper.settings), other)
 
     def _check_old(self, bundle: Bundle) -> _Checked:
         """Prove an old revision, whose machine's keys are another time's. Raises ConfigError."""
-        keeper = self.keeper
-        folder = bundle.materialise(keeper.memory.data_dir, keeper.memory.folders_in_use())
+        keeper, folder = self.keeper, self._folder_of(bundle)
         return self._proven(bundle, load(keeper.files.folder, keeper.env, source=folder, local=keeper.settings), ())
+
+    def _folder_of(self, bundle: Bundle) -> Path:
+        """Write a bundle to a folder of its own. Raises ConfigError."""
+        memory = self.keeper.memory
+        try:
+            return bundle.materialise(memory.data_dir, memory.folders_in_use())
+        except OSError as exc:
+            reason = f"the configuration cannot be written below it: {exc.strerror or type(exc).__name__}"
+            raise ConfigError([ConfigProblem(GATEWAY, "store.data_dir", reason)]) from exc
 
     def _proven(self, bundle: Bundle, settings: Settings, other: tuple[str, ...]) -> _Checked:
         problems = table_problems(settings)
@@ -311,7 +323,8 @@ class Publisher:
             problems.append(ConfigProblem("gateway.toml", "admin.token", "not set, and nobody could ask this any more"))
         if problems:
             raise ConfigError(problems)
-        return _Checked(bundle, other, tuple(str(one) for one in settings.warnings))
+        moved = not same_secrets(settings, self.keeper.settings)
+        return _Checked(bundle, other, tuple(str(one) for one in settings.warnings), moved)
 
     # --- the protocol
 
@@ -463,6 +476,26 @@ class Publisher:
         if state.number and self.keeper.files.digest == state.digest:
             await self._in_step(state)
 
+    async def _publish_again(self) -> None:
+        """Publish what runs here where the store has lost it, so that whoever comes next does not decide for all."""
+        keeper = self.keeper
+        mark = keeper.mark
+        now = asyncio.get_running_loop().time()
+        if keeper.state.number or not mark.number or not mark.folder or now < self._again_at:
+            return
+        self._again_at = now + LOST_AGAIN_S
+        async with self._one_at_a_time:
+            state = await self._revisions.state()
+            if state.number:
+                return
+            bundle = await asyncio.to_thread(Bundle.read, revisions_dir(keeper.memory.data_dir) / mark.folder)
+            if bundle.digest != mark.digest:
+                return
+            note = f"it was revision {mark.number}, which the store has lost"
+            outcome = await self._decide(_Checked(bundle), state, keeper.who, note, dry_run=False)
+            if outcome.code not in ("busy", "moved", "lapsed"):
+                await self._tell(keeper.who, "config.publish", note, False, _known(outcome))
+
     async def _watch(self) -> None:
         """Reload once for each state of the files, when it was quiet for a while."""
         files, clock = self.keeper.files, asyncio.get_running_loop().time
@@ -477,9 +510,11 @@ class Publisher:
                 seen, until = files.signature, clock() + QUIET_S
         if not self.keeper.settings.config.watch:  # switched off meanwhile
             return
-        self._tried = seen
         if files.digest != self.keeper.state.digest:
-            await self.reload("file watch")
+            outcome = await self.reload("file watch")
+            if outcome.code in ("busy", "lapsed", "no_answer"):
+                return  # nothing is wrong with the files: the next turn tries again
+        self._tried = seen
 
     async def _settle_start(self) -> None:
         """Publish the files this machine started with, if it may; else follow what is in force."""
@@ -491,6 +526,10 @@ class Publisher:
             except StoreUnavailable as exc:
                 if not complained:
                     log.warning("configuration: not published yet: %s", exc)
+                complained = True
+            except Exception as error:  # the boundary of this task: signals and watched files are heard of behind it
+                if not complained:
+                    log.error("configuration: not published: %s", type(error).__name__, exc_info=error)
                 complained = True
             await asyncio.sleep(START_AGAIN_S)
         self.keeper.settle()
@@ -520,13 +559,14 @@ class Publisher:
         if outcome.code in ("busy", "moved", "lapsed"):
             return False
 
-        async def known() -> Outcome:
-            return outcome
-
-        await self._tell("start", "config.publish", "files at the start", False, known())
+        await self._tell("start", "config.publish", "files at the start", False, _known(outcome))
         if outcome.result == "applied":
             await self._in_step(State(outcome.number, bundle.digest))
         return True
+
+
+async def _known(outcome: Outcome) -> Outcome:
+    return outcome
 
 
 def _not_kept(number: int) -> RequestError:

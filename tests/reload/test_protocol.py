@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from gateway.store import revisions as revision_store
 from gateway.store.audit import Audit
 from gateway.store.revisions import Revisions
 from gateway.store.store import Store
-from tests.support.config import ENV, GATEWAY, ROUTES, write_config
+from tests.support.config import CHANNELS, ENV, GATEWAY, ROUTES, write_config
 from tests.support.until import until
 from tests.support.valkey import ValkeyServer
 
@@ -409,6 +411,10 @@ async def test_a_swap_that_fails_half_way_ends_the_worker(site: Site) -> None:
     admin.machine.write("edited")
     assert (await admin.publisher.reload("operator")).result == "applied"
     await until(lambda: api.broken)
+    # Its successor begins with the revision: it does not come by the same swap.
+    await api.end()
+    again = await site.worker(admin.machine, "api")
+    assert again.has("edited", 2)
 
 
 async def test_a_member_that_cannot_follow_says_why_and_tries_again(site: Site) -> None:
@@ -482,4 +488,93 @@ async def test_the_store_gone_for_a_while_changes_nothing(site: Site, valkey: Va
         return False
 
     await until(applied)
+    await in_force(admin, "edited", 2)
+
+
+async def test_a_disk_that_takes_nothing_is_a_reason(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (admin,) = await site.machine("one")
+    await in_force(admin, "cn", 1)
+    admin.machine.write("edited")
+    with monkeypatch.context() as patch:
+        patch.setattr(Bundle, "materialise", full)
+        outcome = await admin.publisher.reload("operator")
+        assert (outcome.result, outcome.problems[0]["key"]) == ("refused", "store.data_dir")
+        assert outcome.problems[0]["reason"].endswith("No space left on device")
+        assert admin.gauge("config_reload_success") == 0
+    admin.publisher.ask("SIGHUP")
+    await in_force(admin, "edited", 2)
+
+
+async def test_nothing_that_goes_wrong_ends_the_publisher(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    admin = Worker(Machine(site.directory, "one"), "admin", site.server)
+    site.workers.append(admin)
+    settled, look, failed = admin.publisher._settled, admin.keeper.files.look, []
+
+    async def broken() -> Any:
+        failed.append(1)
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(admin.publisher, "_settled", broken)
+    monkeypatch.setattr(admin.keeper.files, "look", broken)
+    admin.begin()
+    await until(lambda: len(failed) > 6)
+    monkeypatch.setattr(admin.publisher, "_settled", settled)
+    monkeypatch.setattr(admin.keeper.files, "look", look)
+    await in_force(admin, "cn", 1)
+
+    async def beats() -> bool:
+        return [m.name for m in await admin.keeper.revisions.members() if m.lives] == ["one, admin 0"]
+
+    await until(beats)
+
+
+async def test_another_secret_behind_a_reference_is_taken_by_a_reload(site: Site) -> None:
+    machine = Machine(site.directory, "one")
+    (machine.config / "password").write_text("first")
+    machine.write("cn", channels=CHANNELS.replace("${env:A_PASSWORD}", "file:password"))
+    admin, api = [await site.worker(machine, role) for role in ("admin", "api")]
+    await in_force(admin, "cn", 1)
+    await in_force(api, "cn", 1)
+    assert (await admin.publisher.reload("operator")).result == "unchanged"
+    (machine.config / "password").write_text("second")
+    assert (await admin.publisher.reload("operator")).number == 2
+    await until(lambda: api.keeper.mark.number == 2)
+    assert {w.keeper.settings.channels[0].password.reveal() for w in (admin, api)} == {"second"}
+    assert (await admin.publisher.reload("operator")).result == "unchanged"
+    # Where only another machine's secret is another, somebody must say so.
+    built = len(api.prepared)
+    assert (await admin.publisher.reload("operator", force=True)).number == 3
+    await until(lambda: api.keeper.mark.number == 3)
+    assert len(api.prepared) == built, "it has what it runs already"
+
+
+async def test_a_store_that_lost_the_revision_gets_it_again(site: Site, valkey: ValkeyServer) -> None:
+    admin, api = await site.machine("one", "cn", "api")
+    admin.machine.write("edited")
+    await in_force(api, "cn", 1)
+    assert (await admin.publisher.reload("operator")).number == 2
+    assert (await admin.publisher.rollback(1, "operator")).number == 3
+    await in_force(api, "cn", 3)
+    with contextlib.closing(valkey.sync()) as client:
+        client.delete(*client.keys("gw:{config}:*"))
+    await in_force(admin, "cn", 1)
+    await in_force(api, "cn", 1)
+    (first,) = await admin.publisher.history()
+    assert first.note == "it was revision 3, which the store has lost"
+
+
+async def test_watched_files_are_tried_again_when_somebody_else_was_busy(site: Site) -> None:
+    machine = Machine(site.directory, "one")
+    machine.write("cn", gateway="[config]\nwatch = true\n")
+    admin = await site.worker(machine, "admin")
+    await in_force(admin, "cn", 1)
+    bundle = Bundle.read(Machine(site.directory, "dead", "never").config)
+    revisions = admin.keeper.revisions
+    await revisions.propose("dead", 1, bundle.digest, bundle.encode(), by="operator", machine="dead")
+    machine.write("edited", gateway="[config]\nwatch = true\n")
+    await until(lambda: admin.publisher.last is not None and admin.publisher.last.outcome.code == "busy")
+    await revisions.withdraw("dead")
     await in_force(admin, "edited", 2)
