@@ -45,6 +45,8 @@ _AUTH_FIRST_S, _AUTH_MOST_S = 60.0, 900.0
 _WARN_EVERY_S = 60.0
 RECEIPTS_S = 30.0
 """How long a channel that left the configuration stays bound for the receipts of what it sent last."""
+_LEFT_S = 3600.0
+"""How long receipts of such a channel that came before their message was known are still looked at."""
 _RENEWED_S = 5.0
 """How long the next session waits for the one before to be bound anew."""
 
@@ -128,8 +130,8 @@ class Dispatcher:
         self.channels: dict[str, Channel] = {c.id: self._make_channel(c) for c in settings.channels}
         self._leaving: dict[str, Channel] = {}
         """Those that left the configuration and still wait for answers."""
-        self._left: set[str] = set()
-        """All that ever left it: what was meant for one of them alone goes elsewhere."""
+        self._left: dict[str, float] = {}
+        """Those that left it lately, and when: receipts that came early are looked at for a while."""
         self._steadiness = Steadiness(settings.dispatch.return_after_s)
         self._sources = SourceTable(table, settings.categories, settings.channels)
         self._claimer = Claimer(
@@ -206,7 +208,9 @@ class Dispatcher:
                     self._close_slot(channel, slot)
             channels[name] = channel
         self.channels = channels
-        self._left -= wanted.keys()
+        now = time.monotonic()
+        self._left = {name: at for name, at in self._left.items() if name not in wanted and now - at < _LEFT_S}
+        self._left |= {channel.id: now for channel in gone}
         self._settler.use(settings, table)
         self._quality.use(settings, table)
         self._redeliverer.use(settings, table)
@@ -216,10 +220,9 @@ class Dispatcher:
         self._sources = SourceTable(table, settings.categories, settings.channels)
         self._sources.share_by(self._quality.shares)
         self._claimer.use(settings, self.channels, self._sources)
-        self._timers.use(settings, *self._watches(settings, table, router, windows))
+        self._timers.use(settings, *self._watches(settings, table, router, windows), left=self._left)
         for channel in gone:
             self._leaving[channel.id] = channel
-            self._left.add(channel.id)
             self._ends.add(self._beside(self._leave(channel), name=f"leave-{channel.id}"))
         for channel in self.channels.values():
             if channel.stale and channel.id not in self._renewing:
@@ -465,9 +468,11 @@ class Dispatcher:
     async def _free_pinned(self) -> None:
         """Let others take what was meant for a channel alone that cannot take it now."""
         available = self._available()
-        for channel in (*self.channels, *self._left):
-            if channel not in available:
-                for shard in range(self._store.shards):
+        for shard in range(self._store.shards):
+            noted = await self._store.pinned(shard)
+            strange = {c for c in noted if c not in self.channels} if self.in_step() else set()
+            for channel in {*self.channels, *strange}:
+                if channel not in available:
                     await self._store.unpin(shard, channel)
 
     def _close_slot(self, channel: Channel, slot: int, *, abort: bool = False) -> None:

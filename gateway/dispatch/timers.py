@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from gateway.dispatch.reopener import Reopener
 from gateway.dispatch.rerouter import Rerouter
@@ -44,11 +44,14 @@ class Timers:
         self._errors = metrics.counter("dispatch_errors_total", where="timers")
         self.use(settings, rerouter, reopener)
 
-    def use(self, settings: Settings, rerouter: Rerouter | None, reopener: Reopener) -> None:
-        """Take other settings into use from the next tick on."""
+    def use(
+        self, settings: Settings, rerouter: Rerouter | None, reopener: Reopener, *, left: Iterable[str] = ()
+    ) -> None:
+        """Take other settings into use from the next tick on. Of the channels that `left` receipts may wait still."""
         self._reopener = reopener
         self._rerouter = rerouter
         self._channels = [c.id for c in settings.channels]
+        self._left = list(left)
 
     async def run(self) -> None:
         """Run every timer until cancelled."""
@@ -108,7 +111,7 @@ class Timers:
         return 0.02 if busy else WAIT_S
 
     async def _parked(self) -> float:
-        for channel in self._channels:
+        for channel in (*self._channels, *self._left):
             total = 0
             for shard in range(self._store.shards):
                 number, known, waited = await self._store.parked(shard, channel)
@@ -117,7 +120,8 @@ class Timers:
                     await self._on_parked(known)
                 if waited:
                     await self._on_parked(waited, waited=True)
-            self._metrics.gauge("parked_receipts", channel=channel).n = total
+            if channel in self._channels:
+                self._metrics.gauge("parked_receipts", channel=channel).n = total
         return PARKED_S
 
     async def _reopen(self) -> float:

@@ -45,6 +45,10 @@ class Channels(StoreBase):
         )
         return held
 
+    async def pinned(self, shard: int) -> list[str]:
+        """Return the channels that messages were put aside for, whether they are configured or not."""
+        return [name.decode() for name in await self.client.execute("SMEMBERS", f"{self.prefixes[shard]}pins")]
+
     async def unpin(self, shard: int, channel: str, most: int = 500) -> int:
         """Free messages that were meant for a channel alone which cannot take them now; returns how many."""
         return int(await self.client.call("unpin", [self.prefixes[shard]], [channel, most]))

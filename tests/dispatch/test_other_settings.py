@@ -15,8 +15,9 @@ from gateway.model import Secret
 from gateway.settings import RankedChannel, RouteMatch, RouteSettings, Settings
 from gateway.simulator.smsc import Smsc
 from gateway.smpp import channel as channels
+from gateway.store.moves import Settlement
 from tests.support.line import Worker, channel_to, line_settings, states, worker
-from tests.support.messages import body, message
+from tests.support.messages import body, message, request
 from tests.support.scenario import accepted, carrier, end_as, submits
 from tests.support.until import until
 from tests.support.valkey import ValkeyServer
@@ -289,3 +290,43 @@ async def test_a_channel_closed_for_its_credentials_is_bound_at_once_with_others
             await until(lambda: w.dispatcher.channels["a"].up)
             await until(lambda: w.dispatcher.claims == 0)
             assert len(sids) == 1
+
+
+async def test_what_was_meant_for_a_channel_that_left_while_nobody_ran(valkey: ValkeyServer) -> None:
+    """The files were edited and everything was started again: nobody remembers the channel but the store."""
+    async with carrier(error_rate=1.0, error_codes=(0x58,)) as full, carrier() as other:  # ESME_RTHROTTLED
+        both = line_settings([channel_to(full, "a"), channel_to(other, "b")])
+        sids: list[bytes] = []
+        async with worker(both, valkey, "before01") as w:
+            await w.dispatcher.drain(1.0)
+            sids = await accepted(w.store, [message(w.store) for _ in range(5)])
+            _, claimed, _ = await w.store.claim(0, "t", [request(channel="a")])
+            items = [Settlement(m.claim, 1, "N", "a", target="gone") for _, m in claimed]
+            await w.store.settle(0, items)
+            assert await w.store.client.execute("LLEN", "gw:{s00}:pin:gone:1") == 5
+        async with worker(line_settings([channel_to(other, "b")]), valkey, "after001") as w:
+            await end_as(w.store, sids, D=5)
+            assert await w.store.pinned(0) == []
+
+
+async def test_early_receipts_of_a_channel_that_left_are_still_looked_at(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers, "PARKED_S", 0.02)
+    async with carrier() as old, carrier() as new:
+        async with worker(line_settings([channel_to(old, "a")]), valkey) as w:
+            asked: list[str] = []
+            parked = w.store.parked
+
+            async def asks(shard: int, channel: str, *rest: Any) -> Any:
+                asked.append(channel)
+                return await parked(shard, channel, *rest)
+
+            monkeypatch.setattr(w.store, "parked", asks)
+            w.use(line_settings([channel_to(new, "b")]))
+            asked.clear()
+            await until(lambda: {"a", "b"} <= set(asked))
+            gauges = {labels for name, labels, _ in w.metrics.snapshot()["cells"] if name == "parked_receipts"}
+            assert ("b",) in gauges
+            w.use(line_settings([channel_to(old, "a")]))
+            assert w.dispatcher._left.keys() == {"b"}

@@ -106,12 +106,18 @@ local function last_channel(r)
   return last
 end
 
+-- Put a message where its channel alone claims it. The channel is noted: it may leave the configuration meanwhile.
+local function pin(r, now, channel)
+  call('RPUSH', P .. 'pin:' .. channel .. ':' .. r.cat, entry_of(r, now))
+  call('SADD', P .. 'pins', channel)
+  woke = true
+end
+
 -- Put a message back where it is claimed from: its channel's pin queue while parts of it are out there, else its queue.
 local function requeue(r, now, left, channel)
   r.state, r.requeued = 'q', true
   if has(r.flags, 16) then
-    call('RPUSH', P .. 'pin:' .. (channel or last_channel(r)) .. ':' .. r.cat, entry_of(r, now))
-    woke = true
+    pin(r, now, channel or last_channel(r))
   else
     push(r, now, left)
   end
@@ -120,8 +126,7 @@ end
 -- Put a message where one channel alone claims it; see unpin.lua for what follows when that one goes away.
 local function assign(r, now, channel)
   r.state, r.requeued = 'q', true
-  call('RPUSH', P .. 'pin:' .. channel .. ':' .. r.cat, entry_of(r, now))
-  woke = true
+  pin(r, now, channel)
 end
 
 -- When the receipts of a message that was redelivered have had their time: nil when nothing is waited for any more.

@@ -38,6 +38,7 @@ for i = 4, #ARGV, 4 do
     call('LTRIM', key, -8, -1)
     call('EXPIRE', key, ARGV[2])
     call('ZADD', index, 'NX', now_s, sub(fields[f], #channel + 2))
+    call('EXPIRE', index, ARGV[2]) -- nobody looks at it any more once its channel has left
   end
   answers[#answers + 1] = answer
 end

@@ -6,7 +6,7 @@
 -- Promise: an entry leaves in the step that puts its message elsewhere. Repeat: finds the rest.
 -- KEYS 1 prefix   ARGV 1 channel  2 most of each category   Returns the number moved
 local now = time_ms()
-local moved = 0
+local moved, left = 0, false
 for cat = 0, 2 do
   local key = P .. 'pin:' .. ARGV[1] .. ':' .. cat
   for _, entry in ipairs(call('LRANGE', key, 0, tonumber(ARGV[2]) - 1)) do
@@ -22,6 +22,8 @@ for cat = 0, 2 do
       moved = moved + 1
     end
   end
+  left = left or call('EXISTS', key) == 1
 end
+if not left then call('SREM', P .. 'pins', ARGV[1]) end
 finish(now)
 return moved
