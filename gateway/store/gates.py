@@ -45,12 +45,14 @@ class Slice:
     looked: int = 0
     closed: int = 0
     freed: int = 0
+    going: bool = False
+    """Whether a sweep or an opened gate has more to do, also where this slice only came to an end of a pass."""
     over: list[str] = field(default_factory=list)
     """Gates whose sweep ended in this round, as people see them."""
 
     @property
     def busy(self) -> bool:
-        return bool(self.looked or self.closed or self.freed)
+        return bool(self.looked or self.closed or self.freed or self.going)
 
 
 @dataclass(slots=True)
@@ -106,12 +108,16 @@ class GateSweeps:
             if over:
                 did.over.append(shown_label(name))
                 self._sweeping.remove((p, name))
+            else:
+                did.going = True
         for p, name in list(self._freeing):
             args = [name, "free", *store._retention, CLOSE_MOST, ""]
             left, moved, finals = await store.client.call("gate", [p], args)
             store._tell_finals(finals)
-            did.freed += moved + (1 if left else 0)
-            if not left:
+            did.freed += moved
+            if left:
+                did.going = True
+            else:
                 self._freeing.remove((p, name))
         if not did.busy:
             self._listed_at = float("-inf")  # nothing is known to be left: the next round looks

@@ -143,6 +143,31 @@ async def test_what_an_opened_gate_still_holds_is_counted_and_swept(line: Store)
     assert await store.waiting() == 0
 
 
+async def test_more_accounts_than_a_slice_puts_in_order(
+    valkey: ValkeyServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accounts of a ring are taken some at a time, in their order, whatever comes and goes in the ring meanwhile."""
+    monkeypatch.setattr(gates_module, "LOOK_MOST", 60)
+    monkeypatch.setattr(gates_module, "PREVIEW_MOST", 60)
+    store = await Store.open(settings, valkey.url, incarnation="worker01")
+    own = [message(store, campaign="c1", account=f"a{i * 7919 % 1200}") for i in range(1200)]
+    other = [message(store, campaign="c2", account=f"a{i}") for i in range(0, 1200, 10)]
+    for at in range(0, 1200, 100):
+        await accept(store, *own[at : at + 100], *other[at // 10 : at // 10 + 10])
+    found = await GateSweeps(store).preview("campaign", "c1")
+    assert (found.looked, sum(found.counts.values())) == (1320, 1200)
+    await store.set_gate("campaign", "c1", "closed")
+    sweeps = GateSweeps(store)
+    for n in range(20):
+        await sweeps.go_on()
+        await claim(store, 1, token=f"t{n}")  # turns the ring
+    await swept(store)
+    await end_as(store, [m.id for m in own], C=1200)
+    with valkey.sync() as client:
+        check_consistent(snapshot(client))
+    await store.close()
+
+
 async def test_caps_events_and_statistics_are_those_of_a_cancel(valkey: ValkeyServer, settings: Settings) -> None:
     rules = {c: replace(s, per_number=((1, 3600),)) for c, s in settings.categories.items()}
     store = await Store.open(replace(settings, categories=rules), valkey.url, incarnation="worker01")

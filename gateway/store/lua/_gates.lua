@@ -51,7 +51,7 @@ end
 
 -- The places of a shard, in the order in which they are walked; messages move from the earlier ones to the later ones.
 --   1due            scheduled, deferred, to be retried, uncertain: from the latest to the next
---   2q:<queue>      queues, without those that hold nothing of the gate's account or category
+--   2q:<ring>       the queues of a ring, without those that hold nothing of the gate's account or category
 --   3pin:<channel>:<category>
 --   4held:<gate>    what a gate holds aside
 --   5claims         in workers' hands; 6wait:<second> submitted, by when their receipts are overdue: only counted
@@ -64,11 +64,7 @@ local function places_of(name, channels, after, under_way, now)
   add('1due')
   if after < '3' then
     for _, ring in ipairs(call('SMEMBERS', P .. 'rings')) do
-      if kind ~= 'category' or sub(ring, -1) == value then
-        for _, account in ipairs(call('LRANGE', P .. 'ring:' .. ring, 0, -1)) do
-          if kind ~= 'account' or account == value then add('2q:' .. ring .. ':' .. account) end
-        end
-      end
+      if kind ~= 'category' or sub(ring, -1) == value then add('2q:' .. ring) end
     end
   end
   for channel in string.gmatch(channels, '[^\31]+') do
@@ -95,13 +91,46 @@ local function places_of(name, channels, after, under_way, now)
   return found
 end
 
-local function length_of(place)
-  if place == '1due' then return call('ZCARD', P .. 'due') end
-  if place == '5claims' then return 0 end
-  return call('LLEN', P .. sub(place, 2))
+-- The next accounts of a ring after one, in their order, and whether there are more: about `most`, for there may be
+-- thousands, each with few messages, and putting all of them in order would hold the store for longer than a slice may.
+local function accounts_after(ring, after, most, only)
+  local found = {}
+  for _, account in ipairs(call('LRANGE', P .. 'ring:' .. ring, 0, -1)) do
+    if account > after and (not only or account == only) then found[#found + 1] = account end
+  end
+  local more = #found > 2 * most
+  if more then
+    local sample, few = {}, {}
+    for i = 1, #found, floor(#found / 64) + 1 do sample[#sample + 1] = found[i] end
+    table.sort(sample)
+    local bound = sample[math.ceil(#sample * most / #found)]
+    for i = 1, #found do
+      if found[i] <= bound then few[#few + 1] = found[i] end
+    end
+    found = few
+  end
+  table.sort(found)
+  return found, more
 end
 
--- A position: place US entries of it that are done and stay US the last of these. Lists are walked from their tail and
+-- The account that a gate is about: other accounts' queues hold nothing of it.
+local function account_gated(name)
+  return string.match(name, '^account:(.*)$')
+end
+
+local function length_of(place, name)
+  if place == '1due' then return call('ZCARD', P .. 'due') end
+  if place == '5claims' then return 0 end
+  if sub(place, 1, 1) ~= '2' then return call('LLEN', P .. sub(place, 2)) end
+  local ring, only, sum = sub(place, 4), account_gated(name), 0
+  if only then return call('LLEN', P .. 'q:' .. ring .. ':' .. only) end
+  for _, account in ipairs(call('LRANGE', P .. 'ring:' .. ring, 0, -1)) do
+    sum = sum + call('LLEN', P .. 'q:' .. ring .. ':' .. account)
+  end
+  return sum
+end
+
+-- A position: place (of a ring: 2q:<ring>:<account>) US entries of it that are done and stay US the last of these. Lists are walked from their tail and
 -- `due` from its latest, because what leaves them in between leaves at the other end.
 local function position_of(text)
   local place, done, last = string.match(text, '^([^\31]*)\31(%d+)\31(.*)$')
@@ -112,10 +141,32 @@ end
 -- place any more, `stop` before one that is for the next call. Returns the new position ('' at the end), entries looked at.
 local function walk(name, channels, position, most, under_way, now, visit)
   local place, done, last = position_of(position)
-  local looked, left = 0, nil
+  local ring, account = string.match(place, '^2q:(.-:%d+:%d):(.*)$')
+  local looked, left, left_at = 0, nil, 0
+  local queues, queues_at, more, only = nil, 0, true, account_gated(name)
+  local function next_queue()
+    if queues_at == (queues and #queues or 0) then
+      if not more then return false end
+      queues, more = accounts_after(ring, account, most + 200, only)
+      queues_at = 0
+      if #queues == 0 then return false end
+    end
+    queues_at = queues_at + 1
+    account = queues[queues_at]
+    place = '2q:' .. ring .. ':' .. account
+    return true
+  end
   local function next_place()
-    left = left or places_of(name, channels, place, under_way, now)
-    place, done, last = table.remove(left, 1) or '', 0, ''
+    done, last = 0, ''
+    if ring and next_queue() then return end
+    left = left or places_of(name, channels, ring and '2q:' .. ring or place, under_way, now)
+    repeat
+      left_at = left_at + 1
+      place, ring = left[left_at] or '', nil
+      if sub(place, 1, 1) == '2' then
+        ring, account, queues, queues_at, more = sub(place, 4), '', nil, 0, true
+      end
+    until not ring or next_queue()
   end
   if place == '' then next_place() end
   while place ~= '' do
@@ -159,7 +210,6 @@ local function walk(name, channels, position, most, under_way, now, visit)
     if trimmed > 0 then
       call('RPOP', key, trimmed)
       if kind == '2' and call('EXISTS', key) == 0 then
-        local ring, account = string.match(place, '^2q:(.-:%d+:%d):(.*)$')
         call('LREM', P .. 'ring:' .. ring, 1, account)
         if call('EXISTS', P .. 'ring:' .. ring) == 0 then call('SREM', P .. 'rings', ring) end
       end

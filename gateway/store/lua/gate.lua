@@ -28,7 +28,7 @@ end
 if state == 'closed' then
   if call('SISMEMBER', P .. 'gatesweeps', name) == 0 then
     local total = 0
-    for _, place in ipairs(places_of(name, ARGV[7], '', 0, now)) do total = total + length_of(place) end
+    for _, place in ipairs(places_of(name, ARGV[7], '', 0, now)) do total = total + length_of(place, name) end
     call('DEL', sweep)
     call('HSET', sweep, 'at', '', 'total', total, 'looked', 0, 'closed', 0, 'passes', 0, 'channels', ARGV[7],
       'started', ms_text(now))

@@ -68,7 +68,7 @@ if at == '' then
     call('HSET', key, 'ended', ms_text(now))
   else
     local total = call('HGET', key, 'looked')
-    for _, place in ipairs(places_of(name, saved[2] or '', '', 0, now)) do total = total + length_of(place) end
+    for _, place in ipairs(places_of(name, saved[2] or '', '', 0, now)) do total = total + length_of(place, name) end
     call('HSET', key, 'total', total)
     pass_closed = 0
   end
