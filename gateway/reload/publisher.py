@@ -521,8 +521,9 @@ class Publisher:
         complained = False
         while self.keeper.pending:
             try:
-                if await self._settled():
-                    break
+                async with self._one_at_a_time:  # who asks for a reload meanwhile waits for it
+                    if await self._settled():
+                        break
             except StoreUnavailable as exc:
                 if not complained:
                     log.warning("configuration: not published yet: %s", exc)
