@@ -56,10 +56,9 @@ def run(count: int = 20_000, *, as_json: bool = False) -> int:
         shutil.rmtree(folder, ignore_errors=True)
         console.print("stopped")
         return 1
+    _print(report, console)
     if as_json:
         print(json.dumps({**report.as_json(), "folder": None if report.well else str(folder)}))
-    else:
-        _print(report, console)
     if report.well:
         shutil.rmtree(folder, ignore_errors=True)
         return 0
