@@ -105,6 +105,11 @@ async def _acts(gateway: GatewayProcess, sent: str, timed: str, other: str) -> N
 
     # A held gate, then a closed one: what was scheduled ends, and the list says so.
     assert (await smsgw(gateway, "gate", "hold", "--tag", "t"))[:2] == (0, "tag t: hold\n")
+    unasked, typo = await asyncio.gather(
+        smsgw(gateway, "gate", "close", "--tag", "t"), smsgw(gateway, "queues", "--route", "nope")
+    )
+    assert (unasked[0], "--yes is wanted" in unasked[2]) == (2, True)
+    assert (typo[0], "no such route (there are: cn)" in typo[2]) == (4, True)
     code, out, _ = await smsgw(gateway, "gate", "close", "--tag", "t", "--yes")
     assert (code, out.splitlines()[0]) == (0, "tag t: closed")
 

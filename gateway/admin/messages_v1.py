@@ -119,7 +119,11 @@ class MessagesApi:
         if result in _REFUSED and result != "already":
             noted(request)
             await self._note(request, f"message.{action}", record, f"refused: 409 {result}")
-            raise RequestError(result, _REFUSED[result], field="action", status=409)
+            why = _REFUSED[result]
+            now = await self.store.get(record.id) if result == "too_late" else None
+            if now is not None and now.state.isupper():
+                why = f"it has ended: {STATE_LABELS[now.state]}"
+            raise RequestError(result, why, field="action", status=409)
         noted(request)
         if journal.on and result == "cancelled":
             journal.cancelled(record.id, record.account, by="operator")

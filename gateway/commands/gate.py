@@ -117,7 +117,9 @@ def _which(gate: str, tag: str, campaign: str, account: str, category: str) -> d
 
 
 def _set(state: str, which: dict[str, str], dry_run: bool, quick: bool, yes: bool, config: Path, as_json: bool) -> None:
-    ask = not yes and not as_json and sys.stdin.isatty()
+    ask = not yes
+    if ask and not dry_run and (as_json or not sys.stdin.isatty()):
+        stop("a close ends messages for good: --yes is wanted where nobody can be asked", code=EXIT_USE)
     if dry_run or ask:
         found = _preview(config, which, quick)
         tell(found, as_json, _counted(found))

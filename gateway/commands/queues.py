@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands.common import DEFAULT_CONFIG, AsJson, ConfigDir, ask_admin, tell
+from gateway.commands.common import DEFAULT_CONFIG, AsJson, ConfigDir, ask_admin, stop, tell
 from gateway.commands.ids import route_ids
 
 
@@ -23,6 +23,9 @@ def queues(
     found = ask_admin(config, "GET", "/admin/v1/queues", query={"top": str(top)})
     if route:
         found["queues"] = [q for q in found["queues"] if q["route"] == route]
+        known = [] if found["queues"] else [r["id"] for r in ask_admin(config, "GET", "/admin/v1/routes")["routes"]]
+        if known and route not in known:
+            stop(f"no such route (there are: {', '.join(known)})")
     lines = [f"{found['waiting']} messages wait; {found['scheduled']} for their time, {found['held']} held by gates"]
     for q in found["queues"]:
         lines.append(

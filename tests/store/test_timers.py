@@ -18,6 +18,7 @@ from gateway.model import Category, shard_of_id
 from gateway.settings import Settings
 from gateway.store.moves import ParkedReceipt, Settlement, named
 from gateway.store.store import Store
+from tests.support import scenario
 from tests.support.messages import accept, apply, claim, ids_of, message, number, receipt_row, record_ids
 from tests.support.snapshot import check_consistent, snapshot
 from tests.support.until import until
@@ -250,8 +251,26 @@ async def test_messages_expire_where_they_wait(store: Store, valkey: ValkeyServe
     assert await store.expire(0) == (4, 4)
     assert [await state_of(store, m.id) for m in (queued, retried, held, soon)] == [("E", "expired")] * 4
     assert await store.waiting() == 0
+    assert await store.depths() == [], "what ended is not told as waiting, though nobody claims"
     await store.set_gate("gate", "g", "open")
     assert await claim(store, token="c") == []
+    again = message(store)
+    await accept(store, again)
+    assert [c.id for c in await claim(store, token="d")] == [again.id], "its queue is found again"
+
+
+async def test_what_ends_behind_what_waits_is_told_until_it_is_met(store: Store, valkey: ValkeyServer) -> None:
+    first, ended, last = message(store), message(store, ttl_ms=5), message(store)
+    short = [message(store, ttl_ms=5, category=2) for _ in range(450)]
+    await accept(store, first, ended, last, *short)
+    scenario.bring_forward(valkey, "exp")
+    until_ms = now_ms() + 20
+    await until(lambda: now_ms() > until_ms)
+    assert await store.expire(0, 1000) == (453, 451)
+    ((route, rank, category, depth, _),) = await store.depths()
+    assert (route, rank, category, depth) == ("r", 0, 1, 3)
+    assert {c.id for c in await claim(store)} == {first.id, last.id}
+    assert [found[3] for found in await store.depths()] == [0]
 
 
 @pytest.mark.parametrize("verb", ["claimed", "u"])
