@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import uvloop
@@ -30,8 +31,9 @@ from gateway.simulator.behaviour import SimulatorOptions
 
 FOLDER = Path("var")
 
+_SMSGW = os.path.relpath(Path(sys.executable).with_name("smsgw"))
 _WELCOME = """
-The gateway is up; Ctrl-C stops it. Configuration: {config} (edit it and start again); log: {log}
+The gateway is up; Ctrl-C stops it. Configuration: {config}; log: {log}
 API key of account "{account}": {key}
 Admin token: {token}
 
@@ -41,6 +43,12 @@ Send a message, then look where it stands:
     -d '{{"to": "+8613800138000", "category": "notification", "text": "【Acme】Hello from smsgw"}}'
 
   curl -s '{api}/v1/messages?to=%2B8613800138000' -H 'Authorization: Bearer {key}'
+
+Watch it, and take what you changed in the configuration into use:
+
+  export SMSGW_ADMIN_TOKEN={token}
+  {smsgw} top -c {config}
+  {smsgw} config reload -c {config}
 
 Metrics: curl -s {admin}/metrics -H 'Authorization: Bearer {token}'
 """
@@ -84,7 +92,7 @@ async def _serve(console: Console, as_json: bool) -> int:
             if as_json:
                 print(json.dumps(about), flush=True)
             else:
-                console.print(_WELCOME.format(**about), highlight=False, markup=False, soft_wrap=True)
+                console.print(_WELCOME.format(**about, smsgw=_SMSGW), highlight=False, markup=False, soft_wrap=True)
             ended = asyncio.create_task(process.wait())
             stopping = asyncio.create_task(stopped.wait())
             await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
