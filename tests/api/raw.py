@@ -51,11 +51,16 @@ class Raw:
         return RawAnswer(int(head.split(b" ", 2)[1]), head, await self.reader.readexactly(length))
 
     async def rest(self) -> bytes:
-        """Read until the server closes."""
-        try:
-            return await self.reader.read()
-        except ConnectionResetError:
-            return b""
+        """Read until the server closes. A reset takes nothing away of what came before it."""
+        came = b""
+        while True:
+            try:
+                some = await self.reader.read(65_536)
+            except ConnectionResetError:
+                return came
+            if not some:
+                return came
+            came += some
 
 
 def post_head(*lines: bytes, path: bytes = b"/v1/messages") -> bytes:
