@@ -8,7 +8,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import IntEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NewType
 
@@ -95,6 +97,13 @@ class Secret(str):
     def reveal(self) -> str:
         """Return the plain value, for the one place that sends or compares it."""
         return str.__str__(self)
+
+
+@lru_cache(maxsize=4096)
+def iso(at_ms: int) -> str:
+    """Return epoch milliseconds as ISO 8601 in UTC (cached: messages of one commit share times)."""
+    at = datetime.fromtimestamp(at_ms // 1000, UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
 
 
 def mask_msisdn(digits: str) -> str:

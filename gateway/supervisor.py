@@ -1,7 +1,7 @@
 """The supervisor of one machine: starts embedded store and workers, restarts the dead, stops all in order.
 
 Owns processes, the listening sockets (bound once and handed down, so that no restart refuses a connection),
-each worker's incarnation and the order of the end. Refuses to know what a worker does. Stands above `app`: a
+each worker's incarnation and the order of the end. Refuses to know what a worker does. Stands above `worker`: a
 worker learns by its link (a socket pair) that it shall drain, and that its supervisor is gone.
 """
 

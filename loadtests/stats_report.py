@@ -130,7 +130,7 @@ async def measure(url: str, accounts: int, days: int) -> dict[str, Any]:
         await count_hour(store, int(now) // 3_600, accounts)
         gc.collect()
         gc.freeze()
-        gc.set_threshold(20_000, 20, 50)  # as a worker's (gateway/app.py)
+        gc.set_threshold(20_000, 20, 50)  # as a worker's (gateway/worker.py)
         figures: dict[str, Any] = {}
         since = time.strftime("%Y-%m-%d", time.gmtime(now - days * 86_400))
         for name, asked in QUESTIONS.items():

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 from aiohttp import web
@@ -25,6 +24,7 @@ from aiohttp import web
 from gateway.admin.problem import json_answer, problem
 from gateway.admin.requests import actor_of, noted, read_object, unknown_field
 from gateway.errors import ConfigError, RequestError
+from gateway.model import iso
 from gateway.reload.publisher import Outcome, Publisher
 from gateway.store.revisions import Member, Revision
 
@@ -65,7 +65,7 @@ class ConfigApi:
         last = here.last
         answer["last"] = None
         if last is not None:
-            answer["last"] = {"at": _time(last.at_ms), "by": last.by, **_outcome(last.outcome)}
+            answer["last"] = {"at": iso(last.at_ms), "by": last.by, **_outcome(last.outcome)}
         return json_answer(answer)
 
     async def get_history(self, request: web.Request) -> web.Response:
@@ -153,7 +153,7 @@ def _shown(revision: Revision) -> dict[str, Any]:
     return {
         "revision": revision.number,
         "digest": revision.digest,
-        "at": _time(revision.at_ms),
+        "at": iso(revision.at_ms),
         "by": revision.by,
         "machine": revision.machine,
         "note": revision.note,
@@ -173,11 +173,6 @@ def _member(member: Member, in_force: int) -> dict[str, Any]:
         "files": member.files,
         "problem": member.problem,
     }
-
-
-def _time(at_ms: int) -> str:
-    at = datetime.fromtimestamp(at_ms // 1000, UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
 
 
 def _note(body: dict[str, Any]) -> str:

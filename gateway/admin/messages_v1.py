@@ -26,10 +26,9 @@ from aiohttp import web
 from gateway import journal
 from gateway.admin.problem import json_answer
 from gateway.admin.requests import actor_of, noted, number_of, read_object, unknown_field
-from gateway.dlr.events import iso
 from gateway.errors import RequestError
 from gateway.intake import ref_mark
-from gateway.model import CATEGORY_LABELS, STATE_LABELS, mask_msisdn, message_id, route_name, shard_of_id, store_id
+from gateway.model import CATEGORY_LABELS, STATE_LABELS, iso, mask_msisdn, message_id, route_name, store_id
 from gateway.statistics import decimal_text
 from gateway.store.audit import DONE, Audit
 from gateway.store.moves import ALL_PARTS
@@ -111,9 +110,7 @@ class MessagesApi:
         if action == "cancel":
             result = await self.store.cancel(record.id, record.account)
         else:
-            prefix = self.store.prefixes[shard_of_id(record.id)]
-            most = self.store._max_attempts
-            result = (await self.store.client.call("hasten", [prefix], [record.id, *most])).decode()
+            result = await self.store.resend(record.id)
         if result == "not_found":
             raise _missing()
         if result in _REFUSED and result != "already":

@@ -29,6 +29,7 @@ from gateway.dlr.webhook_guard import SystemLookup
 from gateway.dlr.webhook_replay import Replay
 from gateway.dlr.webhook_sign import Signer
 from gateway.errors import RequestError
+from gateway.model import iso
 from gateway.settings import Settings, WebhookSettings
 from gateway.store.outbox import Line, Outbox
 
@@ -104,7 +105,7 @@ class WebhookRoutes:
 async def try_out(webhook: WebhookSettings) -> dict[str, Any]:
     """Make one signed call with a `webhook.test` event and tell what became of it."""
     now_s = time.time()
-    body = orjson.dumps({"type": "webhook.test", "timestamp": events.iso(int(now_s * 1000)), "data": {}})
+    body = orjson.dumps({"type": "webhook.test", "timestamp": iso(int(now_s * 1000)), "data": {}})
     headers = Signer([s.reveal() for s in webhook.secrets]).headers(f"test.{secrets.token_hex(8)}", int(now_s), body)
     lookup = SystemLookup()
     client = WebhookClient(webhook, lookup, timeout_s=min(webhook.timeout_s, 10.0))
@@ -192,7 +193,7 @@ def _time(body: dict[str, Any], field: str, default: int) -> int:
 
 
 def _iso(at_ms: int) -> str | None:
-    return events.iso(at_ms) if at_ms else None
+    return iso(at_ms) if at_ms else None
 
 
 def _now_ms() -> int:

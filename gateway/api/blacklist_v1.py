@@ -14,11 +14,10 @@ from gateway.api.answer import Answer
 from gateway.api.context import Call, Context
 from gateway.api.decode import decode_json
 from gateway.api.request import MAX_SINGLE_BYTES
-from gateway.api.views import iso
 from gateway.errors import RequestError
 from gateway.intake import recipient
 from gateway.listing import mask_in, reason_in
-from gateway.model import CATEGORY_BY_LABEL
+from gateway.model import CATEGORY_BY_LABEL, iso
 from gateway.store.blacklists import OPERATOR, REASONS, Listed
 
 _FIELDS: Final = frozenset({"categories", "reason"})

@@ -14,10 +14,9 @@ from gateway.api.decode import decode_json
 from gateway.api.messages_batch_v1 import undecided, validated
 from gateway.api.problem import describe, refuse
 from gateway.api.request import MAX_BATCH_BYTES, idempotency_key
-from gateway.api.views import iso
 from gateway.errors import GatewayError
 from gateway.intake import Taken
-from gateway.model import message_id, route_name
+from gateway.model import iso, message_id, route_name
 from gateway.precheck import Foreseen
 
 

@@ -7,7 +7,6 @@ Stands at the end of the endpoints.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -15,18 +14,11 @@ import orjson
 
 from gateway.api.problem import describe
 from gateway.intake import ItemResult, Taken
-from gateway.model import CATEGORY_LABELS, STATE_LABELS, message_id, route_name
+from gateway.model import CATEGORY_LABELS, STATE_LABELS, iso, message_id, route_name
 from gateway.statistics import decimal_text
 from gateway.store.moves import Feedback
 from gateway.store.record_log import Attempt
 from gateway.store.records import Record
-
-
-@lru_cache(maxsize=4096)
-def iso(at_ms: int) -> str:
-    """Return epoch milliseconds as ISO 8601 in UTC (cached: messages of one commit share times)."""
-    at = datetime.fromtimestamp(at_ms // 1000, UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
 
 
 def taken_view(taken: Taken, durability: str) -> bytes:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from gateway.model import CATEGORY_LABELS, STATE_LABELS, Category, State, mask_msisdn, message_id, route_name
+from gateway.model import CATEGORY_LABELS, STATE_LABELS, Category, State, iso, mask_msisdn, message_id, route_name
 from gateway.settings.values import EVENT_LETTERS
 from gateway.store import records
 from gateway.store.record_log import Attempt
@@ -146,13 +144,6 @@ def _as_submitted(raw: bytes, attempt: int) -> bytes:
     """Return a record as it was when a carrier had taken it in an attempt: state and number of attempts."""
     t = len(raw) - records.TRAILER_BYTES
     return b"%b%c%b%c%b" % (raw[:t], ord(State.SUBMITTED), raw[t + 1 : t + 2], attempt, raw[t + 3 :])
-
-
-@lru_cache(maxsize=4096)
-def iso(at_ms: int) -> str:
-    """Return epoch milliseconds as ISO 8601 in UTC."""
-    at = datetime.fromtimestamp(at_ms // 1000, UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
 
 
 def _submitted(record: Record, at_ms: int, full_number: bool, include_text: bool) -> Event:

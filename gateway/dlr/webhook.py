@@ -1,7 +1,7 @@
 """The events worker: which accounts' webhooks this process serves, and when each is looked at.
 
 Owns the leases (one worker an account, dead workers' accounts taken over), the wake-ups, disabled endpoints, replays.
-Refuses to know events and HTTP: an `Endpoint` delivers. Stands above `webhook_endpoint`; `app.run_events` runs it.
+Refuses to know events and HTTP: an `Endpoint` delivers. Stands above `webhook_endpoint`; `roles.events` runs it.
 """
 
 from __future__ import annotations

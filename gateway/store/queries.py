@@ -52,6 +52,14 @@ class Queries(StoreBase):
         answer: bytes = await self.client.call("cancel", [self.prefixes[shard]], [sid, account, *self._retention])
         return answer.decode()
 
+    async def resend(self, sid: bytes) -> str:
+        """Send at once what waits for its next attempt, or is uncertain; see `lua/hasten.lua` for the answers."""
+        shard = shard_of_id(sid)
+        if shard >= self.shards:
+            return "not_found"
+        answer: bytes = await self.client.call("hasten", [self.prefixes[shard]], [sid, *self._max_attempts])
+        return answer.decode()
+
     async def feedback(self, sid: bytes, account: str, told: Feedback) -> str:
         """Note what a message led to; see `lua/feedback.lua`.
 

@@ -142,7 +142,7 @@ class Walk:
 
     async def hasten(self) -> None:
         for sid in self.chance.sample(self.known, min(5, len(self.known))):
-            await self.store.client.call("hasten", [self.store.prefixes[0]], [sid, *self.store._max_attempts])
+            await self.store.resend(sid)
 
     async def gate(self) -> None:
         kind, name = self.chance.choice(GATES)

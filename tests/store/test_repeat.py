@@ -328,7 +328,7 @@ async def hasten(t: Twice) -> None:
     await accept(t.store, message(t.store))
     (c,) = await claim(t.store)
     await settle(t.store, settlement(c, "u"))
-    await t.store.client.call("hasten", ["gw:{s00}:"], [c.id, *t.store._max_attempts])
+    await t.store.resend(c.id)
     assert t.answers == [(b"resent" if t.proxy is None else None, b"waits")]
     record = await t.store.get(c.id)
     assert (record.state, record.possible_duplicate) == ("q", True)
