@@ -11,6 +11,7 @@ setup(
     package_data={
         "gateway": ["py.typed"],
         "gateway._config": ["*.toml", "**/*"],
+        "gateway.console": ["static/**/*"],
         "gateway.store": ["lua/*.lua"],
     },
 )

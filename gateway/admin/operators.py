@@ -18,10 +18,44 @@ PLAIN: Final = "admin"
 """Name and role of whoever has `admin.token`."""
 VIEWER, OPERATOR, ADMIN = OPERATOR_ROLES
 _LOOKING: Final = ("GET", "HEAD")
-_ADMINS: Final = ("/admin/v1/erase", "/admin/v1/config", "/admin/v1/operators")
+_ADMINS: Final = ("/admin/v1/erase", "/admin/v1/config", "/admin/v1/operators", "/console/api/setup-token")
 """Not to be undone, or about everybody: for the role admin, but for looking."""
+_USERS: Final = "/console/api/users"
+"""The console's users: for the role admin, looking too."""
+_OWN: Final = (
+    "/console/api/session",
+    "/console/api/sessions",
+    "/console/api/reauth",
+    "/console/api/password",
+    "/console/api/totp",
+)
+"""What every user of the console does about their own sign-in."""
 _WHOLE: Final = ("/admin/v1/blacklist/entries",)
 """Looks that give whole numbers away: not for viewers. Texts and numbers of replies (`full=1`) are asked for there."""
+ONLY_LOOKS: Final = frozenset(
+    {
+        "/admin/v1/blacklist/search",
+        "/admin/v1/gates/preview",
+        "/admin/v1/messages/find",
+        "/admin/v1/inbound/search",
+        "/admin/v1/templates/{id}/preview",
+    }
+)
+"""POSTs that change nothing (numbers and texts stand in no path): what they show, a GET would show."""
+FULL_IN_BODY: Final = frozenset({"/admin/v1/messages/find", "/admin/v1/inbound/search"})
+"""Those of them that show whole numbers and texts where their body has `"full": true`."""
+_PASSWORD: Final = (
+    ("POST", "/admin/v1/accounts/{id}/key"),
+    ("GET", "/admin/v1/blacklist/entries"),
+    ("POST", "/admin/v1/config/rollback"),
+    ("POST", "/admin/v1/config/write"),
+    ("POST", "/admin/v1/erase"),
+    ("POST", "/console/api/setup-token"),
+    ("POST", _USERS),
+    ("PUT", f"{_USERS}/{{name}}"),
+    ("DELETE", f"{_USERS}/{{name}}"),
+)
+"""What a session may do only while its password check is fresh; and everything with whole numbers and texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +91,19 @@ class Operators:
 
 
 def role_for(method: str, path: str, *, full: bool = False) -> str:
-    """Return the role that a request wants; `full` asks for whole numbers and texts."""
-    if method in _LOOKING:
+    """Return the role a request wants; `path` as its endpoint writes it, `full` asks for whole numbers and texts."""
+    if path.startswith(_USERS):
+        return ADMIN
+    if method in _LOOKING or (method == "POST" and path in ONLY_LOOKS):
         return OPERATOR if full or path in _WHOLE else VIEWER
+    if path.startswith(_OWN):
+        return VIEWER
     return ADMIN if path.startswith(_ADMINS) else OPERATOR
+
+
+def wants_password(method: str, path: str, *, full: bool = False) -> bool:
+    """Tell whether a session must have shown its password lately for this; `path` and `full` as in `role_for`."""
+    return full or ("GET" if method == "HEAD" else method, path) in _PASSWORD
 
 
 def _digest(text: str) -> bytes:

@@ -16,10 +16,20 @@ from gateway.errors import Backpressure, RequestError, StoreUnavailable
 SAFE_HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Server": "smsgw",  # aiohttp would name its version
 }
+CONSOLE_HEADERS: Final = {
+    **SAFE_HEADERS,
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+}
+"""What every answer under /console has: its page may load what the package brings, and nothing else."""
 
 
 def json_answer(body: Any, *, status: int = 200) -> web.Response:

@@ -8,10 +8,12 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from gateway.admin.operators import Operator
 from gateway.errors import RequestError
 from gateway.routing.msisdn import normalise
 
-_OPERATOR, _NOTED = web.RequestKey("operator", str), web.RequestKey("noted", bool)
+_OPERATOR, _NOTED = web.RequestKey("operator", Operator), web.RequestKey("noted", bool)
+_ADDRESS = web.RequestKey("address", str)
 _FIELD: Final = re.compile(r"[a-z_]{1,32}")
 _DIGITS: Final = 19  # int() refuses more than 4,300
 
@@ -38,14 +40,30 @@ def unknown_field(body: dict[str, Any], known: set[str]) -> None:
         raise RequestError("unknown_field", f"{', '.join(first)} and {last} are the fields", field=field)
 
 
-def name_operator(request: web.Request, name: str) -> None:
-    """Remember whose token a request came with."""
-    request[_OPERATOR] = name
+def name_operator(request: web.Request, operator: Operator) -> None:
+    """Remember who asks: by their token, or their session."""
+    request[_OPERATOR] = operator
+
+
+def operator_of(request: web.Request) -> Operator | None:
+    """Return who asks, None where nobody had to say."""
+    return request.get(_OPERATOR)
+
+
+def place_client(request: web.Request, address: str) -> None:
+    """Remember the client's address, which is not the peer's where a proxy stands between."""
+    request[_ADDRESS] = address
+
+
+def address_of(request: web.Request) -> str:
+    """Return the client's address."""
+    return request.get(_ADDRESS) or request.remote or "unknown"
 
 
 def actor_of(request: web.Request) -> str:
     """Return who is asking, as the audit names it: the operator, and the address they come from."""
-    return f"{request.get(_OPERATOR, 'nobody')}@{request.remote or 'unknown'}"
+    operator = operator_of(request)
+    return f"{operator.name if operator is not None else 'nobody'}@{address_of(request)}"
 
 
 def noted(request: web.Request) -> None:

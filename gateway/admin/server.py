@@ -28,9 +28,10 @@ from gateway.admin import (
     ported_v1,
     stats_v1,
 )
-from gateway.admin.operators import Operators, role_for
-from gateway.admin.problem import problem, refusal
-from gateway.admin.requests import actor_of, is_noted, name_operator
+from gateway.admin.door import Door, is_consoles
+from gateway.admin.operators import FULL_IN_BODY, ONLY_LOOKS, Operators, role_for, wants_password
+from gateway.admin.problem import CONSOLE_HEADERS, SAFE_HEADERS, problem, refusal
+from gateway.admin.requests import actor_of, is_noted, name_operator, place_client
 from gateway.dlr.reasons import load_reasons
 from gateway.errors import Backpressure, RequestError, StoreUnavailable
 from gateway.logs import redact
@@ -69,18 +70,9 @@ _AUDITED: Final = {
 numbers in them note what was done themselves; what is refused for cause is noted here. A path that is not here is noted
 by its method and name."""
 _LOOKING: Final = ("GET", "HEAD")
-_ONLY_LOOKS: Final = frozenset(
-    {
-        "/admin/v1/blacklist/search",
-        "/admin/v1/gates/preview",
-        "/admin/v1/messages/find",
-        "/admin/v1/inbound/search",
-        "/admin/v1/templates/{id}/preview",
-        "/admin/v1/blacklist/imports/{id}/rows",
-    }
-)
-"""POSTs that change nothing (numbers and texts stand in no path); and the pieces of an import, of which begin and end
-are noted."""
+_NOT_NOTED: Final = ONLY_LOOKS | {"/admin/v1/blacklist/imports/{id}/rows"}
+"""POSTs that change nothing; and the pieces of an import, of which begin and end are noted."""
+_HSTS: Final = "max-age=31536000"
 _REFUSED_FOR_CAUSE: Final = frozenset({404, 409})
 
 
@@ -107,9 +99,11 @@ class AdminServer:
         router: Router | None = None,
         more: Iterable[web.RouteDef] = (),
         audit: Audit | None = None,
+        door: Door | None = None,
     ) -> None:
         self._audit = audit
-        self._more = list(more)
+        self._door = door
+        self._more = [*more, *(door.routes() if door is not None else ())]
         self._operators = Operators(settings.admin)
         self._metrics_public = _is_loopback(settings.admin.host)
         self._hub = hub
@@ -150,6 +144,7 @@ class AdminServer:
     async def prepared(self) -> None:
         """Build the paths and their endpoints; nothing is answered yet."""
         app = web.Application(middlewares=[self._boundary], client_max_size=gates_v1.MAX_BODY_BYTES)
+        app.on_response_prepare.append(self._dress)
         app.router.add_get("/livez", health.livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._get_metrics)
@@ -195,18 +190,47 @@ class AdminServer:
     ) -> web.StreamResponse:
         """Let in who may ask, and turn every error into an answer that repeats nothing."""
         try:
-            operator = self._operators.find(request.headers.get("Authorization"))
-            if operator is None and not self._open_to_all(request):
-                return problem(401, "unauthorized", "the admin token is wanted", headers={"WWW-Authenticate": "Bearer"})
-            if operator is not None:
-                name_operator(request, operator.name)
-                wanted = role_for(request.method, request.path, full=request.query.get("full") == "1")
-                if not operator.may(wanted) and request.path not in _PUBLIC:
-                    return problem(403, "forbidden", f"this is for operators of the role {wanted}")
             async with asyncio.timeout(REQUEST_LIMIT_S):
-                return await self._audited(request, handler)
+                return await self._let_in(request, handler)
         except Exception as error:  # the one boundary: every error becomes an answer
             return _answer_to(error)
+
+    async def _let_in(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Answer who has a token, or a session, and may; or what is open to all."""
+        door, sent = self._door, request.headers.get("Authorization")
+        if door is not None:
+            place_client(request, door.address_of(request))
+        operator, visitor = self._operators.find(sent), None
+        if operator is None and not self._open_to_all(request):
+            visitor = await door.visitor(request) if door is not None and sent is None else None
+            if visitor is None:
+                return problem(401, "unauthorized", "the admin token is wanted", headers={"WWW-Authenticate": "Bearer"})
+            operator = visitor.operator
+        if operator is not None:
+            name_operator(request, operator)
+            resource = request.match_info.route.resource
+            path = resource.canonical if resource is not None else request.path
+            full = await _asks_for_all(request, path)
+            wanted = role_for(request.method, path, full=full)
+            if not operator.may(wanted) and not self._open_to_all(request):
+                return problem(403, "forbidden", f"this is for operators of the role {wanted}")
+            if visitor is not None and not visitor.checked and wants_password(request.method, path, full=full):
+                return problem(403, "reauth_required", "give your password again for this")
+        if door is None or visitor is None:
+            return await self._audited(request, handler)
+        with door.watched(visitor):
+            return await self._audited(request, handler)
+
+    async def _dress(self, request: web.Request, answer: web.StreamResponse) -> None:
+        """Put the headers that keep a browser safe on every answer, whichever endpoint made it."""
+        ours = is_consoles(request.path)
+        for name, value in (CONSOLE_HEADERS if ours else SAFE_HEADERS).items():
+            if name not in answer.headers or (ours and name == "Content-Security-Policy"):
+                answer.headers[name] = value
+        if self._door is not None and self._door.is_tls(request):
+            answer.headers["Strict-Transport-Security"] = _HSTS
 
     async def _audited(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -217,7 +241,7 @@ class AdminServer:
         and is not noted.
         """
         resource = request.match_info.route.resource
-        if self._audit is None or request.method in _LOOKING or resource is None or resource.canonical in _ONLY_LOOKS:
+        if self._audit is None or request.method in _LOOKING or resource is None or resource.canonical in _NOT_NOTED:
             return await handler(request)
         try:
             answer = await handler(request)
@@ -241,7 +265,7 @@ class AdminServer:
         await self._audit.note(actor_of(request), action, object_, after=after, result=result)
 
     def _open_to_all(self, request: web.Request) -> bool:
-        if request.path in _PUBLIC:
+        if request.path in _PUBLIC or (self._door is not None and self._door.is_open(request)):
             return True
         sent = request.headers.get("Authorization")
         return sent is None and request.path == "/metrics" and self._metrics_public
@@ -344,6 +368,22 @@ class _Connection(RequestHandler):
         del request, exc, message
         self.keep_alive(False)
         return problem(status if status < 500 else 500, "bad_request", "this is no HTTP request")
+
+
+async def _asks_for_all(request: web.Request, path: str) -> bool:
+    """Tell whether a request asks for whole numbers and texts, in its query or in its body.
+
+    A body that cannot be read is its endpoint's to refuse.
+    """
+    if request.query.get("full") == "1":
+        return True
+    if request.method != "POST" or path not in FULL_IN_BODY:
+        return False
+    try:
+        body = orjson.loads(await request.read())
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(body, dict) and bool(body.get("full"))
 
 
 def _answer_to(error: Exception) -> web.Response:

@@ -11,6 +11,8 @@ from gateway.admin.readiness import Readiness
 from gateway.admin.server import AdminServer
 from gateway.admin.steering import endpoints
 from gateway.admin.store_gauges import StoreGauges
+from gateway.console.door import Console
+from gateway.console.files import Files
 from gateway.metrics import MetricsHub, snapshot_dir
 from gateway.routing.loader import build_router
 from gateway.routing.router import Router
@@ -38,10 +40,13 @@ async def run(worker: Worker) -> None:
         assert worker.publisher is not None  # an admin worker proposes its machine's files
         config = ConfigApi(worker.publisher)
 
+        files = Files()
+
         def desk(now: Settings, routes: Router) -> AdminServer:
             more = endpoints(now, store, routes, templates, audit, config)
             gauges = StoreGauges(now, store)
-            return AdminServer(now, hub, store, readiness.reasons, gauges.read, routes, more, audit)
+            door = Console(now, files) if now.console.enabled else None
+            return AdminServer(now, hub, store, readiness.reasons, gauges.read, routes, more, audit, door)
 
         async def prepare(new: Settings) -> Callable[[], None]:
             routes, of_file = await asyncio.to_thread(_read, new, router)

@@ -32,6 +32,7 @@ from gateway.settings.values import (
     CategorySettings,
     ChannelSettings,
     ConfigSettings,
+    ConsoleSettings,
     DispatchSettings,
     InboundSettings,
     KeywordSettings,
@@ -201,6 +202,7 @@ class _Loader:
                 store=self._store(gateway.store),
                 api=_api(gateway.api),
                 admin=self._admin(gateway.admin),
+                console=_console(gateway.console),
                 log=_log(gateway.log),
                 tracing=self._tracing(gateway.tracing),
                 dispatch=DispatchSettings(**gateway.dispatch.model_dump()),
@@ -426,6 +428,10 @@ class _Loader:
 
 def _keyword(raw: schema.KeywordEntry) -> KeywordSettings:
     return KeywordSettings(raw.keyword, raw.match, raw.to, raw.account, raw.tag, raw.action)
+
+
+def _console(raw: schema.ConsoleSection) -> ConsoleSettings:
+    return ConsoleSettings(raw.enabled, raw.idle_s, raw.session_s, tuple(raw.origins), tuple(raw.trusted_proxies))
 
 
 def _log(raw: schema.LogSection) -> LogSettings:

@@ -495,6 +495,38 @@ class AdminSection(Section):
     operator: Annotated[list[OperatorEntry], Field(max_length=100)] = []
 
 
+def _origin(value: str) -> str:
+    """Refuse what is no origin as browsers send it."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or f"{parts.scheme}://{parts.netloc}" != value or value != value.lower():
+        raise ValueError("an origin is wanted, in small letters and without a path: https://sms.example.com")
+    if not parts.hostname or "@" in parts.netloc:
+        raise ValueError("an origin is wanted, in small letters and without a path: https://sms.example.com")
+    return value
+
+
+def _cidr(value: str) -> str:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError("an address or network is wanted: 10.0.0.5 or 10.0.0.0/24") from None
+    return value
+
+
+class ConsoleSection(Section):
+    enabled: bool = True
+    idle_s: Annotated[int, Field(ge=60, le=86_400)] = 1800
+    session_s: Annotated[int, Field(ge=60, le=7 * 86_400)] = 43_200
+    origins: Annotated[list[Annotated[str, AfterValidator(_origin)]], Field(max_length=16)] = []
+    trusted_proxies: Annotated[list[Annotated[str, AfterValidator(_cidr)]], Field(max_length=64)] = []
+
+    @model_validator(mode="after")
+    def _idle_ends_first(self) -> ConsoleSection:
+        if self.idle_s > self.session_s:
+            raise ValueError("idle_s must not be longer than session_s")
+        return self
+
+
 class LogSection(Section):
     format: Literal["auto", "json", "console"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -619,6 +651,7 @@ class GatewayFile(Section):
     store: StoreSection = StoreSection()
     api: ApiSection = ApiSection()
     admin: AdminSection = AdminSection()
+    console: ConsoleSection = ConsoleSection()
     log: LogSection = LogSection()
     tracing: TracingSection = TracingSection()
     dispatch: DispatchSection = DispatchSection()

@@ -87,6 +87,17 @@ class AdminSettings:
     operators: tuple[OperatorSettings, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ConsoleSettings:
+    """The console in a browser, on the admin listener; see docs/console.md."""
+
+    enabled: bool = True  # False: no path of it exists
+    idle_s: int = 1800  # a session nobody used for so long is over
+    session_s: int = 43_200  # and after so long in any case
+    origins: tuple[str, ...] = ()  # public origins in front of the listener, where a proxy rewrites Host
+    trusted_proxies: tuple[str, ...] = ()  # CIDRs whose X-Forwarded-For and -Proto are believed
+
+
 LOG_LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error")
 LOG_AREAS: tuple[str, ...] = ("admin", "api", "dispatch", "dlr", "messages", "policy", "routing", "smpp", "store")
 """Parts of the gateway whose level may be another one: packages, and the records of messages."""
@@ -419,6 +430,7 @@ class Settings:
     store: StoreSettings = StoreSettings()
     api: ApiSettings = ApiSettings()
     admin: AdminSettings = AdminSettings()
+    console: ConsoleSettings = ConsoleSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
     dispatch: DispatchSettings = DispatchSettings()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aiohttp.web import RouteDef
 
+from gateway.admin.door import Door
 from gateway.admin.server import AdminServer
 from gateway.admin.webhooks_v1 import WebhookRoutes
 from gateway.metrics import GaugeReading, MetricsHub
@@ -26,6 +27,7 @@ async def admin_listener(
     folder: Path,
     router: Router | None = None,
     more: Iterable[RouteDef] = (),
+    door: Door | None = None,
 ) -> AsyncIterator[str]:
     """Serve for a block; gives `host:port`. Always ready, with no gauges of its own; `more` as for `AdminServer`."""
 
@@ -38,7 +40,7 @@ async def admin_listener(
     more = list(more)
     if all(route.path != "/admin/v1/webhooks" for route in more):
         more += WebhookRoutes(settings, Outbox(store)).routes()
-    server = AdminServer(settings, MetricsHub(folder), store, ready, readings, router, more, Audit(store))
+    server = AdminServer(settings, MetricsHub(folder), store, ready, readings, router, more, Audit(store), door)
     listener = bind_listener("admin", "127.0.0.1", 0)
     await server.start(listener)
     try:
