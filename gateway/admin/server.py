@@ -227,7 +227,8 @@ class AdminServer:
         """Put the headers that keep a browser safe on every answer, whichever endpoint made it."""
         ours = is_consoles(request.path)
         for name, value in (CONSOLE_HEADERS if ours else SAFE_HEADERS).items():
-            if name not in answer.headers or (ours and name == "Content-Security-Policy"):
+            # aiohttp has named itself by now, and our problems have the policy of the API.
+            if name not in answer.headers or name == "Server" or (ours and name == "Content-Security-Policy"):
                 answer.headers[name] = value
         if self._door is not None and self._door.is_tls(request):
             answer.headers["Strict-Transport-Security"] = _HSTS

@@ -40,7 +40,9 @@ class Proxies:
     def is_tls(self, peer: str, forwarded_proto: str) -> bool:
         """Tell whether a trusted proxy says that it was asked over TLS."""
         found = parse(peer)
-        return found is not None and self._knows(found) and forwarded_proto.rpartition(",")[2].strip().lower() == "https"
+        return (
+            found is not None and self._knows(found) and forwarded_proto.rpartition(",")[2].strip().lower() == "https"
+        )
 
     def _knows(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
