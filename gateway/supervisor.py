@@ -29,6 +29,7 @@ from gateway.reload import begin, resume
 from gateway.reload.machine import ENV_STARTED, MachineFile
 from gateway.settings import Settings, load_local
 from gateway.settings.secrets import secrets_of
+from gateway.store.changes import Changes
 from gateway.store.embedded import EmbeddedServer
 from gateway.store.outbox import Outbox
 from gateway.store.revisions import Revisions
@@ -287,8 +288,9 @@ class Supervisor:
                 return
             self._metrics.counter("worker_restarts_total", role=slot.role).n += 1
             log.error("worker %s ended (%s); starting it again", slot.name, code)
+            self._beside(self._note_restart(slot.name, slot.role, slot.incarnation, code), f"note {slot.incarnation}")
             if slot.role in ("dispatch", "events"):
-                self._reap_soon(slot.role, slot.incarnation)
+                self._beside(self._reap(slot.role, slot.incarnation), f"reap {slot.incarnation}")
             slot.failures = 0 if time.monotonic() - started > STEADY_AFTER_S else slot.failures
             await self._pause(BACKOFF_S[min(slot.failures, len(BACKOFF_S) - 1)])
             slot.failures += 1
@@ -358,10 +360,18 @@ class Supervisor:
             slot.link.close()
             slot.link = None
 
-    def _reap_soon(self, role: str, incarnation: str) -> None:
-        task = asyncio.create_task(self._reap(role, incarnation), name=f"reap {incarnation}")
+    def _beside(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
         self._reaping.add(task)
         task.add_done_callback(self._reaping.discard)
+
+    async def _note_restart(self, name: str, role: str, incarnation: str, code: str) -> None:
+        """Tell the operators' list of changes that a worker had to be started again; the log has it in any case."""
+        with contextlib.suppress(StoreUnavailable):
+            store = await self._opened_store()
+            await Changes(store).note(
+                "worker_restarted", name, incarnation, role=role, why=code, machine=socket.gethostname()
+            )
 
     async def _reap(self, role: str, incarnation: str) -> None:
         """Take back what a dead worker held, now and not when its lease ends; until the store answers."""

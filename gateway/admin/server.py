@@ -31,7 +31,7 @@ from gateway.admin import (
 from gateway.admin.door import Door, is_consoles
 from gateway.admin.operators import FULL_IN_BODY, ONLY_LOOKS, Operators, role_for, wants_password
 from gateway.admin.problem import CONSOLE_HEADERS, SAFE_HEADERS, problem, refusal
-from gateway.admin.requests import actor_of, is_noted, name_operator, place_client
+from gateway.admin.requests import STREAMS, actor_of, is_noted, name_operator, place_client
 from gateway.dlr.reasons import load_reasons
 from gateway.errors import Backpressure, RequestError, StoreUnavailable
 from gateway.logs import redact
@@ -190,7 +190,7 @@ class AdminServer:
     ) -> web.StreamResponse:
         """Let in who may ask, and turn every error into an answer that repeats nothing."""
         try:
-            async with asyncio.timeout(REQUEST_LIMIT_S):
+            async with asyncio.timeout(None if request.path in STREAMS else REQUEST_LIMIT_S):
                 return await self._let_in(request, handler)
         except Exception as error:  # the one boundary: every error becomes an answer
             return _answer_to(error)

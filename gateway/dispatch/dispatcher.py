@@ -11,7 +11,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from gateway.dispatch.claimer import Claimer, Registered
@@ -22,6 +22,7 @@ from gateway.dispatch.quality import QualityKeeper
 from gateway.dispatch.redelivery import Redeliverer
 from gateway.dispatch.reopener import Reopener
 from gateway.dispatch.rerouter import Rerouter
+from gateway.dispatch.session_news import SessionNews
 from gateway.dispatch.settler import OnParked, Settler, SubmitKey
 from gateway.dispatch.sources import SourceTable
 from gateway.dispatch.steadiness import Steadiness
@@ -125,6 +126,7 @@ class Dispatcher:
             each_beat=self._each_beat,
             on_reaped=self._count_reaped,
         )
+        self._news = SessionNews(store, metrics, self._all_channels, lambda: self._lease.leases)
         self._on_inbound = on_inbound
         self._debug = debug
         self.channels: dict[str, Channel] = {c.id: self._make_channel(c) for c in settings.channels}
@@ -288,6 +290,7 @@ class Dispatcher:
             asyncio.create_task(self._health.run(), name="health"),
             asyncio.create_task(self._quality.run(), name="quality"),
             asyncio.create_task(self._redeliverer.run(), name="redelivery"),
+            asyncio.create_task(self._news.run(), name="session news"),
         ]
         self._claiming = asyncio.create_task(self._claimer.run(), name="claim")
 
@@ -325,6 +328,7 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if not self._lease.lost:
+            await self._news.leave()
             try:
                 await self._store.reap(self._store.incarnation)  # nothing, unless something was left behind
                 for c in everyone:
@@ -395,6 +399,7 @@ class Dispatcher:
         wait_s = first if calm else min(most, max(first, self._fault_waits.get(channel, first) * 2))
         self._fault_waits[channel], self._closed_until[channel] = wait_s, now + wait_s
         if (closed := self.channels.get(channel)) is not None:
+            closed.note_alarm(status)
             for slot in closed.slots:
                 self._close_slot(closed, slot)
         self._channel_changed(channel)
@@ -406,6 +411,9 @@ class Dispatcher:
     def _count_reaped(self, incarnation: str, taken: dict[str, int]) -> None:
         self._metrics.counter("dispatch_errors_total", where="reaped").n += 1
         self._claimer.wake()
+
+    def _all_channels(self) -> Collection[Channel]:
+        return self.channels.values()  # of the dict as it is now: a reload makes another
 
     def _bound(self) -> set[str]:
         """Channels with a session, here or in another worker."""

@@ -23,6 +23,7 @@ from gateway.settings import ChannelSettings
 from gateway.settings.tls import client_context
 from gateway.signature import signature_of
 from gateway.smpp import constants as c
+from gateway.smpp import trouble
 from gateway.smpp.address import (
     NPI_ISDN,
     TON_INTERNATIONAL,
@@ -45,6 +46,7 @@ from gateway.smpp.events import (
     BindType,
     Bound,
     Closed,
+    CloseReason,
     DeliverMalformed,
     DeliverReceived,
     SubmitAnswered,
@@ -54,6 +56,7 @@ from gateway.smpp.outbind import Door
 from gateway.smpp.pdu import SubmitSm
 from gateway.smpp.session import Event, SessionConfig
 from gateway.smpp.text import GSM7, data_coding, encode_parts, encode_whole, pack_septets
+from gateway.smpp.trouble import Trouble
 from gateway.smpp.window import WindowFull
 
 logger = logging.getLogger(__name__)
@@ -166,6 +169,7 @@ class _Link:
         channel = self.channel
         s = channel.settings
         if channel.door is not None and kind is not BindType.TRANSMITTER:
+            channel.note_trouble((self.slot, kind), trouble.Trouble(trouble.NOT_CALLED))
             connection = await channel.door.session(self.on_events, f"{s.id}/{self.slot}", channel.guard)
             self._take(connection)
             return connection
@@ -174,7 +178,7 @@ class _Link:
             tls = await _tls_context(s) if s.tls else None
         except OSError as exc:
             channel.count_bind("tls_failed")
-            channel.note_failure()
+            channel.note_failure((self.slot, kind), trouble.Trouble(trouble.TLS, exc.strerror or ""))
             logger.warning("channel %s: its TLS files cannot be used: %s", s.id, exc.strerror or type(exc).__name__)
             return None
         try:
@@ -192,12 +196,12 @@ class _Link:
                 )
         except ssl.SSLError as exc:
             channel.count_bind("tls_failed")
-            channel.note_failure()
+            channel.note_failure((self.slot, kind), trouble.of_error(exc))
             logger.warning("channel %s: TLS failed, nothing was sent: %s", s.id, _tls_reason(exc))
             return None
         except (OSError, TimeoutError, UnicodeError) as exc:  # UnicodeError: a label of the host name is empty or long
             channel.count_bind("unreachable")
-            channel.note_failure()
+            channel.note_failure((self.slot, kind), trouble.of_error(exc))
             logger.info("channel %s cannot be reached: %s", s.id, type(exc).__name__)
             return None
         connection.guard = channel.guard
@@ -250,12 +254,13 @@ class _Link:
             elif kind is Bound:
                 self.bound_once.add(connection)
                 channel.count_bind("bound")
+                channel.note_bound(self._place(connection))
                 logger.info("channel %s is bound (slot %d)", channel.id, self.slot)
                 channel.changed()
             elif kind is BindRefusedEvent:
                 self.refused[connection] = e.status
                 channel.count_bind("refused")
-                channel.note_failure()
+                channel.note_failure(self._place(connection), trouble.of_status(trouble.BIND_REFUSED, e.status))
                 logger.warning("channel %s: bind refused with command_status 0x%08X", channel.id, e.status)
             elif kind is Closed:
                 for context, part in e.lost:
@@ -264,12 +269,19 @@ class _Link:
                     answer(context, part, UNSENT, 0, "", 0.0, False)
                 self.count_faults(connection)
                 logger.info("channel %s: session closed (%s)", channel.id, e.reason.value)
-                channel.note_failure()
+                # Of a refused bind it is known why; and what we end ourselves is no trouble.
+                known = e.reason is CloseReason.BIND_REFUSED and connection in self.refused
+                channel.note_failure(
+                    self._place(connection), None if self.ending or known else trouble.of_close(e.reason)
+                )
                 channel.changed()
         if inbound:
             channel.on_inbound(inbound)
         self._answered.set()
         channel.on_progress()
+
+    def _place(self, connection: Connection) -> tuple[int, BindType]:
+        return self.slot, connection.session.config.bind_type
 
     def count_faults(self, connection: Connection) -> None:
         """Add what the peer did against the protocol since the last look; it makes no event that could be counted."""
@@ -388,6 +400,8 @@ class Channel:
         self._receivers = False  # whether any session here only receives
         self.door: Door | None = None
         """Where its SMSC calls: sessions that receive are not ours to open then."""
+        self._troubles: dict[tuple[int, BindType | None], Trouble] = {}
+        """What is wrong with each session that is not bound, the latest last; of slot 0: with the channel itself."""
         self.stale: set[int] = set()
         """Slots bound as an earlier configuration said, to be closed one by one and opened anew."""
         self._take(settings)
@@ -487,6 +501,7 @@ class Channel:
         """Submit nothing more on one slot, let what was sent be answered, then unbind (`abort`: cut it at once)."""
         self.stale.discard(slot)
         link = self._links.pop(slot, None)
+        self._troubles = {place: what for place, what in self._troubles.items() if place[0] != slot}
         if link is None:
             return
         self._ending[slot] = link
@@ -545,9 +560,38 @@ class Channel:
             if conn.session.config.bind_type is not BindType.RECEIVER
         ]
 
-    def note_failure(self) -> None:
-        """A bind failed or ended: from now on a backup may step in at once."""
+    def note_failure(self, place: tuple[int, BindType], what: Trouble | None) -> None:
+        """A bind failed or ended: from now on a backup may step in at once. `what` is wrong, where it is not our wish.
+
+        `place` is the slot and which of its sessions.
+        """
         self._failed = True
+        if what is not None:
+            self.note_trouble(place, what)
+
+    def note_trouble(self, place: tuple[int, BindType | None], what: Trouble) -> None:
+        """Remember why a session is not there until it is, or is not wanted any more."""
+        self._troubles.pop(place, None)
+        self._troubles[place] = what
+
+    def note_alarm(self, status: int) -> None:
+        """Its SMSC answered with a fault of the channel, which is closed for a while: remembered until it is bound."""
+        self.note_trouble((0, None), trouble.of_status(trouble.ALARM, status))
+
+    def note_bound(self, place: tuple[int, BindType]) -> None:
+        """A session is there: nothing is wrong with it any more."""
+        for known in (place, (0, None)):
+            self._troubles.pop(known, None)
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """The latest that is wrong with sessions that should be bound here and are not."""
+        return next(reversed(self._troubles.values()), None)
+
+    @property
+    def bound(self) -> int:
+        """Sessions that can submit now."""
+        return sum(1 for c in self._transmitters() if c.session.bound)
 
     def changed(self) -> None:
         """Sessions came or went: refresh the gauges and tell the owner."""

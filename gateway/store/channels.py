@@ -55,7 +55,7 @@ class Channels(StoreBase):
 
     async def health(self, events: Iterable[tuple[str, str, int]] = ()) -> dict[str, Health]:
         """Tell what happened to channels (channel, event, number; see `lua/health.lua`); returns what is agreed."""
-        raw = await self.client.call("health", [keys.HEALTH], [x for event in events for x in event])
+        raw = await self.client.call("health", [keys.HEALTH, keys.CHANGES], [x for event in events for x in event])
         found = {}
         for i in range(1, len(raw), 2):
             state, since, _, _, operator, cause = raw[i + 1].decode().split(",", 5)

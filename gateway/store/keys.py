@@ -13,6 +13,10 @@ from zlib import crc32
 
 META = "gw:meta"
 HEALTH = "gw:health"
+SESSIONS = "gw:{gw:health}:sessions"
+"""What workers say of their sessions; in the cluster slot of HEALTH, as CHANGES is: one move writes two of them."""
+CHANGES = "gw:{gw:health}:changes"
+"""What changed by itself lately: breakers, channels lost and back, workers (`store/changes.py`)."""
 SHARES = "gw:shares"
 TEMPLATES = "gw:templates"
 SHARES_TURN = "gw:shares:turn"

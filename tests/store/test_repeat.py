@@ -23,6 +23,7 @@ from gateway.settings import AccountSettings, Settings
 from gateway.store import keys, scripts
 from gateway.store.audit import Audit
 from gateway.store.blacklists import Blacklists
+from gateway.store.changes import Changes, Told
 from gateway.store.erase import Eraser
 from gateway.store.gates import GateSweeps
 from gateway.store.inbox import InboundStore, PartRow, Recorded, Result
@@ -683,6 +684,38 @@ async def health(t: Twice) -> None:
     found = await t.store.health([("ch", "pause", 0), ("other", "ok", 3)])
     assert (found["ch"].state, found["ch"].cause, found["ch"].operator) == ("open", "refusals", "pause")
     assert found["other"].state == "closed"
+    assert [(c.kind, c.object, c.facts) for c in await Changes(t.store).read(0)] == [
+        ("breaker_open", "ch", {"cause": "refusals"})
+    ]
+
+
+@case("sessions")
+async def sessions(t: Twice) -> None:
+    changes = Changes(t.store)
+    await t.store.heartbeat(0, first=True)
+    await changes.tell([Told("ch", 2, 2), Told("other", 1, 1)], ["worker01"])
+    await changes.tell([Told("ch", 0, 2, "refused", "twice"), Told("other", 1, 1)], ["worker01"])
+    found = (await changes.sessions())["ch"]
+    assert (found.bound, found.slots) == (0, 2)
+    assert found.trouble is not None
+    assert (found.trouble.kind, found.trouble.detail) == ("refused", "twice")
+    await changes.tell([Told("ch", 1, 2)], ["worker01"])
+    assert [(c.kind, c.object) for c in await changes.read(0)] == [("channel_up", "ch"), ("channel_down", "ch")]
+    await changes.forget(["other"], ["worker01"])
+    await changes.leave(["worker01"])
+    assert await changes.sessions() == {}
+
+
+@case("change")
+async def change(t: Twice) -> None:
+    changes = Changes(t.store)
+    await changes.note("worker_restarted", "dispatch 0", "token", role="dispatch", why="code -9")
+    (one,) = await changes.read(0)
+    assert (one.kind, one.object, one.facts) == (
+        "worker_restarted",
+        "dispatch 0",
+        {"role": "dispatch", "why": "code -9"},
+    )
 
 
 @case("unpin")

@@ -4,10 +4,12 @@
 -- Promise: open lasts at least HALF_MS; then probes go through, and it closes after ENOUGH of them went well and CLOSE_MS
 --   after it opened, so that a flapping channel moves traffic at most twice a minute.
 -- Repeat: an event that finds its state does nothing; probes may be counted twice, which closes it a little sooner.
--- KEYS 1 hash of all channels   ARGV triples: channel, event, number
+-- An opening of a closed breaker and its closing are noted in the changes in the same step; a failed probe is neither.
+-- KEYS 1 hash of all channels   2 stream of changes   ARGV triples: channel, event, number
 --   events: open:<cause> | ok (number of good probes) | pause | drain | resume
 -- Returns  now, then pairs: channel, "state,since,opened,probes,operator,cause" (times in ms)
 local HALF_MS, CLOSE_MS, ENOUGH = 30000, 60000, 10
+local MOST, KEEP_MS = 500, 604800000
 local call = redis.call
 local t = call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -21,12 +23,20 @@ local function parse(text)
     operator = operator, cause = cause }
 end
 
+local function note(...)
+  call('XADD', KEYS[2], 'MAXLEN', MOST, '*', ...)
+  call('XTRIM', KEYS[2], 'MINID', string.format('%.0f', now - KEEP_MS))
+end
+
 for i = 1, #flat, 2 do all[flat[i]] = parse(flat[i + 1]) end
 for i = 1, #ARGV, 3 do
   local channel, event, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   local c = all[channel] or { state = 'closed', since = now, opened = 0, probes = 0, operator = 'run', cause = '' }
   all[channel] = c
   if string.sub(event, 1, 5) == 'open:' and c.state ~= 'open' then
+    if c.state == 'closed' then
+      note('kind', 'breaker_open', 'object', channel, 'cause', string.sub(event, 6))
+    end
     c.state, c.since, c.opened, c.probes, c.cause = 'open', now, now, 0, string.sub(event, 6)
     changed[channel] = true
   elseif event == 'ok' and c.state == 'half' then
@@ -43,6 +53,7 @@ for channel, c in pairs(all) do
     c.state, c.since, c.probes = 'half', now, 0
     changed[channel] = true
   elseif c.state == 'half' and c.probes >= ENOUGH and (now - c.opened >= CLOSE_MS or now < c.opened) then
+    note('kind', 'breaker_closed', 'object', channel, 'cause', c.cause, 'ms', string.format('%.0f', now - c.opened))
     c.state, c.since, c.cause = 'closed', now, ''
     changed[channel] = true
   end
