@@ -1,0 +1,31 @@
+"""The console's frame in a real browser: it is served, loads under its own policy, and speaks both languages."""
+
+from __future__ import annotations
+
+from tests.support.console import BROWSER, Console, expect
+
+pytestmark = BROWSER
+
+
+async def test_the_frame_is_there(console: Console) -> None:
+    await console.page.goto(f"{console.origin}/console")
+    await expect(console.page).to_have_url(f"{console.origin}/console/")
+    await expect(console.page.get_by_role("navigation", name="Pages")).to_be_visible()
+    await expect(console.page.locator("html")).to_have_attribute("lang", "en")
+
+
+async def test_the_frame_is_there_in_chinese(chinese: Console) -> None:
+    await chinese.page.goto(f"{chinese.origin}/console/")
+    await expect(chinese.page.get_by_role("link", name="总览")).to_be_visible()
+    await expect(chinese.page.locator("html")).to_have_attribute("lang", "zh-CN")
+
+
+async def test_a_phone_has_a_menu(phone: Console) -> None:
+    await phone.page.goto(f"{phone.origin}/console/")
+    channels = phone.page.get_by_role("link", name="Channels")
+    await expect(channels).not_to_be_visible()
+    await phone.page.get_by_role("button", name="Menu").click()
+    await expect(channels).to_be_visible()
+    await phone.page.keyboard.press("Escape")
+    await expect(channels).not_to_be_visible()
+    await expect(phone.page.get_by_role("button", name="Menu")).to_be_focused()
