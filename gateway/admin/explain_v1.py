@@ -1,10 +1,14 @@
 """`/admin/v1/explain`: what would become of a message now, step by step, without sending one.
 
     GET ?to=+86138…&category=verification&account=shop[&sender=…][&signature=【Acme】 or &text=…][&tag=…][&zone=…]
-        [&local_window=10:00-12:00]
+        [&local_window=10:00-12:00][&country=CN]
         → {number, carrier, signature, route, channels: [ranked, with their live state and whether and under which
            source_addr they carry the signature], window: {open, opens_at, closes_at, clocks}, caps: [{key, limit,
-           window_s, sent, again_s}], scopes, rules: [{rule, effect, why}], verdict}
+           window_s, sent, again_s}], scopes, rules: [{rule, effect, why, code, facts}], verdict}
+    POST {the same, as texts} → the same, for who wants no number in an address
+
+`country` completes a number without one, in place of the account's. `why` is English; `code` and `facts` are for
+pages that say it in another language.
 
 Asks the same router, the same limits, rules and agreed health as the path itself does; owns the words. Writes nothing,
 and keeps nothing of the number and the text.
@@ -13,6 +17,7 @@ and keeps nothing of the number and the text.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
@@ -20,6 +25,7 @@ from zoneinfo import ZoneInfo
 from aiohttp import web
 
 from gateway.admin.problem import json_answer
+from gateway.admin.requests import read_object
 from gateway.dispatch.quality import read_shares
 from gateway.errors import RequestError
 from gateway.intake import blacklist_scopes
@@ -38,7 +44,9 @@ from gateway.smpp.address import own_sender, signed_source
 from gateway.store.moves import Health, Recipient
 from gateway.store.recipients import Recipients, Shards
 
-KEYS: Final = ("to", "category", "account", "sender", "signature", "text", "tag", "zone", "local_window")
+Rule = dict[str, Any]
+"""{rule, effect: refuse | wait | count, why, code, facts}."""
+KEYS: Final = ("to", "category", "account", "sender", "signature", "text", "tag", "zone", "local_window", "country")
 
 
 class ExplainStore(Shards, Protocol):
@@ -58,23 +66,43 @@ async def get_explain(
     Raises:
         RequestError: a parameter is missing or unknown; the field says which.
     """
-    asked = _asked(request)
+    return await _explain(_asked(request.query), settings, router, policy, store)
+
+
+async def post_explain(
+    request: web.Request, settings: Settings, router: Router, policy: Policy, store: ExplainStore
+) -> web.Response:
+    """Explain one message whose number stands in the body.
+
+    Raises:
+        RequestError: as for `get_explain`.
+    """
+    body = await read_object(request)
+    for name, value in body.items():
+        if name in KEYS and not isinstance(value, str):
+            raise RequestError("invalid_field", "a text is wanted", field=name)
+    return await _explain(_asked(body), settings, router, policy, store)
+
+
+async def _explain(
+    asked: dict[str, str], settings: Settings, router: Router, policy: Policy, store: ExplainStore
+) -> web.Response:
     account = next((a for a in settings.accounts if a.id == asked["account"]), None)
     if account is None:
         raise RequestError("invalid_field", "no such account is configured", field="account")
     category = CATEGORY_BY_LABEL.get(asked["category"])
     if category is None:
         raise RequestError("invalid_field", f"one of {', '.join(CATEGORY_LABELS)} is wanted", field="category")
-    rules: list[dict[str, str]] = []
+    rules: list[Rule] = []
     view: dict[str, Any] = {"category": category.label, "account": account.id}
     sender = _sender(account, asked["sender"], rules)
     signature, view["signature"] = _signature(account, asked, rules)
     if category not in account.categories:
-        rules.append(_rule("category", "refuse", f"the account may not send {category.label}"))
+        rules.append(_rule("category", "refuse", f"the account may not send {category.label}", "category_not_allowed"))
     try:
-        number = normalise(asked["to"], account.default_country)
+        number = normalise(asked["to"], asked["country"].upper() or account.default_country)
     except RequestError as error:
-        rules.append(_rule("number", "refuse", error.detail))
+        rules.append(_rule("number", "refuse", error.detail, error.code))
         return json_answer({**view, "rules": rules, "verdict": "refused: invalid_number"})
     view["number"] = {"e164": f"+{number.msisdn}", "country": number.country}
     decision: Decision | None = None
@@ -83,9 +111,9 @@ async def get_explain(
         view["carrier"] = {"name": carrier, "known_from": origin}
         decision = router.route(number.msisdn, number.country, category, account.id, sender)
         if decision is None:
-            rules.append(_rule("route", "refuse", "no configured route takes this message"))
+            rules.append(_rule("route", "refuse", "no configured route takes this message", "no_route"))
     except RequestError as error:
-        rules.append(_rule("number", "refuse", error.detail))
+        rules.append(_rule("number", "refuse", error.detail, error.code))
     known = signature if len(signature) <= MAX_SIGNATURE_CHARS else ""
     scopes = blacklist_scopes(account.id, sender, known)
     held = CategoryCaps(account, category, settings.categories[category]).of(known, [asked["tag"]])
@@ -107,34 +135,32 @@ async def get_explain(
         if lane is not None:
             _tell_shares(view, lane, int(category), decision.carrier, await store.shares())
         if not any(c["takes_it"] for c in channels):
-            rules.append(_rule("channels", "wait", "no channel of the route can submit now"))
+            rules.append(_rule("channels", "wait", "no channel of the route can submit now", "no_channel"))
     return json_answer({**view, "rules": rules, "verdict": _verdict(rules, view)})
 
 
-def _asked(request: web.Request) -> dict[str, str]:
-    for name in request.query:
+def _asked(given: Mapping[str, str]) -> dict[str, str]:
+    for name in given:
         if name not in KEYS:
             raise RequestError("unknown_field", f"{', '.join(KEYS)} are the parameters", field=None)
-    asked = {name: request.query.get(name, "") for name in KEYS}
+    asked = {name: given.get(name, "") for name in KEYS}
     for name in ("to", "category", "account"):
         if not asked[name]:
             raise RequestError("missing_field", f"{name} is wanted", field=name)
     return asked
 
 
-def _rule(rule: str, effect: str, why: str) -> dict[str, str]:
-    return {"rule": rule, "effect": effect, "why": why}
+def _rule(rule: str, effect: str, why: str, code: str, **facts: str | int) -> Rule:
+    return {"rule": rule, "effect": effect, "why": why, "code": code, "facts": facts}
 
 
-def _sender(account: AccountSettings, asked: str, rules: list[dict[str, str]]) -> str:
+def _sender(account: AccountSettings, asked: str, rules: list[Rule]) -> str:
     if asked and asked not in account.senders:
-        rules.append(_rule("sender", "refuse", "not among the account's senders"))
+        rules.append(_rule("sender", "refuse", "not among the account's senders", "sender_not_own"))
     return asked or (account.senders[0] if account.senders else "")
 
 
-def _signature(
-    account: AccountSettings, asked: dict[str, str], rules: list[dict[str, str]]
-) -> tuple[str, dict[str, str] | None]:
+def _signature(account: AccountSettings, asked: dict[str, str], rules: list[Rule]) -> tuple[str, dict[str, str] | None]:
     """Return the signature that is asked about, the account's first where nothing is said, and how it is shown."""
     own = account.signatures
     name, known_from = "", ""
@@ -145,35 +171,40 @@ def _signature(
     elif own:
         name, known_from = own[0], "account"
     if own and not name:
-        rules.append(_rule("signature", "refuse", "the text must begin or end with a signature in 【】"))
+        rules.append(
+            _rule("signature", "refuse", "the text must begin or end with a signature in 【】", "signature_wanted")
+        )
     elif own and name not in own:
-        rules.append(_rule("signature", "refuse", "not among the account's signatures"))
+        rules.append(_rule("signature", "refuse", "not among the account's signatures", "signature_not_own"))
     return name, {"name": shown(name), "known_from": known_from} if name else None
 
 
-def _lane_rules(router: Router, route: Route, account: AccountSettings, signature: str) -> list[dict[str, str]]:
+def _lane_rules(router: Router, route: Route, account: AccountSettings, signature: str) -> list[Rule]:
     if not router.table.is_cut(route):
         return []
     if not signature:
         why = "channels of the route list their signatures: the text must begin or end with one in 【】"
-        return [] if account.signatures else [_rule("signature", "refuse", why)]
+        return [] if account.signatures else [_rule("signature", "refuse", why, "signature_wanted")]
     if router.table.lane(route, signature) is None:
-        return [_rule("signature", "refuse", "it is not registered on any channel of the route")]
+        return [
+            _rule("signature", "refuse", "it is not registered on any channel of the route", "signature_not_registered")
+        ]
     return []
 
 
-def _blacklist_rules(category: Category, recipient: Recipient) -> list[dict[str, str]]:
+def _blacklist_rules(category: Category, recipient: Recipient) -> list[Rule]:
     rules = []
     for scope, (mask, reason) in recipient.blacklists.items():
         if mask >> category & 1:
             account, _, name = scope.partition("/")
             where = "the list of all accounts" if scope == "*" else f"the list of account {account}"
-            rules.append(_rule("blacklist", "refuse", f"on {where}{f' for {name}' if name else ''}: {reason}"))
+            why = f"on {where}{f' for {name}' if name else ''}: {reason}"
+            rules.append(_rule("blacklist", "refuse", why, "on_list", scope=scope, reason=reason))
     return rules
 
 
 def _tell_caps(
-    held: tuple[Cap, ...], category: Category, recipient: Recipient, when_capped: str, rules: list[dict[str, str]]
+    held: tuple[Cap, ...], category: Category, recipient: Recipient, when_capped: str, rules: list[Rule]
 ) -> list[dict[str, Any]]:
     """Return every limit with what counts for it now; those that are used up become rules."""
     now_s = int(time.time())
@@ -187,7 +218,9 @@ def _tell_caps(
             told.append({"key": cap.about, "limit": most, "window_s": window_s, "sent": inside, "again_s": again_s})
             if again_s:
                 why = f"{inside} of {most} in {window_s} s; again in {again_s} s"
-                rules.append(_rule(cap.about, "wait" if when_capped == "defer" else "refuse", why))
+                effect = "wait" if when_capped == "defer" else "refuse"
+                facts = {"sent": inside, "limit": most, "window_s": window_s, "again_s": again_s}
+                rules.append(_rule(cap.about, effect, why, "capped", **facts))
     return told
 
 
@@ -199,7 +232,7 @@ def _text_rules(
     country: str,
     signature: str,
     text: str,
-) -> list[dict[str, str]]:
+) -> list[Rule]:
     """Return what a text would be refused for; without one only whether a signature is wanted and there is none."""
     rules = []
     of_category = settings.categories[category]
@@ -211,16 +244,16 @@ def _text_rules(
         elif country in of_category.require_signature and not signature:
             raise RequestError("missing_signature", f"{category.label} to {country} needs a signature in 【】")
     except RequestError as error:
-        rules.append(_rule(error.code, "refuse", error.detail))
+        rules.append(_rule(error.code, "refuse", error.detail, error.code))
     search = policy.words.search(account.id, category) if text else None
     for word in search.hits(text) if search is not None else ():
         effect = "refuse" if word.action == REFUSE else "count"
-        rules.append(_rule("content", effect, f"content rule {word.id}"))
+        rules.append(_rule("content", effect, f"content rule {word.id}", "content_rule", id=word.id))
     return rules
 
 
 def _window(
-    policy: Policy, category: Category, country: str, asked: dict[str, str], rules: list[dict[str, str]]
+    policy: Policy, category: Category, country: str, asked: dict[str, str], rules: list[Rule]
 ) -> dict[str, Any] | None:
     """Return when it may be sent, None where no rule says so; a closed window becomes a rule."""
     now_ms = time.time_ns() // 1_000_000
@@ -230,14 +263,14 @@ def _window(
             raise RequestError("invalid_field", "a verification takes no local_window")  # as intake says
         window = policy.windows.window(now_ms, category, country, zone, local_window)
     except RequestError as error:
-        rules.append(_rule("window", "refuse", error.detail))
+        rules.append(_rule("window", "refuse", error.detail, error.code))
         return None
     if window == OPEN:
         return None
     clocks = policy.windows.clocks(category, country, zone, local_window)
     opens, closes = _local(window.opens_ms, clocks[0]), _local(window.closes_ms, clocks[0])
     if window.opens_ms:
-        rules.append(_rule("window", "wait", f"closed until {opens}"))
+        rules.append(_rule("window", "wait", f"closed until {opens}", "window_closed", opens_at=opens or ""))
     names = [clock.key for clock in clocks]
     return {"open": not window.opens_ms, "opens_at": opens, "closes_at": closes, "clocks": names}
 
@@ -246,13 +279,14 @@ def _local(at_ms: int, clock: ZoneInfo) -> str | None:
     return datetime.fromtimestamp(at_ms / 1000, clock).isoformat(timespec="minutes") if at_ms else None
 
 
-def _gate_rules(gates: dict[str, dict[str, Any]], account: str, label: str) -> list[dict[str, str]]:
+def _gate_rules(gates: dict[str, dict[str, Any]], account: str, label: str) -> list[Rule]:
     rules = []
     for name in (f"account:{account}", f"category:{label}"):
         gate = gates.get(name)
         if gate is not None:
             effect = "wait" if gate["state"] == "hold" else "refuse"
-            rules.append(_rule("gate", effect, f"{name} is {gate['state']}"))
+            facts = {"gate": name, "state": gate["state"]}
+            rules.append(_rule("gate", effect, f"{name} is {gate['state']}", "gate", **facts))
     return rules
 
 
@@ -275,8 +309,8 @@ def _channels(
         found.append(
             {
                 "id": ranked.id, "rank": ranked.rank, "weight": ranked.weight, "price": known[ranked.id].price,
-                "bound": ranked.id in bound, "breaker": h.state, "operator": h.operator, "takes_it": ready, "why": why,
-                "carries": carries, "source_addr": _source_addr(known[ranked.id], signature, sender),
+                "bound": ranked.id in bound, "breaker": h.state, "cause": h.cause, "operator": h.operator,
+                "takes_it": ready, "why": why, "carries": carries, "source_addr": _source_addr(known[ranked.id], signature, sender),
             }
         )  # fmt: skip
     lowest = min((c["rank"] for c in found if c["takes_it"]), default=None)
@@ -313,7 +347,7 @@ def _source_addr(channel: ChannelSettings, signature: str, sender: str) -> str |
     return signed_source(channel, signature, sender) if channel.signatures else own_sender(channel, sender)
 
 
-def _verdict(rules: list[dict[str, str]], view: dict[str, Any]) -> str:
+def _verdict(rules: list[Rule], view: dict[str, Any]) -> str:
     refused = next((r for r in rules if r["effect"] == "refuse"), None)
     if refused is not None:
         return f"refused: {refused['rule']}"

@@ -59,6 +59,7 @@ BODIES: Final[dict[tuple[str, str], Json]] = {
         "kind", "name", kind=_one_of(gates_v1.KINDS), under_way=_YES, next=_TEXT,
         name={"type": "string", "minLength": 1, "maxLength": gates_v1.MAX_NAME_CHARS},
     ),
+    ("POST", "explain"): _object("to", "category", "account", **dict.fromkeys(explain_v1.KEYS, _TEXT)),
     ("POST", "messages/find"): _object("to", to=_TEXT, country=_TEXT, account=_TEXT, ref=_TEXT, full=_YES),
     ("POST", "messages/{id}"): _object("action", action=_one_of(messages_v1.ACTIONS)),
     ("PUT", "channels"): _object("id", "action", id=_TEXT, action=_one_of(channels_v1.ACTIONS)),

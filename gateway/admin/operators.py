@@ -35,6 +35,7 @@ _WHOLE: Final = ("/admin/v1/blacklist/entries",)
 ONLY_LOOKS: Final = frozenset(
     {
         "/admin/v1/blacklist/search",
+        "/admin/v1/explain",
         "/admin/v1/gates/preview",
         "/admin/v1/messages/find",
         "/admin/v1/inbound/search",

@@ -159,6 +159,7 @@ class AdminServer:
         app.router.add_routes(self._more)
         if self._router is not None:
             app.router.add_get("/admin/v1/explain", self._get_explain)
+            app.router.add_post("/admin/v1/explain", self._post_explain)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=REQUEST_LIMIT_S)
         await self._runner.setup()
 
@@ -294,6 +295,11 @@ class AdminServer:
         assert self._router is not None
         assert self._policy is not None
         return await explain_v1.get_explain(request, self._settings, self._router, self._policy, self._store)
+
+    async def _post_explain(self, request: web.Request) -> web.Response:
+        assert self._router is not None
+        assert self._policy is not None
+        return await explain_v1.post_explain(request, self._settings, self._router, self._policy, self._store)
 
     async def _forget_ported(self, request: web.Request) -> web.Response:
         imported = self._router.imported if self._router is not None else None

@@ -230,6 +230,7 @@ CHANGES = (
 LOOKS = {
     ("POST", f"{B}/search"), ("POST", "/admin/v1/inbound/search"), ("POST", f"{T}/{{id}}/preview"),
     ("POST", f"{B}/imports/{{id}}/rows"), ("POST", "/admin/v1/gates/preview"), ("POST", "/admin/v1/messages/find"),
+    ("POST", "/admin/v1/explain"),
 }  # fmt: skip
 """POSTs that change nothing; and the rows of an import, whose begin and end are noted."""
 

@@ -192,3 +192,22 @@ async def test_window_caps_and_lists_are_told(store: Store, settings: Settings, 
     assert {"blacklist", "per_signature"} & {rule["rule"] for rule in elsewhere["rules"]} == set()
     assert (code["window"], [c["key"] for c in code["caps"]]) == (None, ["per_number"] * 3)
     assert "zone" in str(wrong["rules"])
+
+
+async def test_a_number_in_the_body(url: str, store: Store) -> None:
+    """What pages ask: no number in an address, a country that completes it, and a code for every reason."""
+    await store.heartbeat(0, first=True, channels=["a"])
+    await blacklisted(store, "*", TO[1:], categories=[Category.NOTIFICATION])
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    body = {"to": "13800138000", "country": "cn", "category": "notification", "account": "shop"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        async with session.post(url, json=body) as answer:
+            found = await answer.json()
+        assert (answer.status, found["number"]) == (200, {"e164": TO, "country": "CN"})
+        assert found["rules"] == [
+            {"rule": "blacklist", "effect": "refuse", "why": "on the list of all accounts: td",
+             "code": "on_list", "facts": {"scope": "*", "reason": "td"}}
+        ]  # fmt: skip
+        for wrong, field in (({"to": 1}, "to"), ({"to": ""}, "to"), ({"sender": []}, "sender"), ({"x": "1"}, None)):
+            async with session.post(url, json=body | wrong) as answer:
+                assert (answer.status, (await answer.json()).get("field")) == (422, field)
