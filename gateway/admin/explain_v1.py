@@ -310,7 +310,8 @@ def _channels(
             {
                 "id": ranked.id, "rank": ranked.rank, "weight": ranked.weight, "price": known[ranked.id].price,
                 "bound": ranked.id in bound, "breaker": h.state, "cause": h.cause, "operator": h.operator,
-                "takes_it": ready, "why": why, "carries": carries, "source_addr": _source_addr(known[ranked.id], signature, sender),
+                "takes_it": ready, "why": why, "carries": carries,
+                "source_addr": _source_addr(known[ranked.id], signature, sender),
             }
         )  # fmt: skip
     lowest = min((c["rank"] for c in found if c["takes_it"]), default=None)

@@ -1,7 +1,10 @@
 // Words that more than one page uses, and those for values of the API (states, reasons, roles …).
 
+import { reasons } from "./reasons.words.js";
+
 export const common = {
   en: {
+    ...reasons.en,
     "app.console": "Console", "app.skip": "Skip to the content", "app.menu": "Menu", "app.pages": "Pages", "app.language": "Language", "app.theme": "Colours",
     "theme.auto": "As the system", "theme.light": "Light", "theme.dark": "Dark", "app.signout": "Sign out", "app.profile": "Your profile",
     "live.off": "not live", "live.connecting": "connecting", "live.live": "live", "live.lost": "connection lost, trying again",
@@ -22,6 +25,7 @@ export const common = {
     "problem.page": "This page failed; reading it again may help. The browser's console has the details.", "problem.status": "The gateway answered with the status {status}.", "problem.no_answer": "The gateway does not answer. What you see may be old.", "problem.not_confirmed": "Not done: the password was not given.", "problem.unauthorized": "You are signed out.", "problem.forbidden": "Your role does not allow this.", "problem.store_unavailable": "The store does not answer.", "problem.timeout": "It took too long.", "problem.not_found": "There is no such thing.", "problem.retry": "Try again in {s} s.", "problem.internal_error": "The gateway failed at this; its log says more.",
   },
   zh: {
+    ...reasons.zh,
     "app.console": "控制台", "app.skip": "跳到内容", "app.menu": "菜单", "app.pages": "页面", "app.language": "语言", "app.theme": "颜色",
     "theme.auto": "跟随系统", "theme.light": "浅色", "theme.dark": "深色", "app.signout": "退出登录", "app.profile": "个人设置",
     "live.off": "未连接实时数据", "live.connecting": "连接中", "live.live": "实时", "live.lost": "连接中断，正在重试",
