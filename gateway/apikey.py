@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import secrets
+from typing import Final
+
+_FORM: Final = re.compile(r"sg_live_([0-9a-f]{8})_")
 
 
 def new_key() -> tuple[str, str]:
@@ -21,3 +25,9 @@ def new_key() -> tuple[str, str]:
 def key_hash(key: str) -> str:
     """Return `sha256:` and the hex SHA-256 of the whole key as sent."""
     return "sha256:" + hashlib.sha256(key.encode()).hexdigest()
+
+
+def key_id(key: str) -> str:
+    """Return the digits that tell keys apart in a list, '' where a key is not of our form. They are no secret."""
+    found = _FORM.match(key)
+    return found[1] if found else ""

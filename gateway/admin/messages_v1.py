@@ -8,7 +8,8 @@
 The message: id, state, final, reason {code, permanent, carrier_code}, account, category, to, sender, signature, ref,
 route, rank, carrier, template, campaign, variant, gate, tags, test, parts, parts_accepted, parts_delivered, encoding,
 cost, attempt, possible_duplicate, late_correction, accepted_at, send_at, expires_at, state_at, window_until, worker,
-origin, contact, meta, and `timeline`: [{at, what, …}], what = accepted | due | attempt | receipt | feedback | state.
+origin, contact, meta, text_kept, `timeline`: [{at, what, …}], what = accepted | due | attempt | receipt | feedback |
+state, and `waiting`: None, or what it waits for now {why, what, since, until, also} (`gateway.admin.waiting`).
 The number is masked (in what applications wrote, as a ref, too) and the text left out unless `full` is asked for, which
 is written to the audit; a text is shown as long as it is kept. A number goes in a body, so that no log has it. `resend`
 sends at once what waits for its next attempt, or is uncertain (as a possible duplicate); what is final stays so. Owns
@@ -26,9 +27,12 @@ from aiohttp import web
 from gateway import journal
 from gateway.admin.problem import json_answer
 from gateway.admin.requests import actor_of, noted, number_of, read_object, unknown_field
+from gateway.admin.waiting import Waits
 from gateway.errors import RequestError
 from gateway.intake import ref_mark
 from gateway.model import CATEGORY_LABELS, STATE_LABELS, iso, mask_msisdn, message_id, route_name, store_id
+from gateway.settings import Settings
+from gateway.smpp.constants import STATUS_NAMES
 from gateway.statistics import decimal_text
 from gateway.store.audit import DONE, Audit
 from gateway.store.moves import ALL_PARTS
@@ -53,6 +57,10 @@ class MessagesApi:
 
     store: Store
     audit: Audit
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        self._waits = Waits(self.settings, self.store)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the endpoints, for the admin server to add."""
@@ -68,7 +76,8 @@ class MessagesApi:
         full = request.query.get("full", "") == "1"
         if full:
             await self._note(request, "message.read_full", record)
-        return json_answer(_view(record, full))
+        waits = await self._waits.of([record])
+        return json_answer(_view(record, full, waits.get(record.id)))
 
     async def find(self, request: web.Request) -> web.Response:
         """Show the latest messages to a number, or the one with a ref.
@@ -93,7 +102,8 @@ class MessagesApi:
         if full:
             for record in records:
                 await self._note(request, "message.read_full", record)
-        return json_answer({"messages": [_view(record, full) for record in records]})
+        waits = await self._waits.of(records)
+        return json_answer({"messages": [_view(record, full, waits.get(record.id)) for record in records]})
 
     async def act(self, request: web.Request) -> web.Response:
         """Cancel a message, or send it again.
@@ -162,7 +172,7 @@ def _text(body: dict[str, Any], name: str) -> str:
     return value
 
 
-def _view(record: Record, full: bool) -> dict[str, Any]:
+def _view(record: Record, full: bool, waiting: dict[str, Any] | None) -> dict[str, Any]:
     reason = None
     if record.reason:
         reason = {
@@ -205,7 +215,9 @@ def _view(record: Record, full: bool) -> dict[str, Any]:
         "origin": record.carried.get("o"),
         "contact": record.carried.get("c"),
         "meta": record.carried.get("m") if full else None,
+        "text_kept": bool(record.text),
         "timeline": _timeline(record),
+        "waiting": waiting,
     }
     if full:
         view["text"] = record.text or None
@@ -238,7 +250,8 @@ def _timeline(record: Record) -> list[dict[str, Any]]:
         ids = [{"part": _part(part), "smsc_id": a.smsc_ids[part]} for part in sorted(a.smsc_ids)]
         found.append(
             (a.at_ms, {"what": "attempt", "number": a.number, "channel": a.channel, "outcome": a.outcome,
-                       "command_status": status, "parts": ids, "price": decimal_text(a.price, 6)})
+                       "command_status": status, "status_name": STATUS_NAMES.get(a.status or 0) if status else None,
+                       "parts": ids, "price": decimal_text(a.price, 6)})
         )  # fmt: skip
     for r in record.receipts:
         found.append(

@@ -62,6 +62,10 @@ BODIES: Final[dict[tuple[str, str], Json]] = {
     ("POST", "explain"): _object("to", "category", "account", **dict.fromkeys(explain_v1.KEYS, _TEXT)),
     ("POST", "messages/find"): _object("to", to=_TEXT, country=_TEXT, account=_TEXT, ref=_TEXT, full=_YES),
     ("POST", "messages/{id}"): _object("action", action=_one_of(messages_v1.ACTIONS)),
+    ("POST", "accounts/{id}/key"): _object(),
+    ("POST", "accounts/{id}/test-send"): _object(
+        "to", "category", "text", to=_TEXT, country=_TEXT, category=_one_of(CATEGORY_LABELS), text=_TEXT, sender=_TEXT
+    ),
     ("PUT", "channels"): _object("id", "action", id=_TEXT, action=_one_of(channels_v1.ACTIONS)),
     ("POST", "ported/forget"): _object(**_NUMBER, all_learned=_YES),
     ("POST", "erase"): _object("number", **_NUMBER, cancel=_YES, also_blacklist=_YES, rewrite=_YES, next=_TEXT),
@@ -97,6 +101,7 @@ BODIES: Final[dict[tuple[str, str], Json]] = {
 """What a body may hold, by method and by the path behind /admin/v1/."""
 
 QUERIES: Final[dict[tuple[str, str], tuple[str, ...]]] = {
+    ("GET", "accounts"): ("account",),
     ("GET", "audit"): ("limit", "before", "since", "verify"),
     ("GET", "stats"): statistics.PARAMETERS,
     ("GET", "explain"): explain_v1.KEYS,

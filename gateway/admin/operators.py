@@ -18,7 +18,13 @@ PLAIN: Final = "admin"
 """Name and role of whoever has `admin.token`."""
 VIEWER, OPERATOR, ADMIN = OPERATOR_ROLES
 _LOOKING: Final = ("GET", "HEAD")
-_ADMINS: Final = ("/admin/v1/erase", "/admin/v1/config", "/admin/v1/operators", "/console/api/setup-token")
+_ADMINS: Final = (
+    "/admin/v1/erase",
+    "/admin/v1/config",
+    "/admin/v1/operators",
+    "/admin/v1/accounts/{id}/key",
+    "/console/api/setup-token",
+)
 """Not to be undone, or about everybody: for the role admin, but for looking."""
 _USERS: Final = "/console/api/users"
 """The console's users: for the role admin, looking too."""

@@ -41,6 +41,12 @@ def unknown_field(body: dict[str, Any], known: set[str]) -> None:
         raise RequestError("unknown_field", f"{', '.join(first)} and {last} are the fields", field=field)
 
 
+def no_fields(body: dict[str, Any]) -> None:
+    """Refuse a body that says anything. Raises RequestError."""
+    if body:
+        raise RequestError("unknown_field", "an empty object is wanted")
+
+
 def name_operator(request: web.Request, operator: Operator) -> None:
     """Remember who asks: by their token, or their session."""
     request[_OPERATOR] = operator

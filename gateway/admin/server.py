@@ -59,6 +59,8 @@ _AUDITED: Final = {
     "/admin/v1/blacklist/imports/{id}/end": ("blacklist.import", ((), ())),
     "/admin/v1/blacklist/undo": ("blacklist.undo", ((), ())),
     "/admin/v1/erase": ("number.erase", ((), ())),
+    "/admin/v1/accounts/{id}/key": ("account.key", ((), ())),
+    "/admin/v1/accounts/{id}/test-send": ("account.test_send", ((), ())),
     "/admin/v1/messages/{id}": ("message", ((), ("action",))),
     "/admin/v1/inbound/reviewed": ("inbound.reviewed", (("id",), ("decision",))),
     "/admin/v1/ported/forget": ("ported.forget", ((), ())),

@@ -19,7 +19,9 @@ from gateway.admin.messages_v1 import MessagesApi
 from gateway.admin.queues_v1 import QueuesApi
 from gateway.admin.routes_v1 import RoutesApi
 from gateway.admin.templates_v1 import TemplatesApi
+from gateway.admin.trial_v1 import TrialApi
 from gateway.admin.webhooks_v1 import WebhookRoutes
+from gateway.metrics import Metrics
 from gateway.routing.router import Router
 from gateway.settings import Settings
 from gateway.store.audit import Audit
@@ -31,9 +33,15 @@ from gateway.templates.registry import Templates
 
 
 def endpoints(
-    settings: Settings, store: Store, router: Router, templates: Templates, audit: Audit, config: ConfigApi
+    settings: Settings,
+    store: Store,
+    router: Router,
+    templates: Templates,
+    audit: Audit,
+    config: ConfigApi,
+    metrics: Metrics | None = None,
 ) -> list[web.RouteDef]:
-    """Return all endpoints of an admin worker but those that the server brings itself."""
+    """Return all endpoints of an admin worker but those that the server brings itself; `metrics` are the worker's."""
     return [
         *TemplatesApi(settings, router, templates, TemplateStore(store), audit).routes(),
         *ErasureApi(settings, store, audit).routes(),
@@ -41,6 +49,7 @@ def endpoints(
         *BlacklistApi(settings, store).routes(),
         *InboundApi(settings, store).routes(),
         *AuditApi(store).routes(),
+        *TrialApi(settings, store, router, audit, metrics).routes(),
         *operators_routes(settings, store, audit),
         *config.routes(),
     ]
@@ -50,8 +59,8 @@ def operators_routes(settings: Settings, store: Store, audit: Audit) -> list[web
     """Return the endpoints over one configuration and store, for the admin server to add."""
     return [
         *QueuesApi(settings, store).routes(),
-        *MessagesApi(store, audit).routes(),
-        *AccountsApi(settings, store, WebhookRoutes(settings, Outbox(store))).routes(),
+        *MessagesApi(store, audit, settings).routes(),
+        *AccountsApi(settings, store, WebhookRoutes(settings, Outbox(store)), audit).routes(),
         *RoutesApi(settings, store).routes(),
         *GatePreview(settings, GateSweeps(store)).routes(),
     ]

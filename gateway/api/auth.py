@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from gateway.apikey import key_id
 from gateway.errors import Backpressure, RequestError
 from gateway.settings import AccountSettings
 
@@ -31,6 +32,7 @@ class KeyRing:
             for key_hash in account.key_hashes:
                 digest = bytes.fromhex(key_hash.removeprefix(_PREFIX))
                 self._by_digest[digest] = (digest, account)
+        self._used: dict[bytes, str] = {}
         self._dummy = hashlib.sha256(b"no key has this digest").digest()
 
     def account(self, authorization: str | None) -> AccountSettings | None:
@@ -46,7 +48,19 @@ class KeyRing:
         if found is None:
             hmac.compare_digest(digest, self._dummy)
             return None
-        return found[1] if hmac.compare_digest(digest, found[0]) else None
+        if not hmac.compare_digest(digest, found[0]):
+            return None
+        if digest not in self._used:
+            self._used[digest] = key_id(authorization[7:].strip())
+        return found[1]
+
+    def take_used(self) -> dict[str, dict[str, str]]:
+        """Return which keys were used since the last call (account → SHA-256 in hex → the id in it), and forget it."""
+        used, self._used = self._used, {}
+        found: dict[str, dict[str, str]] = {}
+        for digest, name in used.items():
+            found.setdefault(self._by_digest[digest][1].id, {})[digest.hex()] = name
+        return found
 
 
 class FailedTries:

@@ -146,6 +146,10 @@ class ApiServer:
         if self._guard is not None:
             self._guard.limits = settings.api
 
+    def take_used_keys(self) -> dict[str, dict[str, str]]:
+        """Return which keys were used since the last call, as `auth.KeyRing.take_used` does."""
+        return self._keys.take_used()
+
     # --- life
 
     async def start(self, sock: socket.socket) -> None:

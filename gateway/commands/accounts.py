@@ -28,7 +28,9 @@ def accounts(
 
 def _line(a: dict[str, Any]) -> str:
     rate = f"{a['max_per_s']}/s" if a["max_per_s"] else "no rate limit"
-    quota = f"{a['quota_used']} of {a['daily_quota']} today" if a["daily_quota"] else "no quota"
+    sent = sum(a["today"].values())
+    reserved = f" (and {a['quota_reserved']} reserved)" if a["quota_reserved"] else ""
+    quota = f"{sent} of {a['daily_quota']} today{reserved}" if a["daily_quota"] else f"{sent} today, no quota"
     hook = a["webhook"]
     webhook = f"webhook {hook['state']}, {hook['backlog']} waiting" if hook else "no webhook"
     keys = f"{a['keys']} key{'s' if a['keys'] != 1 else ''}"

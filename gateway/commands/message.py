@@ -91,10 +91,44 @@ def _lines(m: dict[str, Any]) -> list[str]:
     for event in m["timeline"]:
         rest = ", ".join(_said(name, value) for name, value in event.items() if name not in ("at", "what") and value)
         lines.append(f"  {event['at']}  {event['what']:8} {rest}".rstrip())
+    lines += [f"  waits: {said}" for said in _waits(m["waiting"])]
     if not m["final"]:
         lines.append(f"  {m['expires_at']}  expires")
     if m.get("text") is not None:
         lines.append(f"  text: {plain(m['text'])}")
+    return lines
+
+
+_WAITS = {
+    "gate": "the gate {what} holds it",
+    "time": "for the time it is to be sent at",
+    "window": "for the hours in which it may be sent",
+    "cap": "until its recipient may get another one",
+    "retry": "for its next attempt",
+    "sending": "a worker has it in hand for {what}",
+    "channels": "no channel of route {what} can take it",
+    "route": "its route {what} is not configured any more",
+    "turn": "for its turn in the queue of {what}",
+    "answer": "{what} did not answer: for a late receipt, or what on_uncertain says",
+    "receipt": "for the receipt of {what}",
+}
+_CHANNEL = {"paused": "paused by an operator", "draining": "drained by an operator", "not_bound": "not bound",
+            "signature": "does not carry the signature", "unknown": "not configured"}  # fmt: skip
+
+
+def _waits(waiting: dict[str, Any] | None) -> list[str]:
+    """Return what a message waits for, the first to change first, a line each."""
+    lines = []
+    for one in [waiting, *waiting["also"]] if waiting else []:
+        said = _WAITS[one["why"]].format(what=one["what"] or "its channel")
+        if one.get("state") == "closed":
+            said = f"the gate {one['what']} is closed and will end it"
+        said += "".join(f", {word} {one[word]}" for word in ("since", "until") if one[word])
+        lines.append(said)
+        for channel in one.get("channels", ()):
+            why = _CHANNEL.get(channel["why"], channel["why"].replace("_", " "))
+            cause = f" ({channel['cause']})" if channel["cause"] else ""
+            lines.append(f"  {channel['id']}, rank {channel['rank']}: {why}{cause}")
     return lines
 
 

@@ -43,7 +43,7 @@ async def run(worker: Worker) -> None:
         files = Files()
 
         def desk(now: Settings, routes: Router) -> AdminServer:
-            more = endpoints(now, store, routes, templates, audit, config)
+            more = endpoints(now, store, routes, templates, audit, config, worker.metrics)
             gauges = StoreGauges(now, store)
             door = Console(now, files) if now.console.enabled else None
             return AdminServer(now, hub, store, readiness.reasons, gauges.read, routes, more, audit, door)

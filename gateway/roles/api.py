@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
 from gateway.api.server import ApiServer
 from gateway.dlr.ported import Follower
+from gateway.errors import StoreUnavailable
 from gateway.intake import Intake
 from gateway.policy.policy import Policy, load_policy
 from gateway.routing.loader import build_router
 from gateway.routing.router import Router
 from gateway.settings import Settings
+from gateway.store.key_uses import KeyUses
 from gateway.store.limits import AccountLimiter
 from gateway.store.templates import TemplateStore
 from gateway.templates.load import load_templates
@@ -20,6 +23,8 @@ from gateway.templates.registry import OfFile, Templates, compile_all
 from gateway.worker import Worker
 
 DRAIN_S: Final = 10.0
+USES_EVERY_S: Final = 60.0
+"""How often the keys that were used are noted: one write a key and minute, whatever the traffic."""
 
 
 async def run(worker: Worker) -> None:
@@ -57,6 +62,7 @@ async def run(worker: Worker) -> None:
             worker.beside(follower.run(), name="ported numbers")
             await templates.refresh()
             worker.beside(templates.run(), name="templates")
+            worker.beside(_note_uses(server, KeyUses(store)), name="uses of keys")
             worker.follow_config(store, prepare)
             worker.ready()
             # 4. Until told to drain: new posts are refused, running ones end.
@@ -65,6 +71,17 @@ async def run(worker: Worker) -> None:
         finally:
             # 5. Connections last: each has had its answer.
             await server.stop()
+
+
+async def _note_uses(server: ApiServer, uses: KeyUses) -> None:
+    while True:
+        # The first ones soon: whoever tries a new key looks for it at once.
+        if used := server.take_used_keys():
+            with contextlib.suppress(StoreUnavailable):
+                await uses.note(used)
+            await asyncio.sleep(USES_EVERY_S)
+        else:
+            await asyncio.sleep(1.0)
 
 
 def _read(settings: Settings, before: Router) -> tuple[Router, Policy, OfFile]:

@@ -29,7 +29,7 @@ NUMBER = "8613871946205"
 @pytest.fixture
 async def ask(store: Store, settings: Settings, tmp_path: Path) -> AsyncIterator[Any]:
     own = replace(settings, admin=AdminSettings(token=Secret("the-token")))
-    routes = MessagesApi(store, Audit(store)).routes()
+    routes = MessagesApi(store, Audit(store), own).routes()
     async with (
         admin_listener(own, store, tmp_path, more=routes) as address,
         aiohttp.ClientSession(headers={"Authorization": "Bearer the-token"}) as session,
