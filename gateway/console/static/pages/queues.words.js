@@ -1,0 +1,33 @@
+// Words of the page about queues and gates.
+export const words = {
+  en: {
+    "as_of": "as of {time}, read again every 5 s", "waiting": "Waiting", "waiting.help": "messages that are not with a carrier yet", "scheduled": "For a later time", "scheduled.help": "of them: scheduled, deferred, to be retried",
+    "held": "Held", "held.help": "set aside by a gate", "queues": "Queues", "queues.none": "Nothing waits for a channel.", "rank": "Rank", "rank.primary": "primary", "rank.backup": "backup {n}", "depth": "Depth", "oldest": "Oldest",
+    "accounts.deepest": "Deepest accounts", "accounts.n": "{n} accounts", "pinned": "For one channel only", "pinned.help": "Parts of messages whose first parts that channel has: no other may send them.",
+    "gates": "Gates", "gates.help": "A gate holds or ends the messages of a campaign, tag, account or category from the next claim on. What a carrier already has is not stopped by it.", "gates.none": "All gates are open.",
+    "kind": "Kind", "kind.gate": "gate", "kind.tag": "tag", "kind.campaign": "campaign", "kind.account": "account", "kind.category": "category",
+    "kind.gate.help": "The field gate of the messages.", "kind.tag.help": "The field tag of the messages.", "kind.campaign.help": "origin.campaign of the messages, as it was sent.", "kind.account.help": "All messages of this account.", "kind.category.help": "All messages of this category, of every account.",
+    "ended": "Ended", "progress": "Sweep", "sweep.done": "swept in {span}, {n} ended ({time})", "sweep.going": "{part}: {left} to look at, {closed} ended",
+    "act.open": "Open", "act.open.of": "Open the gate {name}", "act.close": "Close …", "act.close.of": "Close the gate {name}",
+    "set": "Set a gate", "set.what": "What it does", "set.count": "Count what it concerns", "do.hold": "Hold", "do.hold.help": "Messages are set aside, and go on when the gate is opened.", "do.closed": "Close", "do.closed.help": "Messages end as cancelled, for good. What comes later ends as well.",
+    "counting.title": "Counting what it concerns", "counting": "{n} entries looked at …", "counted": "messages wait behind it now", "counted.rows": "By account and category", "counted.more": "and {n} rows more", "carriers": "What a carrier already has goes on, and messages that come meanwhile are not in this count.",
+    "hold.title": "Hold {gate}?", "hold.text": "They are set aside until the gate is opened. Messages whose time runs out meanwhile expire.", "hold.yes": "Hold {n} messages", "close.title": "Close {gate}?", "close.text": "They end as cancelled. This cannot be undone: opening the gate later does not bring them back.", "close.yes": "End {n} messages", "hold.yes.none": "Hold it", "close.yes.none": "Close it",
+    "open.title": "Open {gate}?", "open.text": "{n} held messages go back to their queues.", "open.closed": "New messages go through again. What was ended stays ended.",
+    "set.open": "{gate} is open; {n} messages go on, {held} are still being moved.", "set.hold": "{gate} is held.", "set.closed": "{gate} is closed; what waits is being ended, see its sweep.",
+  },
+  zh: {
+    "as_of": "截至 {time}，每 5 秒更新", "waiting": "等待中", "waiting.help": "尚未交给运营商的消息", "scheduled": "稍后发送", "scheduled.help": "其中：定时、推迟、待重试",
+    "held": "暂停", "held.help": "被闸门搁置", "queues": "队列", "queues.none": "没有消息在等待通道。", "rank": "级别", "rank.primary": "主通道", "rank.backup": "备用 {n}", "depth": "深度", "oldest": "最早",
+    "accounts.deepest": "积压最多的账户", "accounts.n": "{n} 个账户", "pinned": "仅限某一通道", "pinned.help": "长消息的前几条已由该通道发出，其余只能由它发送。",
+    "gates": "闸门", "gates.help": "闸门从下一次取件起，暂停或终止某个活动、标签、账户或类别的消息。运营商已收下的消息不受影响。", "gates.none": "所有闸门均开放。",
+    "kind": "种类", "kind.gate": "闸门", "kind.tag": "标签", "kind.campaign": "活动", "kind.account": "账户", "kind.category": "类别",
+    "kind.gate.help": "消息的 gate 字段。", "kind.tag.help": "消息的 tag 字段。", "kind.campaign.help": "消息的 origin.campaign，与发送时一致。", "kind.account.help": "该账户的全部消息。", "kind.category.help": "所有账户中该类别的全部消息。",
+    "ended": "已终止", "progress": "清理进度", "sweep.done": "用时 {span}，终止 {n} 条（{time}）", "sweep.going": "{part}：待查 {left}，已终止 {closed}",
+    "act.open": "开放", "act.open.of": "开放闸门 {name}", "act.close": "关闭……", "act.close.of": "关闭闸门 {name}",
+    "set": "设置闸门", "set.what": "作用", "set.count": "统计影响范围", "do.hold": "暂停", "do.hold.help": "消息被搁置，闸门开放后继续发送。", "do.closed": "关闭", "do.closed.help": "消息以“已取消”终止，不可恢复；之后到来的也会终止。",
+    "counting.title": "正在统计影响范围", "counting": "已查看 {n} 条……", "counted": "条消息正在等待", "counted.rows": "按账户和类别", "counted.more": "另有 {n} 行", "carriers": "运营商已收下的消息会继续；统计期间新到的消息不在其中。",
+    "hold.title": "暂停{gate}？", "hold.text": "消息将被搁置，直到闸门开放；期间超过时限的会过期。", "hold.yes": "暂停 {n} 条消息", "close.title": "关闭{gate}？", "close.text": "这些消息将以“已取消”终止，无法撤销：之后再开放也不会恢复。", "close.yes": "终止 {n} 条消息", "hold.yes.none": "暂停", "close.yes.none": "关闭",
+    "open.title": "开放{gate}？", "open.text": "{n} 条被暂停的消息将回到队列。", "open.closed": "新消息可再次通过；已终止的不会恢复。",
+    "set.open": "{gate}已开放；{n} 条继续发送，{held} 条仍在移动。", "set.hold": "{gate}已暂停。", "set.closed": "{gate}已关闭；等待中的消息正在终止，见清理进度。",
+  },
+};
