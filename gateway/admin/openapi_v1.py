@@ -102,7 +102,7 @@ BODIES: Final[dict[tuple[str, str], Json]] = {
 
 QUERIES: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("GET", "accounts"): ("account",),
-    ("GET", "audit"): ("limit", "before", "since", "verify"),
+    ("GET", "audit"): ("limit", "before", "since", "actor", "action", "verify"),
     ("GET", "stats"): statistics.PARAMETERS,
     ("GET", "explain"): explain_v1.KEYS,
     ("GET", "queues"): ("top",),

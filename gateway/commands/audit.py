@@ -17,6 +17,8 @@ _OWN = frozenset({"at", "at_ms", "shard", "entry", "actor", "action", "object", 
 
 def audit(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
+    actor: Annotated[str, typer.Option(help="Only whose name or address has this in it.")] = "",
+    action: Annotated[str, typer.Option(help="Only actions that begin so, as config or blacklist.add.")] = "",
     verify: Annotated[
         bool, typer.Option("--verify", help="Follow the chain of hashes; exit 1 where it breaks.")
     ] = False,
@@ -24,7 +26,7 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Show who changed what, the newest first. Numbers stand masked."""
-    query = {"verify": "1"} if verify else {"limit": str(limit)}
+    query = {"verify": "1"} if verify else {"limit": str(limit), "actor": actor, "action": action}
     found = ask_admin(config, "GET", "/admin/v1/audit", query=query)
     if as_json:
         say(json.dumps(found, ensure_ascii=False))

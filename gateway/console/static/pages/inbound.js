@@ -55,6 +55,7 @@ export async function show({ main, query, signal, go, t }) {
       on: { click: () => go("inbound", [], { list: name, account: chosen.account }) },
     }, t(`list.${name}`), review ? h("span", { class: ["pill", reviewing && "warn"] }, count(reviewing)) : null)));
     fill(textButton, icon("info"), full ? t("texts.hide") : t("texts.show"));
+    finder.querySelector("#find-clear").hidden = !searched;
     fill(status, searched ? t("found", { n: count(rows.length) }) : t("shown", { n: count(rows.length) }), " ", t("times", { zone: zone() }));
     fill(list, rows.length ? rows.map((row) => h("li", null, reply(row))) : h("li", { class: "soft" }, searched ? t("found.none") : chosen.review ? t("review.none") : t("none")));
     fill(foot, isMore ? button(t("earlier"), more, { id: "more" }) : null);
@@ -89,7 +90,7 @@ export async function show({ main, query, signal, go, t }) {
     fields: [
       field({ name: "number", label: t("find.number"), type: "tel", inputmode: "tel", autocomplete: "off", required: true, maxlength: 40, wide: true }),
     ],
-    also: h("button", { type: "button", class: "bare", on: { click: async () => { searched = null; finder.reset(); try { await read({ full: false }); } catch (error) { failed(error); } } } }, t("find.clear")),
+    also: h("button", { type: "button", class: "bare", id: "find-clear", hidden: true, on: { click: async () => { searched = null; finder.reset(); try { await read({ full: false }); } catch (error) { failed(error); } } } }, t("find.clear")),
     send: async ({ number }) => {
       const before = searched;
       searched = number;
