@@ -5,8 +5,8 @@
     GET …?verify=1                       → {"sound": true, "chains": [{shard, entries, first, last, head, broken_at}]}
 
 `actor` is a part of the name or address, `action` the beginning of one (`config` is all of `config.…`). `older` is what
-to give as `before` for the next page, 0 where nothing older is kept; its first entries may be the last of this page once
-more (several stand in one millisecond). A filter looks at 20,000 entries a call: a page may be short, or empty.
+to give as `before` for the next page, 0 where nothing older is kept; its first entries may be the last of this page
+once more (several stand in one millisecond). A filter looks at 20,000 entries a call: a page may be short, or empty.
 
 Each shard has a chain of its own; keep the `head` elsewhere, and a whole chain that was made anew shows as well. Owns
 the shapes; the chains are the store's. Numbers stand masked, with a keyed hash.

@@ -1,6 +1,7 @@
 """`/admin/v1/config`: which configuration is in force, how it came, and changing it on all machines at once.
 
     GET  …                      → {revision, digest, at, by, note, members: [...], here: {...}, last: {...}}
+                                  (`last`: this machine's last try; `stands`: refused, and the files are still so)
     GET  …/history              → {"revisions": [{revision, digest, at, by, machine, note}]}, the newest first
     GET  …/revisions/{n}        → {revision, …, "files": {name: text}}, secrets masked
     GET  …/diff?a=4&b=6         → {"same": false, "lines": [...]}; without b: this machine's files, without a: in force
@@ -65,7 +66,8 @@ class ConfigApi:
         last = here.last
         answer["last"] = None
         if last is not None:
-            answer["last"] = {"at": iso(last.at_ms), "by": last.by, **_outcome(last.outcome)}
+            still = here.refused_now()
+            answer["last"] = {"at": iso(last.at_ms), "by": last.by, "stands": still, **_outcome(last.outcome)}
         return json_answer(answer)
 
     async def get_history(self, request: web.Request) -> web.Response:

@@ -149,7 +149,7 @@ def config_status(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -
         if found["here"]["needs_restart"]:
             say(f"takes a restart of this machine: {', '.join(found['here']['needs_restart'])}")
         last = found["last"]
-        if last is not None and last["result"] == "refused":
+        if last is not None and last["result"] == "refused" and last["stands"]:
             say(f"last change, {last['at']} by {last['by']}: refused: {last['detail']}")
     if not well:
         raise typer.Exit(EXIT_NOT_WELL)

@@ -1,7 +1,7 @@
 """What differs between two configurations: ids and keys for logs and people, lines for `smsgw config diff`.
 
 Owns how secrets that were typed in clear are masked in a shown text. Pure. A text whose secrets cannot be found again
-by their spelling is not shown at all.
+by their spelling is not shown at all; of one that is no TOML a difference shows the lines that cannot hold one.
 """
 
 from __future__ import annotations
@@ -32,6 +32,13 @@ _USERINFO = re.compile(r"(?<=://)[^/@]*@")
 _PATH = re.compile(r"^(https?://[^/?#]+)[/?#].+$", re.DOTALL)
 _HEADERS = re.compile(rf"(?P<head>(?<![\w-])headers\s*=\s*)(?P<value>\{{(?:[^{{}}\"']|{_STRING})*\}})", re.DOTALL)
 _HEADER = re.compile(rf"(?P<head>=\s*)(?P<value>{_STRING})", re.DOTALL)
+# Of a line that stands in no valid TOML: a plain key and one value, or no value at all.
+_PLAIN_LINE = re.compile(r"\s*(?P<key>[A-Za-z0-9_-]+(?:\s*\.\s*[A-Za-z0-9_-]+)*)\s*=(?P<value>[^={}\\]*)")
+_TABLE_LINE = re.compile(r"\s*\[{1,2}(?P<name>[^\[\]=\"'#]*)\]{1,2}\s*")
+_OPEN_TABLE = re.compile(r"\s*\[{1,2}\s*(?:channel|route|account|template)\s*\]?\s*")
+_HOLDERS: Final = (*_SECRET_KEYS, "headers")
+_HOLDER = re.compile("|".join(_HOLDERS), re.IGNORECASE)
+_LONG_STRING = re.compile(r'"""|\'\'\'')
 _REFERENCE = re.compile(r"file:.*|(?:[^$]{0,3}\$\{env:[A-Za-z_][A-Za-z0-9_]*\})+", re.DOTALL)
 
 
@@ -95,6 +102,9 @@ def unified(old: Bundle, new: Bundle, names: tuple[str, str]) -> list[str]:
         lines += [f"--- {names[0]}/{name}", f"+++ {names[1]}/{name}"]
         if name not in new.files:
             lines.append(f"({name} is not there any more)")
+        for side, one in zip(names, (old, new), strict=True):
+            if (fault := _fault(name, one.files.get(name, b""))) is not None:
+                lines.append(f"({side}: {fault})")
         before, shown_before = _lines(name, old.files.get(name, b""))
         after, shown_after = _lines(name, new.files.get(name, b""))
         for group in difflib.SequenceMatcher(None, before, after, autojunk=False).get_grouped_opcodes(3):
@@ -118,7 +128,37 @@ def _lines(name: str, data: bytes) -> tuple[list[str], list[str]]:
     text = data.decode(errors="replace").removesuffix("\n")
     shown = masked(name, text)
     real, safe = (one.split("\n") if one else [] for one in (text, shown))
+    if shown == _NOT_SHOWN and not _LONG_STRING.search(text):
+        safe = list(_salvaged(real))  # a long string could hold a secret in a line that looks like any other
     return (real, safe) if len(real) == len(safe) else (safe, safe)
+
+
+def _fault(name: str, data: bytes) -> str | None:
+    """Say why a file is no TOML; None where it is."""
+    if name.endswith(".toml"):
+        try:
+            parse_toml(data)
+        except ValueError as exc:
+            return str(exc)
+    return None
+
+
+def _salvaged(lines: list[str]) -> Iterator[str]:
+    """Yield lines of a text that is no TOML, everything in them masked that may be a secret, or a part of one."""
+    hidden = False  # below a table whose values are secrets
+    for line in lines:
+        remark = line.lstrip().startswith("#") and not _HOLDER.search(line)
+        if not line.strip() or remark or _OPEN_TABLE.fullmatch(line):
+            yield line
+        elif (table := _TABLE_LINE.fullmatch(line)) is not None:
+            hidden = _HOLDER.search(table["name"]) is not None
+            yield line
+        elif (found := _PLAIN_LINE.fullmatch(line)) is not None and not hidden and not _HOLDER.search(line):
+            yield line
+        elif found is not None:
+            yield f"{line[: found.start('value')]} {MASK}"
+        else:
+            yield f"{line[: len(line) - len(line.lstrip())]}{MASK}"
 
 
 def masked(name: str, text: str) -> str:

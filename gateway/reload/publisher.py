@@ -71,6 +71,8 @@ class Tried:
     at_ms: int
     by: str
     outcome: Outcome
+    files: Any = None
+    """The files' signature then, where it was about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ class Publisher:
             await self.reload(by)
         await self.keeper.files.look()
         self._show()
+        self._forgive()
         await self._note_step()
         await self._publish_again()
         if self.keeper.settings.config.watch:
@@ -223,6 +226,24 @@ class Publisher:
         return write_revision(Bundle.decode(text), folder, machine)
 
     # --- what an operator looks at
+
+    def refused_now(self) -> bool:
+        """Tell whether the last try was refused and nothing was done about it: the same files still lie there.
+
+        Files that were put back, or edited once more, are another matter.
+        """
+        last = self.last
+        if last is None or last.outcome.result != "refused":
+            return False
+        files = self.keeper.files
+        return last.files is None or (last.files == files.signature and files.digest != self.keeper.state.digest)
+
+    def _forgive(self) -> None:
+        """A refusal is over when the files say again what is in force."""
+        files, last = self.keeper.files, self.last
+        in_step = bool(files.digest) and files.digest == self.keeper.state.digest
+        if in_step and last is not None and last.files is not None and not self._success.n:
+            self._success.n = 1
 
     async def look(self) -> tuple[State, Revision | None, list[Member], dict[str, Any]]:
         """Return what is in force, who lives and runs what, and how this machine's files stand to it."""
@@ -421,7 +442,9 @@ class Publisher:
             raise
         if dry_run:
             return outcome
-        self.last = Tried(time.time_ns() // 1_000_000, by, outcome)
+        await self.keeper.files.look()
+        files = self.keeper.files.signature if action != "config.rollback" else None
+        self.last = Tried(time.time_ns() // 1_000_000, by, outcome, files)
         self._success.n = 0 if outcome.result == "refused" else 1
         self.keeper.metrics.counter("config_reloads_total", result=outcome.result).n += 1
         if outcome.result == "refused":

@@ -109,3 +109,46 @@ def test_the_difference_names_files_and_shows_that_a_secret_changed(tmp_path: Pa
         ' system_id = "esme"',
         ' password = "${env:B_PASSWORD}"',
     ]
+
+
+def test_a_file_that_is_no_toml_is_compared_line_by_line(tmp_path: Path) -> None:
+    sound = CHANNELS.replace("${env:A_PASSWORD}", SECRET)
+    broken = sound.replace("port = 2776", "port = 27x6").replace(SECRET, f"{SECRET}-2")
+    names = ("revision 1", "files here")
+    lines = unified(bundle(tmp_path, channels=sound), Bundle({"channels.toml": broken.encode()}), names)
+    lines = lines[lines.index("--- revision 1/channels.toml") :][:30]
+    assert lines[2].startswith("(files here: not valid TOML")
+    assert [one for one in lines[3:] if one[0] in "+-"][:4] == [
+        '-password = "***"',
+        "+password = ***",
+        "-port = 2776",
+        "+port = 27x6",
+    ]
+    assert SECRET not in "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'password = "{SECRET}"\n[[broken\n',
+        f'[[channel]]\npassword = "{SECRET}\n',
+        f'[[channel]]\npassword =\n  "{SECRET}"\n=\n',
+        f'[[channel]]\npassword: "{SECRET}"\n',
+        f'[[channel]]\nid = "a" password = "{SECRET}"\n',
+        f'[[channel]]\n"sec\\u0072et" = "{SECRET}"\n=\n',
+        f'secret = [\n  "${{env:S}}",\n  "{SECRET}",\n',
+        f'channel = [{{ id = "a", password = "{SECRET}" }}\n',
+        f'[tracing.headers]\nX-Key = "{SECRET}"\n"Y" = "{SECRET}"\n=\n',
+        f'[tracing]\nheaders = {{ "X" = "{SECRET}" }}\n=\n',
+        f'[account.webhook]\nurl = "https://shop.example/{SECRET}"\n=\n',
+        f'password = """\nid = "{SECRET}"\n# {SECRET}\n"""\n=\n',
+        f"# password = {SECRET}\n=\n",
+        f"{SECRET}\n",
+        f"[{SECRET}\n=",
+    ],
+)
+def test_a_file_that_is_no_toml_shows_no_secret(text: str) -> None:
+    for old in ("", text.replace("horse", "house"), '[[channel]]\nid = "a"\n'):
+        bundles = (Bundle({"accounts.toml": old.encode()}), Bundle({"accounts.toml": text.encode()}))
+        for pair in (bundles, bundles[::-1]):
+            assert SECRET not in "\n".join(unified(*pair, ("a", "b")))

@@ -460,6 +460,26 @@ async def test_what_cannot_be_is_refused_before_anybody_is_asked(site: Site) -> 
     assert (admin.prepared, api.prepared) == ([], [])
 
 
+async def test_a_refusal_is_over_when_its_files_are_put_back(site: Site) -> None:
+    (admin,) = await site.machine("one", "cn")
+    await in_force(admin, "cn", 1)
+    routes = admin.machine.config / "routes.toml"
+    sound = routes.read_text()
+    routes.write_text("[[route")
+    await admin.publisher.reload("operator")
+    assert admin.publisher.refused_now()
+    assert admin.gauge("config_reload_success") == 0
+    routes.write_text("[[route\n")  # edited once more, still no TOML: nobody tried that one
+    await until(lambda: not admin.publisher.refused_now())
+    assert admin.gauge("config_reload_success") == 0
+    routes.write_text(sound)
+    await until(lambda: admin.gauge("config_reload_success") == 1)
+    last = admin.publisher.last
+    assert last is not None
+    assert last.outcome.result == "refused", "what was tried is told all the same"
+    assert not admin.publisher.refused_now()
+
+
 async def test_the_history_is_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(revision_store, "MOST_REVISIONS", 3)
     (admin,) = await site.machine("one", "cn")
