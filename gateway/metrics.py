@@ -439,7 +439,9 @@ def _write_atomically(path: Path, value: Any) -> None:
 
 # --- the admin side
 
-_BASE = "base.json"
+_BASE: Final = "base.json"
+_FILES_MOST: Final = 256
+_READ_TRIES: Final = 3
 _DEAD_AFTER_S = 3 * HEARTBEAT_S
 _Key = tuple[str, tuple[str, ...]]
 
@@ -453,16 +455,29 @@ class GaugeReading:
     value: float
 
 
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Some families as they are now, over all workers: (name, label values) → value, or counts by bucket."""
+
+    counters: dict[_Key, float]
+    gauges: dict[_Key, float]
+    hists: dict[_Key, list[int]]
+
+
 class _Totals:
     """Sums by series; gauges keep the list of values until their family's merge rule is applied."""
 
-    def __init__(self) -> None:
+    def __init__(self, only: frozenset[str] | None = None) -> None:
+        self._only = only
         self.counters: dict[_Key, float] = {}
         self.gauges: dict[_Key, list[float]] = {}
         self.hists: dict[_Key, tuple[list[int], float]] = {}
 
     def add(self, snapshot: Mapping[str, Any], *, with_gauges: bool) -> None:
+        only = self._only
         for name, labels, n in snapshot.get("cells", ()):
+            if only is not None and name not in only:
+                continue
             family, key = FAMILIES.get(name), (name, tuple(labels))
             if family is None or len(labels) != len(family.labels):
                 continue  # written by another version
@@ -471,6 +486,8 @@ class _Totals:
             elif with_gauges:
                 self.gauges.setdefault(key, []).append(n)
         for name, labels, counts, total in snapshot.get("hists", ()):
+            if only is not None and name not in only:
+                continue
             family, key = FAMILIES.get(name), (name, tuple(labels))
             if family is None or len(counts) != len(family.buckets) + 1 or len(labels) != len(family.labels):
                 continue
@@ -495,6 +512,8 @@ class MetricsHub:
     def __init__(self, directory: Path, own: Metrics | None = None) -> None:
         self._directory = directory
         self._own = own
+        self._files: dict[Path, tuple[tuple[int, int], dict[str, Any]]] = {}
+        """What was read last, by the time and size of the file: a worker that has nothing to do writes rarely."""
         directory.mkdir(parents=True, exist_ok=True)
 
     def render(self, readings: Iterable[GaugeReading] = ()) -> bytes:
@@ -506,6 +525,17 @@ class MetricsHub:
     def totals(self) -> dict[_Key, float]:
         """Return the counters by (name, label values): for the bench and tests."""
         return dict(self._totals(()).counters)
+
+    def read(self, names: frozenset[str]) -> Series:
+        """Return these families alone: for whoever looks every few seconds, and must cost next to nothing."""
+        base = self._directory / _BASE
+        for _ in range(_READ_TRIES):
+            stamp = _stamp(base)
+            totals = self._totals((), names)
+            if _stamp(base) == stamp:
+                break  # else a dead worker was folded meanwhile, and may have been missed, or met twice
+        gauges = {key: _MERGE[FAMILIES[key[0]].merge](values) for key, values in totals.gauges.items()}
+        return Series(totals.counters, gauges, {key: counts for key, (counts, _) in totals.hists.items()})
 
     def marks(self, name: str) -> list[tuple[str, ...]]:
         """Return the label values of a gauge's series that are not 0 in some living worker."""
@@ -528,11 +558,12 @@ class MetricsHub:
             if not _is_dead(path, s) and any(c[0] == "worker_ready" and c[2] for c in s.get("cells", ()))
         }
 
-    def _totals(self, readings: Iterable[GaugeReading]) -> _Totals:
-        with self._lock() as may_fold:
-            base = _read(self._directory / _BASE) or {"folded": []}
+    def _totals(self, readings: Iterable[GaugeReading], only: frozenset[str] | None = None) -> _Totals:
+        with self._lock() as alone:
+            may_fold = alone and only is None
+            base = self._load(self._directory / _BASE) or {"folded": []}
             folded = list(base.get("folded", ()))
-            base_totals, totals = _Totals(), _Totals()
+            base_totals, totals = _Totals(only), _Totals(only)
             base_totals.add(base, with_gauges=False)
             gone: list[Path] = []
             for path, snapshot in self._snapshots():
@@ -566,8 +597,23 @@ class MetricsHub:
 
     def _snapshots(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         for path in sorted(self._directory.glob("*.json")):
-            if path.name != _BASE and (snapshot := _read(path)) is not None and "incarnation" in snapshot:
+            if path.name != _BASE and (snapshot := self._load(path)) is not None and "incarnation" in snapshot:
                 yield path, snapshot
+
+    def _load(self, path: Path) -> dict[str, Any] | None:
+        """Read a file, unless it is the one that was read last."""
+        stamp = _stamp(path)
+        known = self._files.get(path)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        value = _read(path)
+        if value is None:
+            self._files.pop(path, None)
+        else:
+            if len(self._files) >= _FILES_MOST:
+                self._files.clear()
+            self._files[path] = (stamp, value)
+        return value
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[bool]:
@@ -579,6 +625,15 @@ class MetricsHub:
                 yield False
             else:
                 yield True
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return what changes when a file is written anew (they are replaced whole); of one that is gone, nothing."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return (0, 0)
+    return (stat.st_mtime_ns, stat.st_ino)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -222,3 +222,29 @@ def test_roles_with_a_ready_worker_are_told(tmp_path: Path) -> None:
         m.gauge("worker_ready", role=role, worker="0").n = ready
         SnapshotWriter(m, tmp_path).write()
     assert MetricsHub(tmp_path).ready_workers() == {"api"}
+
+
+def test_some_families_alone_are_read_as_the_whole_is_and_only_anew_when_a_file_changed(tmp_path: Path) -> None:
+    one, other = Metrics("dispatch", "0", "one"), Metrics("dispatch", "1", "other")
+    submits(one, 3)
+    submits(other, 4)
+    one.counter("messages_total", category="verification", route="r", state="delivered", reason="").n = 5
+    one.histogram("submit_response_seconds", channel="cm-a").observe(0.02, 7)
+    for m in (one, other):
+        m.gauge("channel_up", channel="cm-a").n = 1
+        SnapshotWriter(m, tmp_path).write()
+    hub = MetricsHub(tmp_path)
+    wanted = frozenset({"submits_total", "channel_up", "submit_response_seconds"})
+    found = hub.read(wanted)
+    assert found.counters == {("submits_total", ("cm-a", "0x00000000")): 7}
+    assert found.gauges == {("channel_up", ("cm-a",)): 1}, "as its family merges: max"
+    assert sum(found.hists["submit_response_seconds", ("cm-a",)]) == 7
+    (tmp_path / "one.json").write_bytes((tmp_path / "one.json").read_bytes())
+    submits(one, 10)
+    SnapshotWriter(one, tmp_path).write(final=True)
+    assert hub.read(wanted).counters == {("submits_total", ("cm-a", "0x00000000")): 17}
+    hub.render()  # folds the one that ended
+    assert not (tmp_path / "one.json").exists()
+    again = hub.read(wanted)
+    assert again.counters == {("submits_total", ("cm-a", "0x00000000")): 17}
+    assert sum(again.hists["submit_response_seconds", ("cm-a",)]) == 7

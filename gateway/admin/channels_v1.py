@@ -1,11 +1,12 @@
 """`/admin/v1/channels`: how the channels are, and what an operator wants of them.
 
     GET                                     → {"channels": [{id, bound, breaker, cause, operator, left_out, ...}]}
-    PUT {"id": "cm-a", "action": "pause"}   → the channel as it is from then on
+    PUT {"id": "cm-a", "action": "pause"}   → these fields of the channel, as it is from then on
 
 `pause`: nothing more is claimed for it, its sessions stay for receipts. `drain`: the same, and it unbinds when nothing
 is in flight. `resume`: back to work. `left_out`: fields that its SMSC refused and that this machine's workers no longer
-send. Owns the shapes; refuses to know sessions: the workers read what is agreed.
+send. A running gateway's GET has more: state, why and since when, figures (`channels_view`). Owns the shapes; refuses
+to know sessions: the workers read what is agreed.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ async def get_channels(
 ) -> web.Response:
     """List the configured channels as they are now."""
     health, bound = await store.health(), await store.channels_bound()
-    return json_answer({"channels": [_view(c, health.get(c.id, Health()), bound, left_out) for c in channels]})
+    return json_answer({"channels": [plain_view(c, health.get(c.id, Health()), bound, left_out) for c in channels]})
 
 
 async def put_channel(
@@ -60,10 +61,11 @@ async def put_channel(
     if channel is None:
         raise RequestError("invalid_field", "no such channel is configured", field="id")
     health = await store.health([(channel.id, body["action"], 0)])
-    return json_answer(_view(channel, health[channel.id], await store.channels_bound(), left_out))
+    return json_answer(plain_view(channel, health[channel.id], await store.channels_bound(), left_out))
 
 
-def _view(channel: ChannelSettings, health: Health, bound: set[str], left_out: LeftOut) -> dict[str, Any]:
+def plain_view(channel: ChannelSettings, health: Health, bound: set[str], left_out: LeftOut) -> dict[str, Any]:
+    """Return what workers, breaker and operators agreed on about a channel, and its settings."""
     return {
         "id": channel.id,
         "bound": channel.id in bound,

@@ -56,6 +56,10 @@ class ConfigApi:
     async def get_config(self, request: web.Request) -> web.Response:
         """Say what is in force, who runs what, and how this machine's files stand to it."""
         del request
+        return json_answer(await self.look())
+
+    async def look(self) -> dict[str, Any]:
+        """Return what `get_config` answers."""
         here = self.publisher
         state, revision, members, stands = await here.look()
         answer: dict[str, Any] = {"revision": state.number, "digest": state.digest}
@@ -67,8 +71,14 @@ class ConfigApi:
         answer["last"] = None
         if last is not None:
             still = here.refused_now()
-            answer["last"] = {"at": iso(last.at_ms), "by": last.by, "stands": still, **_outcome(last.outcome)}
-        return json_answer(answer)
+            answer["last"] = {
+                "at": iso(last.at_ms),
+                "at_ms": last.at_ms,
+                "by": last.by,
+                "stands": still,
+                **_outcome(last.outcome),
+            }
+        return answer
 
     async def get_history(self, request: web.Request) -> web.Response:
         """List the revisions that are kept."""

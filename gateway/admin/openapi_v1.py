@@ -103,6 +103,8 @@ BODIES: Final[dict[tuple[str, str], Json]] = {
 QUERIES: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("GET", "accounts"): ("account",),
     ("GET", "audit"): ("limit", "before", "since", "actor", "action", "verify"),
+    ("GET", "changes"): ("since", "limit"),
+    ("GET", "events"): ("topics",),
     ("GET", "stats"): statistics.PARAMETERS,
     ("GET", "explain"): explain_v1.KEYS,
     ("GET", "queues"): ("top",),
@@ -160,6 +162,8 @@ def _operation(route: web.AbstractRoute, path: str) -> Json:
     answer: Json = {"application/json": {"schema": {"type": "object"}}}
     if path == "stats":
         answer["text/csv"] = {"schema": _TEXT}
+    if path == "events":
+        answer = {"text/event-stream": {"schema": _TEXT}}
     operation: Json = {
         "operationId": "_".join([method.lower(), *re.findall("[a-z]+", path)]),
         "summary": (route.handler.__doc__ or path).strip().splitlines()[0].rstrip("."),

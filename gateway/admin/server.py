@@ -30,7 +30,8 @@ from gateway.admin import (
 )
 from gateway.admin.door import Door, is_consoles
 from gateway.admin.operators import FULL_IN_BODY, ONLY_LOOKS, Operators, role_for, wants_password
-from gateway.admin.problem import CONSOLE_HEADERS, SAFE_HEADERS, problem, refusal
+from gateway.admin.overview_v1 import LiveView
+from gateway.admin.problem import CONSOLE_HEADERS, SAFE_HEADERS, json_answer, problem, refusal
 from gateway.admin.requests import STREAMS, actor_of, is_noted, name_operator, place_client
 from gateway.dlr.reasons import load_reasons
 from gateway.errors import Backpressure, RequestError, StoreUnavailable
@@ -102,9 +103,11 @@ class AdminServer:
         more: Iterable[web.RouteDef] = (),
         audit: Audit | None = None,
         door: Door | None = None,
+        live: LiveView | None = None,
     ) -> None:
         self._audit = audit
         self._door = door
+        self._live = live
         self._more = [*more, *(door.routes() if door is not None else ())]
         self._operators = Operators(settings.admin)
         self._metrics_public = _is_loopback(settings.admin.host)
@@ -257,6 +260,8 @@ class AdminServer:
             await self._note(request, resource.canonical, f"refused: {answer.status}")
         elif answer.status < 400 and not is_noted(request):
             await self._note(request, resource.canonical, DONE)
+        if self._live is not None and answer.status < 400:
+            self._live.look_soon()  # whoever changed something sees it
         return answer
 
     async def _note(self, request: web.Request, path: str, result: str) -> None:
@@ -316,6 +321,8 @@ class AdminServer:
         )
 
     async def _get_channels(self, request: web.Request) -> web.Response:
+        if self._live is not None:
+            return json_answer(await self._live.channels())
         return await channels_v1.get_channels(self._store, self._channels, await self._left_out())
 
     async def _put_channel(self, request: web.Request) -> web.Response:

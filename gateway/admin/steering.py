@@ -11,11 +11,15 @@ from aiohttp import web
 from gateway.admin.accounts_v1 import AccountsApi
 from gateway.admin.audit_v1 import AuditApi
 from gateway.admin.blacklist_v1 import BlacklistApi
+from gateway.admin.changes_v1 import ChangesApi
 from gateway.admin.config_v1 import ConfigApi
 from gateway.admin.erase_v1 import ErasureApi
+from gateway.admin.events_v1 import EventStreams
 from gateway.admin.gates_v1 import GatePreview
 from gateway.admin.inbound_v1 import InboundApi
+from gateway.admin.live import Live
 from gateway.admin.messages_v1 import MessagesApi
+from gateway.admin.overview_v1 import OverviewApi
 from gateway.admin.queues_v1 import QueuesApi
 from gateway.admin.routes_v1 import RoutesApi
 from gateway.admin.templates_v1 import TemplatesApi
@@ -25,6 +29,7 @@ from gateway.metrics import Metrics
 from gateway.routing.router import Router
 from gateway.settings import Settings
 from gateway.store.audit import Audit
+from gateway.store.changes import Changes
 from gateway.store.gates import GateSweeps
 from gateway.store.outbox import Outbox
 from gateway.store.store import Store
@@ -64,3 +69,8 @@ def operators_routes(settings: Settings, store: Store, audit: Audit) -> list[web
         *RoutesApi(settings, store).routes(),
         *GatePreview(settings, GateSweeps(store)).routes(),
     ]
+
+
+def live_endpoints(live: Live, streams: EventStreams, store: Store, audit: Audit) -> list[web.RouteDef]:
+    """Return the endpoints over what an admin worker reads for everybody who looks; they outlive reloads."""
+    return [*OverviewApi(live).routes(), *ChangesApi(audit, Changes(store)).routes(), *streams.routes()]

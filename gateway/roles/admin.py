@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.admin.config_v1 import ConfigApi
+from gateway.admin.events_v1 import EventStreams
 from gateway.admin.gate_sweeper import GateSweeper
+from gateway.admin.live import Live
 from gateway.admin.readiness import Readiness
 from gateway.admin.server import AdminServer
-from gateway.admin.steering import endpoints
+from gateway.admin.steering import endpoints, live_endpoints
 from gateway.admin.store_gauges import StoreGauges
 from gateway.console.door import Console
 from gateway.console.files import Files
@@ -39,14 +41,17 @@ async def run(worker: Worker) -> None:
         worker.keeper(store)
         assert worker.publisher is not None  # an admin worker proposes its machine's files
         config = ConfigApi(worker.publisher)
+        live = Live(settings, store, hub, readiness.reasons, config.look, machine=worker.publisher.keeper.machine)
+        streams = EventStreams(live)
+        shown = live_endpoints(live, streams, store, audit)
 
         files = Files()
 
         def desk(now: Settings, routes: Router) -> AdminServer:
-            more = endpoints(now, store, routes, templates, audit, config, worker.metrics)
+            more = [*endpoints(now, store, routes, templates, audit, config, worker.metrics), *shown]
             gauges = StoreGauges(now, store)
             door = Console(now, files) if now.console.enabled else None
-            return AdminServer(now, hub, store, readiness.reasons, gauges.read, routes, more, audit, door)
+            return AdminServer(now, hub, store, readiness.reasons, gauges.read, routes, more, audit, door, live)
 
         async def prepare(new: Settings) -> Callable[[], None]:
             routes, of_file = await asyncio.to_thread(_read, new, router)
@@ -56,6 +61,8 @@ async def run(worker: Worker) -> None:
             def swap() -> None:
                 store.configure(new)
                 templates.use(of_file)
+                live.use(new)
+                streams.end("reload")
                 server.hand_over(successor)
 
             return swap
@@ -67,11 +74,13 @@ async def run(worker: Worker) -> None:
             await worker.connect(store)
             worker.beside(Folder(Statistics(store), worker.metrics).run(), name="statistics")
             worker.beside(GateSweeper(store, audit, worker.metrics).run(), name="gates")
+            worker.beside(live.run(), name="console figures")
             worker.follow_config(store, prepare)
             worker.ready()
             # 3. Until told to stop; it is the last of the workers to go.
             await worker.told_to_stop()
         finally:
+            streams.end("stopping")
             await server.stop()
 
 

@@ -46,7 +46,8 @@ class Sessions:
 
     bound: int = 0
     slots: int = 0
-    since_ms: int = 0  # since when it is up or down; 0: not known
+    word: str = ""  # up | down, as was said last by all of them together; '': not known
+    since_ms: int = 0  # since when it is that
     trouble: Trouble | None = None  # the latest of those that are not over
 
 
@@ -94,8 +95,9 @@ class Changes:
         for i in range(0, len(flat), 2):
             channel, _, who = flat[i].decode().partition(_US)
             if not channel:
-                _, _, since = flat[i + 1].decode().partition(",")
-                found.setdefault(who, Sessions()).since_ms = int(since)
+                word, _, since = flat[i + 1].decode().partition(",")
+                of_all = found.setdefault(who, Sessions())
+                of_all.word, of_all.since_ms = word, int(since)
                 continue
             if who not in living:
                 continue
