@@ -32,6 +32,8 @@ SAME_IN_CHINESE = [
     "UTC", "GMT", "SSE", "CNY", "webhook", "webhooks", "p99", "ms", "s", "min", "h", "d", "UTF", "GB", "KB", "MB",
     "OK", "TD", "START", "STOP", "MSISDN", "ASCII", "UCS", "GSM", "USSD", "TOTP", "QR", "SHA", "CIDR", "DNS",
     "MAP", "SGIP", "SMGP", "CMPP",
+    # of the tests themselves
+    "shop", "bank", "cm-a", "cm-b", "hk-a", "cn", "hk", "mo", "admin", "anna", "vera", "olga", "Asia", "Shanghai",
 ]  # fmt: skip
 
 

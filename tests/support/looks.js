@@ -114,7 +114,7 @@
   function targets(least) {
     const bad = [];
     for (const el of controls()) {
-      if (el.disabled || el.matches("[role=region], svg, .skip") || spoken(el)) continue;
+      if (el.disabled || el.matches(".table, svg, .skip") || spoken(el)) continue;
       let box = el.getBoundingClientRect();
       // A link in a line of text is as high as its line (WCAG 2.5.8 excepts it).
       if (el.matches("a") && getComputedStyle(el).display === "inline" && el.closest("p, td, th, dd, li, figcaption, label, span")) continue;

@@ -79,7 +79,7 @@ function tableToggle(label, build) {
 }
 
 function plainTable(caption, head, rows) {
-  return h("div", { class: "table", tabindex: "0", role: "region", "aria-label": caption }, h("table", null,
+  return h("div", { class: "table", tabindex: "0", role: "group", "aria-label": caption }, h("table", null,
     h("caption", null, caption),
     h("thead", null, h("tr", null, head.map((title, i) => h("th", { scope: "col", class: i ? "number" : "" }, title)))),
     h("tbody", null, rows.map((row) => h("tr", null, row.map((cell, i) => (i ? h("td", { class: "number" }, cell) : h("th", { scope: "row" }, cell))))))));

@@ -13,7 +13,7 @@ const t = translator();
  */
 export function table({ columns, rows, caption, showCaption = false, sorted = null, onSort = null, empty = t("none"), rowId = null, rowClass = null, stack = true }) {
   const ordered = sorted ? order(rows, columns, sorted) : rows;
-  return h("div", { class: stack ? "table stack" : "table", tabindex: "0", role: "region", "aria-label": caption },
+  return h("div", { class: stack ? "table stack" : "table", tabindex: "0", role: "group", "aria-label": caption },
     h("table", null,
       h("caption", { class: showCaption ? "" : "spoken" }, caption),
       h("thead", null, h("tr", null, columns.map((c) => head(c, sorted, onSort)))),
