@@ -72,8 +72,8 @@ async def test_every_word_is_there_in_both_languages(words: Words) -> None:
         en, zh = both["en"], both["zh"]
         wrong += [f"{name}: {key} is there in one language only" for key in sorted(set(en) ^ set(zh))]
         for key in sorted(set(en) & set(zh)):
-            if not en[key].strip() or not zh[key].strip():
-                wrong.append(f"{name}: {key} is empty")
+            if bool(en[key].strip()) != bool(zh[key].strip()):
+                wrong.append(f"{name}: {key} is empty in one language")
             if places(en[key]) != places(zh[key]):
                 wrong.append(f"{name}: {key} has other places: {en[key]!r}, {zh[key]!r}")
             if HAN.search(en[key]):

@@ -46,7 +46,11 @@ function languages() {
 }
 
 function themes() {
-  return h("select", { "aria-label": t("app.theme"), class: "small", on: { change: (event) => setTheme(event.target.value) } },
+  return h("select", { "aria-label": t("app.theme"), class: "small", data: { choice: "theme" },
+    on: { change: (event) => {
+      setTheme(event.target.value);
+      for (const other of document.querySelectorAll('[data-choice="theme"]')) other.value = event.target.value;
+    } } },
     THEMES.map((value) => h("option", { value, selected: value === theme() }, t(`theme.${value}`))));
 }
 
@@ -54,7 +58,8 @@ function navigation() {
   return h("nav", { class: "pages", id: "pages", "aria-label": t("app.pages") },
     GROUPS.map(([group, names]) => h("section", null, h("h2", null, t(group)),
       h("ul", null, names.filter((name) => !ADMIN_ONLY.has(name) || session.may("admin")).map((name) =>
-        h("li", null, h("a", { href: `#/${name}`, data: { page: name } }, icon(name), h("span", null, t(`page.${name}`)))))))));
+        h("li", null, h("a", { href: `#/${name}`, data: { page: name } }, icon(name), h("span", null, t(`page.${name}`)))))))),
+    h("div", { class: "choices" }, languages(), themes()));  // where the top has no room for them
 }
 
 function buildFrame() {
@@ -69,7 +74,7 @@ function buildFrame() {
     on: { click: async () => { try { await signOut(); } catch (error) { failed(error); } silence(); render(); } } }, icon("out"));
   fill(app, h("a", { class: "skip", href: "#main", on: { click: (event) => { event.preventDefault(); main.focus(); } } }, t("app.skip")),
     h("header", { class: "top" }, menu, h("a", { class: "brand", href: "#/overview" }, "smsgw", h("small", null, t("app.console"))),
-      alarm, live, h("span", { class: "grow" }), languages(), themes(), who, out),
+      alarm, live, h("span", { class: "grow" }), h("div", { class: "choices" }, languages(), themes()), who, out),
     h("div", { class: "frame" }, nav, main));
   const stop = watchState((state) => {
     live.className = `live is-${state}`;
