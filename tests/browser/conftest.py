@@ -65,7 +65,7 @@ async def consoles(browser: Browser, world: World) -> AsyncIterator[Callable[...
         yield make
     # The pages and the events come with their own changes.
     for one in opened:
-        one.expected("404 .*(static/pages/|admin/v1/events)|dynamically imported module")
+        one.expected("404 .*(static/pages/|admin/v1/(events|overview|changes))|dynamically imported module")
     faults = [fault for one in opened for fault in one.unexcused()]
     assert not faults, "\n".join(faults)
 
