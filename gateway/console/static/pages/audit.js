@@ -16,6 +16,8 @@ const PAGE = 100;
 const ACTIONS = ["blacklist", "channel.set", "config", "gate", "webhook", "message", "inbound", "template", "number.erase", "ported.forget", "account", "console"];
 const OWN = new Set(["at", "at_ms", "shard", "entry", "actor", "action", "object", "before", "after", "result", "number"]);
 const CATEGORIES = ["verification", "notification", "marketing"];
+// Actions whose before and after are a word of these families.
+const STATES = { "channel.set": "operator", "gate.set": "gate" };
 // As the blacklist keeps an entry: bits of the categories, reason, seconds, where it came from.
 const LISTED = /^([0-7])([a-z_]+):(\d{1,12}):(.*)$/;
 
@@ -94,7 +96,7 @@ export async function show({ main, query, signal, go, t }) {
 
 function who(actor) {
   const [name, address = ""] = actor.split(/@(?=[^@]*$)/);
-  return h("span", null, name || "–", address ? h("span", { class: ["small soft block", address.length < 20 && "nowrap"] }, address) : null);
+  return h("span", { translate: "no" }, name || "–", address ? h("span", { class: ["small soft block", address.length < 20 && "nowrap"] }, address) : null);
 }
 
 function object(row, t) {
@@ -106,18 +108,18 @@ function object(row, t) {
 }
 
 /** What the store writes of a blacklist entry, in words; anything else as it is. */
-function value(text, t) {
+function value(text, action, t) {
   const found = LISTED.exec(text);
-  if (!found) return text;
+  if (!found) return action in STATES ? t.of(STATES[action], text) : text;
   const categories = CATEGORIES.filter((_, i) => Number(found[1]) & (1 << i)).map((name) => t.of("category", name)).join(", ");
-  return t("listed", { reason: t.of("listed", found[2]), categories: categories || t("all"), source: found[4] });
+  return t("listed", { reason: t.of("listed", found[2]), categories: categories || t("all"), source: t.has(`source.${found[4]}`) ? t(`source.${found[4]}`) : found[4] });
 }
 
 function change(row, t) {
   if (!row.before && !row.after) return null;
-  return h("span", { class: "change" }, row.before ? h("span", { class: "change-before" }, h("span", { class: "spoken" }, t("before")), value(row.before, t)) : null,
+  return h("span", { class: "change" }, row.before ? h("span", { class: "change-before" }, h("span", { class: "spoken" }, t("before")), value(row.before, row.action, t)) : null,
     row.before ? h("span", { "aria-hidden": "true", class: "soft" }, "→") : null,
-    row.after ? h("span", null, h("span", { class: "spoken" }, t("after")), value(row.after, t)) : h("span", { class: "soft" }, t("nothing")));
+    row.after ? h("span", null, h("span", { class: "spoken" }, t("after")), value(row.after, row.action, t)) : h("span", { class: "soft" }, t("nothing")));
 }
 
 function result(said, t) {
