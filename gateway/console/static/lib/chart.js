@@ -283,7 +283,8 @@ export function lineChart({ label, series, format = short, tick = short, x = "ti
 /**
  * Horizontal bars, longest as wide as there is room: a real table that looks like a chart. `format(value)`; `unit` the
  * head of the values' column; `most` at most so many rows; `empty` where there is none.
- * `set(rows)`: [{id, name (text or node), value, share (0 to 1, or left out: of the sum), slot, kind}].
+ * `set(rows)`: [{id, name (text or node), value, share (0 to 1, or left out: of the sum), note, slot, kind}]; `note` is a
+ * small text behind the name that may change, as the value does; the name of an id stays.
  */
 export function barChart({ label, head = "", unit = t("chart.value"), format = count, most = 12, empty = t("chart.none"), shares = true }) {
   const body = h("tbody"), nothing = h("p", { class: "soft" }, empty);
@@ -295,8 +296,9 @@ export function barChart({ label, head = "", unit = t("chart.value"), format = c
   function rowFor(one) {
     const bar = s("rect", { class: `bar s${one.slot ?? 1}${one.kind ? ` is-${one.kind}` : ""}`, x: 0, y: 0, height: 8, rx: 4, width: 0 });
     const value = h("td", { class: "number" }), part = shares ? h("td", { class: "number soft" }) : null;
-    const title = h("th", { scope: "row" }, h("span", { class: "bar-name" }, one.name), s("svg", { class: "bar-box", "aria-hidden": "true", focusable: "false", viewBox: "0 0 1000 8", preserveAspectRatio: "none" }, bar));
-    return { row: h("tr", null, title, value, part), bar, value, part };
+    const note = h("span", { class: "bar-note" });
+    const title = h("th", { scope: "row" }, h("span", { class: "bar-name" }, one.name, " ", note), s("svg", { class: "bar-box", "aria-hidden": "true", focusable: "false", viewBox: "0 0 1000 8", preserveAspectRatio: "none" }, bar));
+    return { row: h("tr", null, title, value, part), bar, value, part, note };
   }
 
   return {
@@ -311,6 +313,7 @@ export function barChart({ label, head = "", unit = t("chart.value"), format = c
         known.set(one.id, kept);
         kept.bar.setAttribute("width", largest ? Math.max(one.value > 0 ? 6 : 0, (1000 * (one.value || 0)) / largest) : 0);
         kept.value.textContent = format(one.value);
+        kept.note.textContent = one.note ?? "";
         if (kept.part) kept.part.textContent = shareText(one.share ?? (sum ? one.value / sum : null));
         return kept.row;
       });

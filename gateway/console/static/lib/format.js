@@ -24,6 +24,12 @@ export const share = (x) => (nothing(x) ? DASH : intl(Intl.NumberFormat, { style
 /** A decimal text or number with its currency: CNY 12.34 */
 export const money = (x, currency = "") => (nothing(x) || x === "" ? DASH
   : intl(Intl.NumberFormat, { minimumFractionDigits: 2, maximumFractionDigits: 6 }).format(Number(x)) + (currency ? ` ${currency}` : ""));
+/** 1.5 GB */
+export function bytes(n) {
+  if (nothing(n)) return DASH;
+  const step = n >= 1e9 ? [1e9, "GB"] : n >= 1e6 ? [1e6, "MB"] : n >= 1e3 ? [1e3, "kB"] : [1, "B"];
+  return `${intl(Intl.NumberFormat, { maximumFractionDigits: n / step[0] < 10 ? 1 : 0 }).format(n / step[0])} ${step[1]}`;
+}
 /** Seconds as 12 ms, 3.4 s, 5 min, 2 h 10 min, 3 d */
 export function span(seconds) {
   if (nothing(seconds)) return DASH;
