@@ -26,6 +26,8 @@ HOOKS = "gw:{hooks}:"
 """What every key begins with that all webhooks share: who serves whom, what endpoints are like, replays."""
 CONFIG = "gw:{config}:"
 """What every key of the configuration's revisions begins with (`store/revisions.py`)."""
+CONSOLE = "gw:{console}:"
+"""What every key of the console begins with: its users, their sessions, tries to sign in (`store/console_users.py`)."""
 WAKE_CHANNEL = "gw:wake"
 SHARD_DIGITS = 7
 

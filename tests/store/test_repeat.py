@@ -24,6 +24,8 @@ from gateway.store import keys, scripts
 from gateway.store.audit import Audit
 from gateway.store.blacklists import Blacklists
 from gateway.store.changes import Changes, Told
+from gateway.store.console_sessions import ConsoleSessions, Limits
+from gateway.store.console_users import ConsoleUsers, User
 from gateway.store.erase import Eraser
 from gateway.store.gates import GateSweeps
 from gateway.store.inbox import InboundStore, PartRow, Recorded, Result
@@ -1268,3 +1270,110 @@ async def reopen_twice(t: Twice) -> None:
     await accept(t.store, late)
     assert await claim(t.store) == []
     assert [sid for sid, _ in await t.store.reopen(0)] == [late.id]
+
+
+# --- the console
+
+
+LIMITS = Limits(idle_ms=60_000, longest_ms=120_000)
+
+
+def _user(name: str = "li", **changes: Any) -> User:
+    return User(name, changes.pop("role", "admin"), "$argon2id$hash", **changes)
+
+
+@case("console_user")
+async def a_user_added_changed_and_removed(t: Twice) -> None:
+    users, sessions = ConsoleUsers(t.store), ConsoleSessions(t.store)
+    li = _user()
+    assert (await users.add(li)).word == "ok"
+    assert (await users.add(_user(role="viewer"))).word == "exists"
+    assert await sessions.open("s", li, "127.0.0.1", "", LIMITS)
+    less = li.changed(role="viewer")
+    assert (await users.change(less, end="all", guard=True)).word == "last"
+    assert (await users.change(less, end="all")).word == "ok"
+    assert (await users.change(li.changed(role="operator"))).word == "moved"
+    assert (await users.remove(less)).word == "ok"
+    assert await users.all() == await sessions.all(LIMITS) == []
+
+
+@case("console_setup")
+async def the_first_user(t: Twice) -> None:
+    users = ConsoleUsers(t.store)
+    assert await users.take_token("digest", 60) > 0
+    assert await users.set_up("other", _user()) == "wrong"
+    assert await users.set_up("digest", _user()) == "ok"
+    assert await users.set_up("digest", _user("wu")) == "late"
+    assert [user.name for user in await users.all()] == ["li"]
+
+
+@case("console_token")
+async def a_set_up_token_counts(t: Twice) -> None:
+    users = ConsoleUsers(t.store)
+    assert await users.take_token("digest", 60) > 0
+    assert await users.token_counts("digest") == "ok"
+    await users.add(_user())
+    assert await users.take_token("more", 60) == 0
+    assert await users.token_counts("digest") == "late"
+
+
+@case("console_open")
+async def a_session_opened(t: Twice) -> None:
+    users, sessions = ConsoleUsers(t.store), ConsoleSessions(t.store)
+    await users.add(_user())
+    assert await sessions.open("s", _user(), "127.0.0.1", "a browser", LIMITS)
+    assert not await sessions.open("s2", _user(version=2), "127.0.0.1", "", LIMITS)
+    assert [one.id for one in await sessions.all(LIMITS)] == ["s"]
+
+
+@case("console_session")
+async def a_session_used(t: Twice) -> None:
+    users, sessions = ConsoleUsers(t.store), ConsoleSessions(t.store)
+    await users.add(_user())
+    await sessions.open("s", _user(), "127.0.0.1", "", LIMITS)
+    found = await sessions.look("s", LIMITS, used_after_ms=30_000, checked=True)
+    assert found is not None
+    assert (found.name, found.role) == ("li", "admin")
+    assert await sessions.look("s", Limits(0, 1000)) is None
+    assert await sessions.look("s", LIMITS) is None
+
+
+@case("console_close")
+async def sessions_ended(t: Twice) -> None:
+    users, sessions = ConsoleUsers(t.store), ConsoleSessions(t.store)
+    await users.add(_user())
+    for one in ("a", "b", "c"):
+        await sessions.open(one, _user(), "127.0.0.1", "", LIMITS)
+    await sessions.close(name="wu", id_="a")
+    await sessions.close(id_="b")
+    await sessions.close(name="li", keep="c")
+    assert [one.id for one in await sessions.all(LIMITS)] == ["c"]
+
+
+@case("console_try")
+async def tries_to_sign_in(t: Twice) -> None:
+    sessions = ConsoleSessions(t.store)
+    for n in range(5):
+        assert await sessions.begin_try(f"t{n}", "name", "address") == (0, n + 1)
+    wait_ms, tries = await sessions.begin_try("t5", "name", "other")
+    assert 0 < wait_ms <= 2000
+    assert tries == 5
+
+
+@case("console_untry")
+async def tries_taken_back(t: Twice) -> None:
+    sessions = ConsoleSessions(t.store)
+    await sessions.begin_try("a", "name", "address")
+    await sessions.begin_try("b", "name", "address")
+    await sessions.take_back("a", "name", "address")
+    await sessions.forget_tries("name")
+    assert await sessions.begin_try("c", "name", "address") == (0, 2)
+
+
+@case("console_step")
+async def a_code_used(t: Twice) -> None:
+    users = ConsoleUsers(t.store)
+    assert await users.use_step("li", 10)
+    assert not await users.use_step("li", 10)
+    assert not await users.use_step("li", 9)
+    assert await users.use_step("li", 11)
