@@ -51,7 +51,7 @@ class Door(Protocol):
             StoreUnavailable: nobody can tell.
         """
 
-    def watched(self, visitor: Visitor) -> AbstractContextManager[None]:
+    def watched(self, request: web.Request, visitor: Visitor) -> AbstractContextManager[None]:
         """End the running request when its session ends before it."""
 
 

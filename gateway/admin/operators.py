@@ -58,6 +58,8 @@ _PASSWORD: Final = (
     ("POST", "/admin/v1/config/write"),
     ("POST", "/admin/v1/erase"),
     ("POST", "/console/api/setup-token"),
+    ("POST", "/console/api/totp"),
+    ("DELETE", "/console/api/totp"),
     ("POST", _USERS),
     ("PUT", f"{_USERS}/{{name}}"),
     ("DELETE", f"{_USERS}/{{name}}"),

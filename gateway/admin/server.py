@@ -226,7 +226,7 @@ class AdminServer:
                 return problem(403, "reauth_required", "give your password again for this")
         if door is None or visitor is None:
             return await self._audited(request, handler)
-        with door.watched(visitor):
+        with door.watched(request, visitor):
             return await self._audited(request, handler)
 
     async def _dress(self, request: web.Request, answer: web.StreamResponse) -> None:

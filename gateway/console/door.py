@@ -1,43 +1,47 @@
 """The console as the admin listener knows it: its endpoints, and who comes with a session.
 
-Owns which paths anybody may ask and where a client comes from. Refuses to know users, sessions and files beyond asking
+Owns which paths anybody may ask and where a client comes from. Refuses to know users, passwords and files beyond asking
 them. One `Console` a configuration; what must outlive a reload is in the parts it is given.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Final
 
 from aiohttp import web
 
-from gateway import __version__
 from gateway.admin.door import Visitor
-from gateway.admin.problem import json_answer
-from gateway.admin.requests import operator_of
+from gateway.admin.operators import Operator
 from gateway.console.addresses import Proxies
-from gateway.console.files import Files
-from gateway.settings import Settings
+from gateway.console.entrance import MARK, Entrance
+from gateway.console.parts import Parts, limits_of
+from gateway.console.session_api import BASE, SESSION_OF, SessionApi
+from gateway.console.sessions import CHECKED_S
+from gateway.console.users_api import UsersApi
+from gateway.settings import ConsoleSettings
 
-_SESSION: Final = "/console/api/session"
-_OPEN: Final = frozenset({("GET", _SESSION), ("POST", _SESSION), ("POST", "/console/api/setup")})
+_OPEN: Final = frozenset({("GET", f"{BASE}/session"), ("POST", f"{BASE}/session"), ("POST", f"{BASE}/setup")})
 
 
 class Console:
     """The console of one configuration."""
 
-    def __init__(self, settings: Settings, files: Files) -> None:
-        self._files = files
-        self._proxies = Proxies(settings.console.trusted_proxies)
+    def __init__(self, settings: ConsoleSettings, parts: Parts) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._limits = limits_of(settings)
+        self._proxies = Proxies(settings.trusted_proxies)
+        self._session_api = SessionApi(settings, parts, Entrance(parts))
+        self._users_api = UsersApi(settings, parts)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the console's endpoints, for the admin server to add."""
-        return [*self._files.routes(), web.get(_SESSION, self.get_session)]
+        return [*self._parts.files.routes(), *self._session_api.routes(), *self._users_api.routes()]
 
     def is_open(self, request: web.Request) -> bool:
         """Tell whether anybody may ask this."""
-        if request.method in ("GET", "HEAD") and not request.path.startswith("/console/api"):
+        if request.method in ("GET", "HEAD") and not request.path.startswith(BASE):
             return request.path in ("/console", "/console/") or request.path.startswith("/console/static/")
         return (request.method, request.path) in _OPEN
 
@@ -50,27 +54,23 @@ class Console:
         return self._proxies.is_tls(request.remote or "", _all(request, "X-Forwarded-Proto"))
 
     async def visitor(self, request: web.Request) -> Visitor | None:
-        """Return who comes with a session."""
-        del request
-        return None
+        """Return who comes with a session, None where there is none that lives.
 
-    @contextlib.contextmanager
-    def watched(self, visitor: Visitor) -> Iterator[None]:
+        Raises:
+            RequestError: another site's page asks, or the session's own token is missing (403).
+            StoreUnavailable: nobody can tell.
+        """
+        session = await self._parts.sessions.of(request, self._limits, self._settings.origins)
+        if session is None:
+            return None
+        request[SESSION_OF] = session
+        checked = session.now_ms - session.checked_ms < CHECKED_S * 1000
+        return Visitor(Operator(f"{MARK}{session.name}", session.role), session.id, checked)
+
+    def watched(self, request: web.Request, visitor: Visitor) -> AbstractContextManager[None]:
         """End the running request when its session ends."""
-        del visitor
-        yield
-
-    async def get_session(self, request: web.Request) -> web.Response:
-        """Say who asks, and what they may do here."""
-        operator = operator_of(request)
-        if operator is None:
-            return json_answer({"state": "signed_out", "version": __version__})
-        return json_answer(
-            {
-                "state": "signed_in", "name": operator.name, "role": operator.role, "csrf": None, "reauth_s": None,
-                "idle_s": None, "ends_at": None, "version": __version__, "totp": False,
-            }
-        )  # fmt: skip
+        looks = request.method in ("GET", "HEAD")
+        return self._parts.sessions.watched(visitor.session, self._limits, ends=looks)
 
 
 def _all(request: web.Request, name: str) -> str:

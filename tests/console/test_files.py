@@ -16,8 +16,10 @@ import pytest
 
 from gateway.console.door import Console
 from gateway.console.files import FOLDER, Files
+from gateway.console.parts import Parts
 from gateway.model import Secret
 from gateway.settings import AdminSettings, OperatorSettings, Settings
+from gateway.store.audit import Audit
 from gateway.store.store import Store
 from tests.support.admin import admin_listener
 
@@ -32,7 +34,9 @@ CSP = (
 async def base(store: Store, tmp_path: Path) -> AsyncIterator[str]:
     operators = (OperatorSettings("li", Secret("token-of-an-operator"), "operator"),)
     settings = replace(Settings(tmp_path), admin=AdminSettings(token=Secret("the-plain-token"), operators=operators))
-    async with admin_listener(settings, store, tmp_path, door=Console(settings, Files())) as address:
+    async with admin_listener(
+        settings, store, tmp_path, door=Console(settings.console, Parts.over(store, Audit(store), tmp_path))
+    ) as address:
         yield f"http://{address}"
 
 
