@@ -38,19 +38,24 @@ class SetupToken:
         """Where it stands while it counts."""
         return self.data_dir / FILE
 
-    async def at_start(self) -> None:
+    async def at_start(self) -> bool:
         """Make one where there is no user, unless this machine's still counts; remove the file where there are users.
 
-        Waits for the store, and gives up only with its task.
+        Returns whether the store answered.
         """
+        try:
+            await self._at_start()
+        except StoreUnavailable:
+            return False
+        except OSError as exc:
+            log.warning("console: the set-up token cannot be written: %s", exc.strerror)
+        return True
+
+    async def later(self) -> None:
+        """Do the same once the store answers."""
         while True:
-            try:
-                await self._at_start()
-                return
-            except StoreUnavailable:
-                await asyncio.sleep(_RETRY_S)
-            except OSError as exc:
-                log.warning("console: the set-up token cannot be written: %s", exc.strerror)
+            await asyncio.sleep(_RETRY_S)
+            if await self.at_start():
                 return
 
     async def _at_start(self) -> None:

@@ -50,13 +50,8 @@ async def run(worker: Worker) -> None:
         def desk(now: Settings, routes: Router) -> AdminServer:
             more = [*endpoints(now, store, routes, templates, audit, config, worker.metrics), *shown]
             gauges = StoreGauges(now, store)
-<<<<<<< HEAD
-            door = Console(now, files) if now.console.enabled else None
-            return AdminServer(now, hub, store, readiness.reasons, gauges.read, routes, more, audit, door, live)
-=======
             door = Console(now.console, parts) if now.console.enabled else None
-            return AdminServer(now, hub, store, readiness.reasons, gauges.read, routes, more, audit, door)
->>>>>>> d2ba5bd (console: users, sessions, set-up, forged requests, delays, one-time codes, the password once more)
+            return AdminServer(now, hub, store, readiness.reasons, gauges.read, routes, more, audit, door, live)
 
         async def prepare(new: Settings) -> Callable[[], None]:
             routes, of_file = await asyncio.to_thread(_read, new, router)
@@ -77,8 +72,9 @@ async def run(worker: Worker) -> None:
         try:
             # 2. The store.
             await worker.connect(store)
-            if settings.console.enabled:  # before we are ready: whoever shows the token on a terminal waits for that
-                await parts.token.at_start()
+            # Before we are ready: whoever shows the token on a terminal waits for that.
+            if settings.console.enabled and not await parts.token.at_start():
+                worker.beside(parts.token.later(), name="console: set-up token")
             worker.beside(Folder(Statistics(store), worker.metrics).run(), name="statistics")
             worker.beside(GateSweeper(store, audit, worker.metrics).run(), name="gates")
             worker.beside(live.run(), name="console figures")
@@ -87,11 +83,8 @@ async def run(worker: Worker) -> None:
             # 3. Until told to stop; it is the last of the workers to go.
             await worker.told_to_stop()
         finally:
-<<<<<<< HEAD
             streams.end("stopping")
-=======
             await parts.sessions.close()
->>>>>>> d2ba5bd (console: users, sessions, set-up, forged requests, delays, one-time codes, the password once more)
             await server.stop()
 
 

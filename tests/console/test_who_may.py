@@ -20,8 +20,8 @@ HOLD = {"kind": "tag", "name": "x", "state": "hold"}
 OPEN = {("GET", "/console"), ("GET", "/console/"), ("GET", "/console/static/{path}"), ("GET", "/console/api/session"),
         ("POST", "/console/api/session"), ("POST", "/console/api/setup"), ("GET", "/livez"), ("GET", "/readyz"),
         ("GET", "/metrics")}  # fmt: skip
-ADMINS_ONLY = ("/admin/v1/erase", "/admin/v1/config", "/admin/v1/operators", "/console/api/users",
-               "/console/api/setup-token")  # fmt: skip
+ADMINS_ONLY = ("/admin/v1/erase", "/admin/v1/config", "/admin/v1/operators", "/admin/v1/accounts/{id}/key",
+               "/console/api/users", "/console/api/setup-token")  # fmt: skip
 OWN = ("/console/api/session", "/console/api/reauth", "/console/api/password", "/console/api/totp")
 
 
