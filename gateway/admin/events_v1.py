@@ -2,8 +2,9 @@
 
 One sampler looks for all streams (`live`), each topic is encoded once, and the same octets go to everybody. An event is
 named as its topic, its data is the topic's answer; of `history.points` it has the latest few, so a page asks the
-overview once and appends what is newer. What did not change is not sent, but twice a minute. Before a stream ends it
-says why: `event: end`, data {"why": "reload" | "stopping" | "not_allowed"}.
+overview once and appends what is newer. What did not change is not sent, but twice a minute; `event: beat` says every
+15 s at least that the stream lives (pages hear no comments). Before it ends it says why: `event: end`, data
+{"why": "reload" | "stopping" | "not_allowed"}.
 
 Owns how many streams there are, how far one may fall behind (then it is cut: a reader that stalls holds nobody up) and
 when whoever opened it is asked for their right again. Refuses to know what is shown.
@@ -181,7 +182,7 @@ class EventStreams:
                     stream.end("not_allowed")
                     return
             if not event and now - written_at >= HEARTBEAT_S - ASK_S / 2:
-                event = b": still here\n\n"
+                event = b"event: beat\ndata: {}\n\n"
             if event:
                 written_at = now
                 try:

@@ -172,8 +172,8 @@ export function lineChart({ label, series, format = short, tick = short, x = "ti
     picture.setAttribute("aria-label", summarise());
     read.setAttribute("aria-valuemax", String(Math.max(0, n - 1)));
     for (const one of now) {
-      const last = x === "time" && kind !== "columns" ? (data.ys[one.id] ?? []).findLast((v) => !missing(v)) : null;
-      legends.get(one.id).textContent = missing(last) ? "" : format(last);
+      const last = x === "time" && kind !== "columns" ? (data.ys[one.id] ?? []).at(-1) : undefined;
+      legends.get(one.id).textContent = last === undefined ? "" : missing(last) ? DASH : format(last);
     }
     if (at >= n) at = n - 1;
     point();

@@ -49,6 +49,12 @@ function connect() {
     });
   }
   source.addEventListener("beat", () => { heard = Date.now(); });
+  source.addEventListener("end", (event) => {  // the gateway ends it on purpose: a reload, which is no loss, or a role that is gone
+    if (JSON.parse(event.data).why !== "reload") return;
+    close();
+    become("connecting");
+    timer = setTimeout(connect, 200);
+  });
   source.onerror = async () => {
     close();
     become("lost");
