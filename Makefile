@@ -6,12 +6,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test peers run bench bench-stats docs fuzz-api lint format check wheel lock clean
+.PHONY: help demo test test-long peers run bench bench-stats docs fuzz-api lint format check wheel lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    show the gateway at work: embedded store, simulated carriers, a mixed load, a carrier killed"
-	@echo "make test    all tests          make peers   a foreign SMSC (needs npm) for those of tests/interop"
+	@echo "make test    all tests          make test-long   those that it runs at a smaller size, at full size"
+	@echo "make peers   a foreign SMSC (needs npm) for those of tests/interop"
 	@echo "make run     keep the gateway up with simulated carriers, for your own curl (data under var/)"
 	@echo "make bench   the load test (ARGS=\"--help\" lists its options)      make bench-webhooks  that of webhooks"
 	@echo "make bench-stats   how long a month's report of 100 accounts takes"
@@ -43,10 +44,18 @@ run: $(VENV)/runtime
 
 # Most tests wait for a clock or a socket, so they run side by side (JOBS=0: one by one), but for those whose subject is a
 # rate or a time. 5 is "no test was selected", as where ARGS names a file.
-JOBS ?= 2
+JOBS ?= 3
 test: $(VENV)/dev
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not alone" $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS) || [ $$? -eq 5 ]
 	@$(BIN)/python -m pytest -m alone $(ARGS) || [ $$? -eq 5 ]
+
+# What `make test` runs with shorter queues and fewer repeats, as long as it is: the figures of the README come from here.
+test-long: $(VENV)/dev
+	@SMSGW_TEST_LONG=1 $(BIN)/python -m pytest -s -m long $(ARGS)
+
+# The tests start some hundred processes, each of which would compile the whole gateway where the environment forbids to
+# keep bytecode.
+test test-long: export PYTHONDONTWRITEBYTECODE =
 
 # Names, versions and hashes stand in peers.txt: npm's own lock file would name a registry. None of their scripts runs.
 peers: .peers/installed

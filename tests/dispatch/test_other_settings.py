@@ -46,6 +46,7 @@ async def sent_in(smsc: Smsc, seconds: float) -> float:
     return (len(smsc.ledger.submits) - before) / (time.monotonic() - began)
 
 
+@pytest.mark.alone
 async def test_a_changed_rate_holds_within_a_second(valkey: ValkeyServer) -> None:
     async with carrier() as smsc:
         settings = line_settings([channel_to(smsc, "a", max_tps=20)])
@@ -90,7 +91,11 @@ async def test_a_removed_channel_finishes_its_window_and_its_backlog_takes_the_n
             )
 
 
-async def test_what_waits_for_a_route_that_left_takes_the_routes_of_today(valkey: ValkeyServer) -> None:
+async def test_what_waits_for_a_route_that_left_takes_the_routes_of_today(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers, "SWEEP_S", 0.1)
+    monkeypatch.setattr(rerouter, "UNKNOWN_FOR_S", 0.5)
     async with carrier() as smsc:
         settings = line_settings([channel_to(smsc, "a", max_tps=1)])
         async with worker(settings, valkey) as w:

@@ -70,7 +70,7 @@ async def _through_a_kill(gateway: AuditedGateway, role: str, seen: Samples) -> 
     [worker] = gateway.workers(role)
     seen, _ = await _not_fallen(gateway, seen)
     worker.kill()
-    await until(lambda: _ready_again(gateway, worker.pid, role))
+    await until(lambda: _ready_again(gateway, worker.pid, role), timeout_s=30)
     for _ in range(3):
         seen, _ = await _not_fallen(gateway, seen)
     return seen

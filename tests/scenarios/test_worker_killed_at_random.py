@@ -1,4 +1,5 @@
 """The dispatch worker killed at 20 random instants under traffic: nothing lost, copies few, flagged and by policy.
+(At ten in `make test`.)
 
 A kill cannot tell claimed from sent, so every claim of the dead is uncertain: a code goes again at once, a
 notification after its grace, an advert never. Within 2 s of each kill nothing may stand under the
@@ -14,18 +15,22 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.support.gateway_process import MARKETING, UNCERTAIN, AuditedGateway
 from tests.support.scenario import carrier
+from tests.support.size import size
 from tests.support.until import until
 
-KILLS = 20
+pytestmark = pytest.mark.long
+
+KILLS = size(10, 20)
 TAKEN_BACK_S = 6.0  # of a lease of ten; alone on a machine it is under one
 SPREAD_S = 1.5
 """A worker takes about half a second from its start until it submits; the kills are spread over more than that."""
 
 
-async def test_a_worker_killed_twenty_times_loses_nothing(tmp_path: Path) -> None:
+async def test_a_worker_killed_again_and_again_loses_nothing(tmp_path: Path) -> None:
     dice = random.Random(7)
     async with (
         carrier(latency_s=0.03, latency_jitter_s=0.02) as smsc,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -25,14 +26,22 @@ from tests.support.until import until
 ADMIN_TOKEN = "an-admin-token"
 
 
+FREE_PORTS = range(10_000, 32_000)
+
+
 def free_port() -> int:
-    """Return a port nobody listens on now, and that nobody was given before: what is given is not taken at once."""
+    """Return a port nobody listens on now, and that nobody was given before: what is given is not taken at once.
+
+    It lies below the range from which the kernel gives connections their ports (32768 on, ip(7)): one of those could
+    take it until it is listened on, or while a gateway that is started again has let go of it.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in _given:
-            _given.add(port)
+        port = FREE_PORTS[secrets.randbelow(len(FREE_PORTS))]
+        if port in _given:
+            continue
+        _given.add(port)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
             return port
 
 

@@ -24,13 +24,15 @@ from gateway.settings import ChannelSettings, RankedChannel, RouteMatch, RouteSe
 from gateway.simulator.behaviour import SimulatorOptions
 from gateway.simulator.smsc import Smsc
 from gateway.store.store import Store
+from tests.support.gateway import free_port
 from tests.support.until import until
 from tests.support.valkey import ValkeyServer
 
 
 def smsc(**options: Any) -> Smsc:
     """Return a carrier that answers at once and sends receipts soon, unless told otherwise."""
-    values: dict[str, Any] = {"receipt_delay_s": 0.01, "latency_s": 0.0, "by_number": False}
+    # A port that is still its own when it listens again after it was away.
+    values: dict[str, Any] = {"port": free_port(), "receipt_delay_s": 0.01, "latency_s": 0.0, "by_number": False}
     values.update(options)
     return Smsc(SimulatorOptions(**values))
 
