@@ -6,10 +6,14 @@ import asyncio
 import random
 from pathlib import Path
 
+import pytest
+
 from gateway.model import CATEGORY_LABELS
 from tests.support.gateway_process import Answer, AuditedGateway
 from tests.support.scenario import carrier
 from tests.support.until import until
+
+pytestmark = pytest.mark.timeout(240)  # fifteen starts of a process, on whatever machine
 
 ROUNDS = 15
 POSTS = 10

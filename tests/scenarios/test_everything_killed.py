@@ -9,6 +9,8 @@ from collections import Counter
 from itertools import groupby
 from pathlib import Path
 
+import pytest
+
 from tests.support.gateway_process import (
     CATEGORY_LABELS,
     MARKETING,
@@ -19,6 +21,8 @@ from tests.support.gateway_process import (
 )
 from tests.support.scenario import carrier
 from tests.support.until import until
+
+pytestmark = pytest.mark.timeout(240)
 
 COUNTS = {MARKETING: 12_000, NOTIFICATION: 6_000, VERIFICATION: 2_000}  # posted in the wrong order on purpose
 WINDOW = 50
@@ -44,7 +48,7 @@ async def test_twenty_thousand_queued_survive_a_crash_of_everything(tmp_path: Pa
         smsc.options.silence = False
         await gateway.start()
         # The dead worker's lease ends after 10 s; then its claims follow their category's policy.
-        states = await gateway.until_final(timeout_s=60, but=[UNCERTAIN])
+        states = await gateway.until_final(timeout_s=120, but=[UNCERTAIN])
         assert states == {"delivered": sum(COUNTS.values()) - claimed[MARKETING], UNCERTAIN: claimed[MARKETING]}
         report = await gateway.audit([smsc], copies_allowed=claimed[VERIFICATION], settled=False)
         assert report.accepted == sum(COUNTS.values())

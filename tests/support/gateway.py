@@ -138,7 +138,7 @@ class GatewayProcess:
                 },
             )
         if ready:
-            await until(self._ready_or_dead, timeout_s=30)
+            await until(self._ready_or_dead, timeout_s=60)
             assert self.process.returncode is None, self.log()
 
     async def _ready_or_dead(self) -> bool:
