@@ -226,17 +226,24 @@ def _view(record: Record, full: bool, waiting: dict[str, Any] | None) -> dict[st
 
 
 _DIGITS: Final = re.compile(r"[0-9]{7,}")
+_LEAST: Final = 7
 
 
 def _without_number(value: Any, msisdn: str) -> Any:
     """Return what applications and carriers wrote (refs, tags, ids, codes) without the recipient's own number in it."""
     if isinstance(value, dict):
-        return {key: _without_number(one, msisdn) for key, one in value.items()}
+        return {k: v if k == "command_status" else _without_number(v, msisdn) for k, v in value.items()}
     if isinstance(value, list):
         return [_without_number(one, msisdn) for one in value]
     if not isinstance(value, str):
         return value
-    return _DIGITS.sub(lambda m: "****" if msisdn in m[0] or m[0].lstrip("0") in msisdn else m[0], value)
+    return _DIGITS.sub(lambda m: "****" if _is_number(m[0], msisdn) else m[0], value)
+
+
+def _is_number(digits: str, msisdn: str) -> bool:
+    """Tell whether digits are a number, or what a country's people write of it; a few of them in a row are not."""
+    bare = digits.lstrip("0")
+    return msisdn in digits or (len(bare) >= _LEAST and bare in msisdn)
 
 
 def _timeline(record: Record) -> list[dict[str, Any]]:

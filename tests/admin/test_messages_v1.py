@@ -49,7 +49,7 @@ async def test_no_answer_without_full_has_the_number_in_what_others_wrote(store:
     m = message(store, NUMBER, body=pack_body("gsm7", content), tags=(f"to:{NUMBER}", "sale"), campaign="spring")
     await accept(store, m)
     (c,) = await claim(store)
-    log = f"1\x1fch\x1f8\x1fpermanent\x1f0=00{NUMBER}"
+    log = f"1\x1fch\x1f8\x1fpermanent\x1f0=00{NUMBER},1=00000000138"
     await store.settle(0, [Settlement(c.claim, 1, "F", "ch", reason="refused", code=NUMBER, log=log)], [])
     whole = json.dumps([await ask("GET", f"{message_id(m.id)}?full=1")])
     assert whole.count(NUMBER[2:]) >= 6
@@ -61,6 +61,9 @@ async def test_no_answer_without_full_has_the_number_in_what_others_wrote(store:
         assert "+86138****6205" in text
         assert "order-20261122-" in text  # what is not the number stays
         assert message_id(m.id) in text
+        assert "0x00000008" in text, "a status is no number"
+        assert "RSYSERR" in text
+        assert "00000000138" in text, "nor are three digits of one behind zeros"
 
 
 async def test_resend_without_an_attempt_left_changes_nothing(store: Store, ask: Any) -> None:

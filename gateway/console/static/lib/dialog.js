@@ -8,9 +8,10 @@ const t = translator();
 
 /**
  * Show a dialog: `title`, `body` (nodes), `buttons` [{text, value, kind: "main" | "danger" | ""}]. Resolves to the value
- * of the button, or null when it was closed. `ready(dialog, close)` may wire what stands in it.
+ * of the button, or null when it was closed. `ready(dialog, close)` may wire what stands in it. A `firm` one is not closed
+ * by a click beside it: it shows what is shown only once.
  */
-export function dialog({ title, body, buttons = [], wide = false, ready = null }) {
+export function dialog({ title, body, buttons = [], wide = false, ready = null, firm = false }) {
   return new Promise((resolve) => {
     const id = newId("dialog");
     let answer = null;
@@ -20,7 +21,7 @@ export function dialog({ title, body, buttons = [], wide = false, ready = null }
     const box = h("dialog", { class: wide ? "wide" : "", "aria-labelledby": id },
       h("h2", { id }, title), body, buttons.length ? row : null);
     box.addEventListener("close", () => { box.remove(); resolve(answer); });
-    box.addEventListener("click", (event) => { if (event.target === box) box.close(); });  // beside it
+    box.addEventListener("click", (event) => { if (event.target === box && !firm) box.close(); });  // beside it
     document.body.append(box);
     ready?.(box, close);
     box.showModal();

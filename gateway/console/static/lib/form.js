@@ -44,12 +44,12 @@ function clear(form) {
 }
 
 /** Show a problem at the field that it names; elsewhere below the buttons. */
-export function showProblem(form, error) {
+export function showProblem(form, error, own = undefined) {
   const at = error instanceof Problem && error.field
     ? [...form.querySelectorAll("[data-field]")].find((node) => node.dataset.field === error.field) : null;
   const place = at?.querySelector(".error") ?? form.querySelector(".form-error");
-  if (!place) return failed(error);
-  place.textContent = problemText(error);
+  if (!place) return failed(error, own);
+  place.textContent = problemText(error, own);
   const input = at?.querySelector("input, select, textarea");
   input?.setAttribute("aria-invalid", "true");
   input?.focus();
@@ -57,9 +57,9 @@ export function showProblem(form, error) {
 
 /**
  * A form of fields with one button: `send(values, form)` is awaited, the button is busy meanwhile, and what it throws is
- * shown at its field. `also` stands beside the button.
+ * shown at its field. `also` stands beside the button; `t` is the page's translator, for the words of problems.
  */
-export function form({ fields, button, send, also = null, inline = false, kind = "main", label = null }) {
+export function form({ fields, button, send, also = null, inline = false, kind = "main", label = null, t = undefined }) {
   const submit = h("button", { type: "submit", class: kind }, button);
   const node = h("form", { class: inline ? "form inline" : "form", noValidate: true, "aria-label": label,
     on: { submit: async (event) => {
@@ -76,7 +76,7 @@ export function form({ fields, button, send, also = null, inline = false, kind =
       submit.disabled = true;
       submit.setAttribute("aria-busy", "true");
       try { await send(valuesOf(node), node); }
-      catch (error) { if (error.name !== "AbortError" && error.code !== "not_confirmed") showProblem(node, error); }
+      catch (error) { if (error.name !== "AbortError" && error.code !== "not_confirmed") showProblem(node, error, t); }
       finally { submit.disabled = false; submit.removeAttribute("aria-busy"); }
     } } },
     fields, h("div", { class: "buttons" }, submit, also), h("p", { class: "error form-error", role: "alert" }));
@@ -84,13 +84,13 @@ export function form({ fields, button, send, also = null, inline = false, kind =
 }
 
 /** A button that is busy while `act` runs, and says what went wrong. */
-export function button(text, act, { kind = "plain", small = false, label = null, picture = null, disabled = false, id = null } = {}) {
+export function button(text, act, { kind = "plain", small = false, label = null, picture = null, disabled = false, id = null, t = undefined } = {}) {
   const node = h("button", { type: "button", id, class: [kind, small && "small"], "aria-label": label, disabled,
     on: { click: async () => {
       node.disabled = true;
       node.setAttribute("aria-busy", "true");
       try { await act(); }
-      catch (error) { failed(error); }
+      catch (error) { failed(error, t); }
       finally { node.disabled = false; node.removeAttribute("aria-busy"); }
     } } }, picture, text);
   return node;

@@ -22,19 +22,22 @@ export function done(text) {
   setTimeout(() => box.remove(), GOES_MS);
 }
 
-/** What a problem means, in the page's language where its code has words; the gateway's own detail otherwise. */
-export function problemText(error) {
+/**
+ * What a problem means, in the page's language where its code has words (`own`: a page's translator, which knows more);
+ * the gateway's own detail otherwise.
+ */
+export function problemText(error, own = t) {
   if (!(error instanceof Problem)) return t("problem.page");
   const known = `problem.${error.code}`;
-  let text = t.has(known) ? t(known) : error.detail || t("problem.status", { status: error.status });
-  if (t.has(known) && error.detail && !["no_answer", "not_confirmed"].includes(error.code)) text += ` (${error.detail})`;
+  let text = own.has(known) ? own(known) : error.detail || t("problem.status", { status: error.status });
+  if (own.has(known) && error.detail && !["no_answer", "not_confirmed"].includes(error.code)) text += ` (${error.detail})`;
   if (error.retryAfter) text += ` ${t("problem.retry", { s: error.retryAfter })}`;
   return text;
 }
 
 /** Say what went wrong; a page that was left says nothing. */
-export function failed(error) {
+export function failed(error, own = t) {
   if (error.name === "AbortError" || error.code === "not_confirmed") return;
   if (!(error instanceof Problem)) console.error(error);
-  line("bad", problemText(error));
+  line("bad", problemText(error, own));
 }

@@ -19,7 +19,8 @@ export function table({ columns, rows, caption, showCaption = false, sorted = nu
       h("thead", null, h("tr", null, columns.map((c) => head(c, sorted, onSort)))),
       h("tbody", null, ordered.length
         ? ordered.map((row) => h("tr", { id: rowId?.(row), class: rowClass?.(row) }, columns.map((c, i) => {
-          const what = c.cell ? c.cell(row) : row[c.key];
+          const found = c.cell ? c.cell(row) : row[c.key];
+          const what = Array.isArray(found) ? h("div", { class: "cell" }, found) : found;
           return h(i === 0 && c.kind !== "number" ? "th" : "td",
             { scope: i === 0 && c.kind !== "number" ? "row" : null, class: c.kind ?? "", data: { title: c.title } }, what ?? "–");
         })))

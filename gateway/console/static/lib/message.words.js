@@ -1,0 +1,26 @@
+// Words of a message: its timeline, what it waits for, its facts.
+
+export const words = {
+  en: {
+    "timeline": "What happened", "rank": "rank {n}", "took": "It took {s} from acceptance to delivery.", "code": "carrier's code {code}", "duplicate": "possible duplicate", "corrected": "corrected by a late receipt", "test": "test message",
+    "final.since": "Final since {at}.", "state.since": "In this state since {at}.",
+    "waits": "What it waits for", "wait.its": "its channel", "wait.since": "since {at}", "wait.until": "until {at}",
+    "wait.gate": "The gate {what} holds it: it goes on when the gate is opened.", "wait.gate.closed": "The gate {what} is closed and will end it.", "wait.time": "The time it is to be sent at.", "wait.window": "The hours in which it may be sent.", "wait.cap": "Its recipient has had as many messages as the limits allow.", "wait.retry": "Its next attempt; {what} did not take it.", "wait.sending": "A worker has it in hand for {what}.", "wait.channels": "No channel of the route {what} can take it:", "wait.route": "Its route {what} is no longer configured.", "wait.turn": "Its turn in the queue of the route {what}.", "wait.answer": "{what} did not answer: a late receipt, or what its category says then.", "wait.receipt": "The receipt of {what}.",
+    "wait.channel.paused": "paused by an operator", "wait.channel.draining": "drained by an operator", "wait.channel.breaker_open": "its breaker is open", "wait.channel.breaker_half": "its breaker is half open", "wait.channel.not_bound": "not connected", "wait.channel.signature": "does not carry this signature", "wait.channel.unknown": "not configured", "wait.channel.": "could take it",
+    "event.accepted": "Accepted from {account}", "event.due.scheduled": "Due, as its application asked", "event.due.deferred": "Due, when it may leave", "event.attempt": "Attempt {n} on {channel}", "event.receipt": "Receipt from {channel}", "event.receipt.part": "Receipt for part {n} of {of} from {channel}", "event.feedback": "The application told", "event.final": "Final state", "event.now": "State now", "event.gap": "+ {gap}", "event.ahead": "ahead", "event.ids": "Carrier's ids:", "event.id": "{n}: {id}", "event.permanent": "for good",
+    "outcome.sent": "taken by the carrier", "outcome.slow": "throttled: again later", "outcome.without": "refused for a field: again without it", "outcome.same": "refused for now: again here", "outcome.next": "refused: the next channel", "outcome.channel": "fault of the channel", "outcome.bug": "refused for its form", "outcome.permanent": "refused for good", "outcome.uncertain": "no answer", "outcome.no_response": "no answer", "outcome.lost": "connection lost",
+    "feedback.clicked": "link followed", "feedback.converted": "code used, or something bought", "feedback.complained": "complained",
+    "signature": "Signature", "parts.of": "{n} in {encoding}: {accepted} taken, {delivered} delivered", "attempts": "Attempts", "ref": "Ref", "template": "Template", "tags": "Tags", "gate": "Gate", "contact": "Contact", "accepted_at": "Accepted", "send_at": "To be sent", "window_until": "May be sent until", "expires_at": "Expires",
+  },
+  zh: {
+    "timeline": "经过", "rank": "第 {n} 级", "took": "从受理到送达用时 {s}。", "code": "运营商代码 {code}", "duplicate": "可能重复", "corrected": "由迟到的回执更正", "test": "测试消息",
+    "final.since": "最终状态，{at}。", "state.since": "自 {at} 起处于此状态。",
+    "waits": "正在等待", "wait.its": "其通道", "wait.since": "自 {at}", "wait.until": "至 {at}",
+    "wait.gate": "闸门 {what} 将其暂停：闸门开放后继续。", "wait.gate.closed": "闸门 {what} 已关闭，消息将被终止。", "wait.time": "预定的发送时间。", "wait.window": "允许发送的时段。", "wait.cap": "该接收人的消息数已达上限。", "wait.retry": "下一次尝试；{what} 未接收。", "wait.sending": "工作进程正通过 {what} 发送。", "wait.channels": "路由 {what} 没有可用的通道：", "wait.route": "其路由 {what} 已不在配置中。", "wait.turn": "在路由 {what} 的队列中等待轮到。", "wait.answer": "{what} 没有应答：等待迟到的回执，或按类别规则处理。", "wait.receipt": "{what} 的回执。",
+    "wait.channel.paused": "被操作员暂停", "wait.channel.draining": "被操作员排空", "wait.channel.breaker_open": "熔断器断开", "wait.channel.breaker_half": "熔断器半开", "wait.channel.not_bound": "未连接", "wait.channel.signature": "不承载此签名", "wait.channel.unknown": "未配置", "wait.channel.": "可以发送",
+    "event.accepted": "已受理，来自 {account}", "event.due.scheduled": "到期发送（应用指定）", "event.due.deferred": "允许发送的时间", "event.attempt": "第 {n} 次尝试，通道 {channel}", "event.receipt": "{channel} 的回执", "event.receipt.part": "{channel} 对第 {n}/{of} 条的回执", "event.feedback": "应用反馈", "event.final": "最终状态", "event.now": "当前状态", "event.gap": "+ {gap}", "event.ahead": "尚未到时", "event.ids": "运营商编号：", "event.id": "{n}：{id}", "event.permanent": "永久",
+    "outcome.sent": "运营商已接收", "outcome.slow": "被限速：稍后再发", "outcome.without": "因某字段被拒：去掉后重发", "outcome.same": "暂时被拒：本通道重试", "outcome.next": "被拒：换下一通道", "outcome.channel": "通道故障", "outcome.bug": "格式被拒", "outcome.permanent": "永久被拒", "outcome.uncertain": "无应答", "outcome.no_response": "无应答", "outcome.lost": "连接中断",
+    "feedback.clicked": "点击了链接", "feedback.converted": "使用了验证码或已购买", "feedback.complained": "投诉",
+    "signature": "签名", "parts.of": "{n} 条，{encoding}：已接收 {accepted}，已送达 {delivered}", "attempts": "尝试次数", "ref": "引用号", "template": "模板", "tags": "标签", "gate": "闸门", "contact": "联系人", "accepted_at": "受理时间", "send_at": "预定发送", "window_until": "最晚发送", "expires_at": "过期时间",
+  },
+};
