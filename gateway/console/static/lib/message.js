@@ -46,6 +46,7 @@ function waitLine(one) {
   const said = t(key, { what: one.what ?? t("wait.its") });
   const times = [one.since && t("wait.since", { at: time(one.since) }), one.until && t("wait.until", { at: time(one.until) })].filter(Boolean);
   return h("li", null, said, times.length ? h("span", { class: "soft" }, ` ${times.join(", ")}`) : null,
+    one.why === "gate" ? [" ", h("a", { href: "#/queues" }, t("page.queues"))] : null,
     one.channels ? h("ul", null, one.channels.map((c) => h("li", null,
       h("a", { href: `#/channels/${encodeURIComponent(c.id)}` }, c.id), ` · ${t("rank", { n: c.rank })}: ${t.of("wait.channel", c.why)}`,
       c.cause ? ` (${c.cause})` : "", c.since && c.why !== "not_bound" ? h("span", { class: "soft" }, ` ${t("wait.since", { at: time(c.since) })}`) : null))) : null);

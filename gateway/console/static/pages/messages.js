@@ -164,7 +164,7 @@ async function showMessage({ main, signal, t }, id) {
     const first = now === null;
     now = m;
     const buttons = m.final || !session.may("operator") ? null : h("div", { class: "buttons" },
-      button(t("resend"), () => act("resend"), { id: "resend", t }), button(t("cancel.do"), () => act("cancel"), { id: "cancel", t }));
+      ["retry", "answer"].includes(m.waiting?.why) ? button(t("resend"), () => act("resend"), { id: "resend", t }) : null, button(t("cancel.do"), () => act("cancel"), { id: "cancel", t }));
     fill(top, headOf(m), waitingOf(m), buttons, m.final ? null : h("p", { class: "soft small watch" }, t("watching")));
     fill(life, h("h2", null, t("timeline.title")), timelineOf(m), h("p", { class: "soft small" }, t("times", { zone: zone() })));
     fill(side, h("h2", null, t("details")), factsOf(m, [[t("worker"), m.worker && /[^-]/.test(m.worker) ? m.worker : null]]));
