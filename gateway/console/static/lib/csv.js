@@ -1,5 +1,6 @@
-// Files that leave the page, and those that are read in it: CSV of what is shown, saving, and lines of a large file. Owns the guard against cells that a spreadsheet would
-// take for a formula: they get a leading apostrophe, as the gateway's own CSV has it.
+// Files that leave the page, and those that are read in it: CSV of what is shown, saving, lines of a large file. Owns the
+// guard against cells that a spreadsheet would take for a formula: they get a leading apostrophe, as the gateway's own
+// CSV has it, and imports take it off again.
 
 const FORMULA = /^[=+\-@\t\r]/;
 

@@ -16,6 +16,7 @@ export { words };
 
 const PLACE = "/admin/v1/messages";
 const ID = /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i;
+const EXAMPLES = { id: "0193a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a1b", number: "+8613800138000", ref: "13800138000 shop order-77" };
 const NUMBER = /^\+?\d[\d\s().-]{4,}\d(?=$|[\s,/;])/;
 
 // What was looked for last, for the way back from a message; another user of this page does not see it.
@@ -105,7 +106,7 @@ function understoodText(asked, country, t) {
 
 function showHints(results, t) {
   fill(results, h("div", { class: "card quiet" }, h("h2", null, t("hints")),
-    h("dl", { class: "hints" }, ["id", "number", "ref"].map((what) => h("div", null, h("dt", null, h("code", null, t(`hint.${what}`))), h("dd", null, t(`hint.${what}.text`)))))));
+    h("dl", { class: "hints" }, Object.entries(EXAMPLES).map(([what, example]) => h("div", null, h("dt", null, h("code", null, example)), h("dd", null, t(`hint.${what}.text`)))))));
 }
 
 function showFound(results, t) {
