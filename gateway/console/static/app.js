@@ -163,7 +163,8 @@ function over() {
 handlers({ signedOut: over, reauth: askPassword });
 addEventListener("smsgw:signed-out", () => { if (frame) { session.state = "signed_out"; render(); } });
 addEventListener("smsgw:profile", () => render());
-addEventListener("hashchange", () => { if (frame) showPage().then(() => frame?.main.focus({ preventScroll: true })); });
+// A page that puts the focus somewhere itself, as into its search, keeps it there.
+addEventListener("hashchange", () => { if (frame) showPage().then(() => { if (frame && !frame.main.contains(document.activeElement)) frame.main.focus({ preventScroll: true }); }); });
 
 setLanguage(language());
 try {

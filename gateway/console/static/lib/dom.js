@@ -89,6 +89,17 @@ export function s(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** A text of the words with a piece that is the same in every language, as a file's name: coded("in {file}", {file: "a.toml"}). */
+export function coded(text, values) {
+  return text.split(/(\{\w+\})/).map((piece) => {
+    const name = /^\{(\w+)\}$/.exec(piece)?.[1];
+    return name in values ? h("code", null, values[name]) : piece;
+  });
+}
+
+/** What is the same in every language: names, refs, codes. */
+export const datum = (value) => (value === null || value === undefined || value === "" ? null : h("span", { translate: "no" }, value));
+
 /** Put these children in place of what is there; the element with the focus keeps it where its `id` is still there. */
 export function fill(node, ...children) {
   const focused = node.contains(document.activeElement) ? document.activeElement.id : "";

@@ -2,7 +2,7 @@
 // is followed until it is final. Refuses to know how one is found, and what may be done with it.
 
 import { get } from "./api.js";
-import { h, icon } from "./dom.js";
+import { datum, h, icon } from "./dom.js";
 import { exact, span, time } from "./format.js";
 import { words as own } from "./message.words.js";
 import { reasons } from "./reasons.words.js";
@@ -52,6 +52,7 @@ function waitLine(one) {
       c.cause ? ` (${c.cause})` : "", c.since && c.why !== "not_bound" ? h("span", { class: "soft" }, ` ${t("wait.since", { at: time(c.since) })}`) : null))) : null);
 }
 
+const ENCODINGS = { gsm7: "GSM 7", ucs2: "UCS 2", latin1: "Latin 1" };
 const PICTURES = { accepted: "messages", due: "info", attempt: "channels", receipt: "inbound", feedback: "stats", state: "ok" };
 
 function outcomeKind(e) {
@@ -114,12 +115,12 @@ export function headOf(m) {
 export function factsOf(m, more = []) {
   return facts([
     [t("account"), h("a", { href: `#/accounts/${encodeURIComponent(m.account)}` }, m.account)], [t("category"), t.of("category", m.category)],
-    [t("sender"), m.sender], [t("signature"), m.signature],
-    [t("route"), m.route ? h("a", { href: `#/routes/${encodeURIComponent(m.route)}` }, `${m.route} · ${t("rank", { n: m.rank })}`) : null], [t("carrier"), m.carrier],
-    [t("parts"), t("parts.of", { n: m.parts, accepted: m.parts_accepted, delivered: m.parts_delivered, encoding: m.encoding || "–" })],
+    [t("sender"), datum(m.sender)], [t("signature"), datum(m.signature)],
+    [t("route"), m.route ? h("a", { href: `#/routes/${encodeURIComponent(m.route)}` }, `${m.route} · ${t("rank", { n: m.rank })}`) : null], [t("carrier"), datum(m.carrier)],
+    [t("parts"), t("parts.of", { n: m.parts, accepted: m.parts_accepted, delivered: m.parts_delivered, encoding: ENCODINGS[m.encoding] ?? "–" })],
     [t("attempts"), String(m.attempt)], [t("cost"), m.cost && Number(m.cost) ? m.cost : null],
-    [t("ref"), m.ref], [t("campaign"), [m.campaign, m.variant].filter(Boolean).join(" · ")], [t("template"), m.template],
-    [t("tags"), m.tags?.length ? m.tags.join(", ") : null], [t("gate"), m.gate], [t("contact"), m.contact],
+    [t("ref"), datum(m.ref)], [t("campaign"), datum([m.campaign, m.variant].filter(Boolean).join(" · "))], [t("template"), datum(m.template)],
+    [t("tags"), datum(m.tags?.join(", "))], [t("gate"), datum(m.gate)], [t("contact"), datum(m.contact)],
     [t("accepted_at"), at(m.accepted_at)], [t("send_at"), m.send_at ? at(m.send_at) : null],
     [t("window_until"), m.window_until ? at(m.window_until) : null], [t("expires_at"), m.final ? null : at(m.expires_at)], ...more,
   ]);

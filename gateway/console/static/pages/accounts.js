@@ -4,7 +4,7 @@
 import { ask, get, query, session } from "../lib/api.js";
 import { copyButton } from "../lib/copy.js";
 import { confirm, dialog } from "../lib/dialog.js";
-import { fill, h, icon, s } from "../lib/dom.js";
+import { coded, datum, fill, h, icon, s } from "../lib/dom.js";
 import { button, field, form } from "../lib/form.js";
 import { ago, count, rate, share, span, time } from "../lib/format.js";
 import { follow, headOf, timelineOf, waitingOf } from "../lib/message.js";
@@ -17,6 +17,7 @@ export { words };
 
 const PLACE = "/admin/v1/accounts";
 const NEAR = 0.8;
+const FILE = { file: "accounts.toml", key: "key_hashes" };
 
 export const show = (view) => (view.params[0] ? showAccount(view, view.params[0]) : showAll(view));
 
@@ -38,9 +39,9 @@ function meter(a, t, small = false) {
 
 async function showAll({ main, signal, t }) {
   const { accounts } = await get(PLACE, { signal });
-  fill(main, h("div", { class: "head" }, h("h1", null, t("page.accounts")), h("p", { class: "soft" }, t("about"))),
+  fill(main, h("div", { class: "head" }, h("h1", null, t("page.accounts")), h("p", { class: "soft" }, coded(t("about"), FILE))),
     h("div", { class: "card" }, table({
-      caption: t("page.accounts"), rows: accounts, empty: t("none.yet"),
+      caption: t("page.accounts"), rows: accounts, empty: coded(t("none.yet"), FILE),
       columns: [
         { key: "id", title: t("account"), cell: (a) => h("a", { href: `#/accounts/${encodeURIComponent(a.id)}` }, a.id) },
         { key: "today", title: t("today"), cell: (a) => meter(a, t, true) },
@@ -70,7 +71,7 @@ async function showAccount(view, id) {
   const keys = h("section", { class: "card", "aria-label": t("keys") });
   const hook = h("section", { class: "card", "aria-label": t("webhook") });
   const trial = h("section", { class: "card", id: "test-send", "aria-label": t("trial") });
-  fill(main, h("div", { class: "head" }, h("a", { class: "button small", href: "#/accounts" }, t("back.all")), h("h1", null, id),
+  fill(main, h("div", { class: "head" }, h("a", { class: "button small", href: "#/accounts" }, t("back.all")), h("h1", { translate: "no" }, id),
     h("span", { class: "grow" }), button(t("refresh"), read, { small: true, picture: icon("refresh"), t })), body);
   fill(body, h("p", { class: "loading" }, t("loading")));
 
@@ -80,12 +81,12 @@ async function showAccount(view, id) {
       facts([[t("rate"), a.max_per_s ? `${rate(a.max_per_s)} ${t("per_s")}` : t("no_limit")], [t("quota"), a.daily_quota ? t("per_day", { n: count(a.daily_quota) }) : t("no_limit")],
         ...Object.entries(a.per_number).map(([c, caps]) => [t("per_number", { category: t.of("category", c) }), caps.length ? caps.map((one) => capText(one, t)).join(", ") : t("no_limit")]),
         [t("when_capped"), t.of("capped", a.when_capped)]]));
-    const list = (values, none) => (values?.length ? h("ul", { class: "tags" }, values.map((v) => h("li", null, v))) : h("span", { class: "soft" }, none));
+    const list = (values, none, own = false) => (values?.length ? h("ul", { class: "tags" }, values.map((v) => h("li", { translate: own ? null : "no" }, v))) : h("span", { class: "soft" }, none));
     fill(rules, h("h2", null, t("rules")), facts([
-      [t("categories"), list(a.categories.map((c) => t.of("category", c)), "–")], [t("senders"), list(a.senders, t("senders.none"))], [t("signatures"), list(a.signatures, t("signatures.none"))],
+      [t("categories"), list(a.categories.map((c) => t.of("category", c)), "–", true)], [t("senders"), list(a.senders, t("senders.none"))], [t("signatures"), list(a.signatures, t("signatures.none"))],
       [t("default_country"), a.default_country], [t("links"), a.link_domains === null ? t("links.any") : list(a.link_domains, t("links.none"))],
       [t("consent"), t(a.consent_required ? "consent.yes" : "no")], [t("optout"), t("optout.of", { scope: t.of("optout.scope", a.optout_scope), categories: a.optout_categories.map((c) => t.of("category", c)).join(", ") })],
-    ]), h("p", { class: "soft small apart" }, t("rules.help")));
+    ]), h("p", { class: "soft small apart" }, coded(t("rules.help"), FILE)));
     fill(keys, h("h2", null, t("keys")), table({
       caption: t("keys"), rows: a.key_list, empty: t("keys.none.text"),
       columns: [
@@ -95,7 +96,7 @@ async function showAccount(view, id) {
       ],
     }), h("div", { class: "tools" }, session.may("admin") ? button(t("key.new"), () => newKey(a, t, signal), { id: "new-key", picture: icon("plus"), t }) : h("p", { class: "soft small" }, t("not_allowed", { role: t.of("role", "admin") }))));
     const w = a.webhook;
-    fill(hook, h("h2", null, t("webhook")), w ? [facts([[t("state"), webhookBadge(w)], [t("host"), w.host], [t("waiting"), count(w.backlog)], [t("oldest"), w.backlog ? span(w.oldest_age_s) : null], [t("dead"), count(w.dead)], [t("last_success"), w.last_success_at ? ago(w.last_success_at) : t("never")]]),
+    fill(hook, h("h2", null, t("webhook")), w ? [facts([[t("state"), webhookBadge(w)], [t("host"), datum(w.host)], [t("waiting"), count(w.backlog)], [t("oldest"), w.backlog ? span(w.oldest_age_s) : null], [t("dead"), count(w.dead)], [t("last_success"), w.last_success_at ? ago(w.last_success_at) : t("never")]]),
       h("p", { class: "tools" }, h("a", { class: "button small", href: `#/webhooks/${encodeURIComponent(a.id)}` }, t("hook.open")))] : h("p", { class: "soft" }, t("hook.none")));
     if (!trial.firstChild) fill(trial, ...trialCard(view, a, () => read().catch((e) => failed(e, t))));
     if (!usage.parentElement) fill(body, h("div", { class: "two even" }, h("div", null, usage, keys), h("div", null, rules, hook)), trial);
@@ -122,8 +123,8 @@ async function newKey(a, t, signal) {
     title: t("key.made", { account: a.id }), wide: true, firm: true,
     body: h("div", null, h("p", { class: "notice warn" }, icon("warn"), t("key.once")),
       h("h3", null, t("key.key")), h("div", { class: "shown-once" }, h("span", { class: "secret", id: "made-key" }, made.key), copyButton(made.key, t, t("key.copy"), { wide: true })),
-      h("h3", null, t("key.line")), h("div", { class: "shown-once" }, h("span", { class: "secret", id: "made-line" }, made.line), copyButton(made.line, t, t("line.copy"), { wide: true })),
-      h("h3", null, t("key.next")), h("ol", { class: "steps" }, h("li", null, t("key.step.line", { account: a.id })), h("li", null, t("key.step.reload"), " ", h("code", null, "smsgw config reload")), h("li", null, t("key.step.give")), a.keys ? h("li", null, t("key.step.old")) : null)),
+      h("h3", null, coded(t("key.line"), FILE)), h("div", { class: "shown-once" }, h("span", { class: "secret", id: "made-line" }, made.line), copyButton(made.line, t, t("line.copy"), { wide: true })),
+      h("h3", null, t("key.next")), h("ol", { class: "steps" }, h("li", null, coded(t("key.step.line", { account: a.id }), FILE)), h("li", null, t("key.step.reload"), " ", h("code", null, "smsgw config reload")), h("li", null, t("key.step.give")), a.keys ? h("li", null, t("key.step.old")) : null)),
     buttons: [{ text: t("key.kept"), value: true, kind: "main" }],
   });
 }

@@ -5,7 +5,7 @@ import { ask, get, query, session } from "../lib/api.js";
 import { barChart, lineChart } from "../lib/chart.js";
 import { lines, readLine, saveFile, toCsv } from "../lib/csv.js";
 import { confirm } from "../lib/dialog.js";
-import { fill, h, icon } from "../lib/dom.js";
+import { coded, fill, h, icon } from "../lib/dom.js";
 import { button, field, form } from "../lib/form.js";
 import { count, time } from "../lib/format.js";
 import { done, failed, problemText } from "../lib/say.js";
@@ -298,7 +298,7 @@ function exportForm(own) {
   return h("div", null, form({
     label: t("export"), button: t("export.do"), t,
     fields: [
-      h("p", { class: "help" }, t("export.help")), ...scopeFields(own),
+      h("p", { class: "help" }, coded(t("export.help"), { command: "smsgw blacklist export" })), ...scopeFields(own),
       field({ name: "whole", label: t("export.whole"), type: "checkbox", help: t("export.whole.help") }),
     ],
     send: async (values) => {

@@ -3,7 +3,7 @@
 
 import { ask, get, session } from "../lib/api.js";
 import { confirm } from "../lib/dialog.js";
-import { fill, h, icon } from "../lib/dom.js";
+import { datum, fill, h, icon } from "../lib/dom.js";
 import { button, field, form } from "../lib/form.js";
 import { ago, time, zone } from "../lib/format.js";
 import { factsOf, follow, headOf, reasonWord, stateBadge, timelineOf, waitingOf } from "../lib/message.js";
@@ -91,8 +91,7 @@ async function showSearch({ main, signal, go, t }) {
   if (kept.found) showFound(results, t);
   else showHints(results, t);
   if (matchMedia("(pointer: fine)").matches) box.querySelector("input").focus();
-  try { accounts = (await get("/admin/v1/accounts", { signal })).accounts.map((a) => a.id); tell(); }
-  catch (error) { if (error.name !== "AbortError") failed(error); }
+  get("/admin/v1/accounts", { signal }).then((told) => { accounts = told.accounts.map((a) => a.id); tell(); }, (error) => failed(error, t));
 }
 
 function understoodText(asked, country, t) {
@@ -118,7 +117,7 @@ function showFound(results, t) {
     columns: [
       { key: "accepted", title: t("accepted"), cell: (m) => [h("a", { href: `#/messages/${m.id}` }, time(m.accepted_at)), h("small", { class: "soft below" }, ago(m.accepted_at))] },
       { key: "state", title: t("state"), cell: (m) => [stateBadge(m.state), m.reason ? h("small", { class: "below" }, reasonWord(m.reason.code)) : null] },
-      { key: "account", title: t("account"), cell: (m) => [m.account, m.ref ? h("small", { class: "soft below" }, m.ref) : null] },
+      { key: "account", title: t("account"), cell: (m) => [datum(m.account), m.ref ? h("small", { class: "soft below" }, datum(m.ref)) : null] },
       { key: "category", title: t("category"), cell: (m) => t.of("category", m.category) },
       { key: "channel", title: t("channel"), cell: (m) => m.timeline.findLast((e) => e.what === "attempt")?.channel ?? "–" },
       { key: "to", title: t("number"), cell: (m) => h("span", { class: "mono nowrap" }, m.to) },
@@ -140,7 +139,7 @@ async function showMessage({ main, signal, t }, id) {
     if (secret) {
       fill(whole, h("h2", null, t("whole")), h("p", { class: "whole-number" }, h("span", { class: "soft" }, t("number")), " ", h("strong", { class: "mono" }, secret.to), " ", copyButton(secret.to, t)),
         secret.text === null ? h("p", { class: "soft" }, t("text.gone")) : h("pre", { class: "block text", dir: "auto" }, secret.text),
-        secret.meta ? h("p", null, h("span", { class: "soft" }, t("meta")), " ", secret.meta) : null,
+        secret.meta ? h("p", null, h("span", { class: "soft" }, t("meta")), " ", datum(secret.meta)) : null,
         button(t("hide"), () => { secret = null; showSecret(); }, { small: true, id: "hide-text" }));
       return;
     }
@@ -168,7 +167,7 @@ async function showMessage({ main, signal, t }, id) {
       ["retry", "answer"].includes(m.waiting?.why) ? button(t("resend"), () => act("resend"), { id: "resend", t }) : null, button(t("cancel.do"), () => act("cancel"), { id: "cancel", t }));
     fill(top, headOf(m), waitingOf(m), buttons, m.final ? null : h("p", { class: "soft small watch" }, t("watching")));
     fill(life, h("h2", null, t("timeline.title")), timelineOf(m), h("p", { class: "soft small" }, t("times", { zone: zone() })));
-    fill(side, h("h2", null, t("details")), factsOf(m, [[t("worker"), m.worker && /[^-]/.test(m.worker) ? m.worker : null]]));
+    fill(side, h("h2", null, t("details")), factsOf(m, [[t("worker"), m.worker && /[^-]/.test(m.worker) ? datum(m.worker) : null]]));
     if (first) showSecret();
   }
 

@@ -3,7 +3,7 @@
 
 import { ask, get, session } from "../lib/api.js";
 import { confirm, dialog } from "../lib/dialog.js";
-import { fill, h, icon } from "../lib/dom.js";
+import { coded, fill, h, icon } from "../lib/dom.js";
 import { button, field, form } from "../lib/form.js";
 import { ago, count, span, time, zone } from "../lib/format.js";
 import { poll } from "../lib/poll.js";
@@ -34,7 +34,7 @@ export async function show({ main, params, signal, t }) {
     const now = JSON.stringify([shown, [...said]]) + Math.floor(Date.now() / 30_000);
     if (now === last) return;
     last = now;
-    if (!shown.length) fill(place, h("div", { class: "card quiet" }, h("p", null, params[0] ? t("gone", { account: params[0] }) : t("none.yet"))));
+    if (!shown.length) fill(place, h("div", { class: "card quiet" }, h("p", null, params[0] ? t("gone", { account: params[0] }) : coded(t("none.yet"), { file: "accounts.toml" }))));
     else if (params[0] || shown.length <= CARDS) fill(place, shown.map(card));
     else fill(place, h("div", { class: "card" }, all(shown, t)));
   }

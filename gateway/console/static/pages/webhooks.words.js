@@ -1,7 +1,7 @@
 // Words of the page Webhooks.
 export const words = {
   en: {
-    "about": "Events on their way to the applications.", "back.all": "All webhooks", "none.yet": "No account has a webhook (accounts.toml).", "gone": "The account {account} has no webhook.",
+    "about": "Events on their way to the applications.", "back.all": "All webhooks", "none.yet": "No account has a webhook ({file}).", "gone": "The account {account} has no webhook.",
     "waiting": "Waiting", "oldest": "Oldest", "retrying": "To be tried again", "retrying.next": "{n}, the next {at}", "dead": "Dead letters", "dropped": "Dropped", "calls": "Calls now", "last_success": "Last success", "last_failure": "Last failure", "never": "never", "dead.why": "Why they are dead:",
     "trouble.operator": "Disabled by an operator since {at}: events wait in line.", "trouble.gone": "Disabled since {at}, for it answered 410 (gone). Events wait in line until it is enabled, or its address changes.", "trouble.backing_off": "Its calls fail ({why}); it is tried again now and then. Last success: {ago}.", "trouble.dead": "Nobody took these events for three days: {n}. Put them back in line when the application is well.",
     "test": "Test call", "tested": "Test call: {result} (status {status}, {s}).", "enable": "Enable", "enable.title": "Enable the webhook of {account}?", "enable.text": "Events that wait are delivered at once: {n}.", "enabled": "The webhook of {account} is enabled.", "disable": "Disable", "disable.title": "Disable the webhook of {account}?", "disable.text": "No event is delivered until it is enabled again. Events wait in line, up to 200,000; then the oldest are dropped.", "disabled": "The webhook of {account} is disabled.",
@@ -11,7 +11,7 @@ export const words = {
     "problem.replay_running": "A replay of this account is not done yet.", "problem.invalid_field": "That is not what is wanted here.",
   },
   zh: {
-    "about": "发往应用的事件。", "back.all": "所有回调", "none.yet": "没有账户配置回调（accounts.toml）。", "gone": "账户 {account} 没有回调。",
+    "about": "发往应用的事件。", "back.all": "所有回调", "none.yet": "没有账户配置回调（{file}）。", "gone": "账户 {account} 没有回调。",
     "waiting": "等待", "oldest": "最早", "retrying": "待重试", "retrying.next": "{n}，下一次 {at}", "dead": "死信", "dropped": "已丢弃", "calls": "正在调用", "last_success": "上次成功", "last_failure": "上次失败", "never": "从未", "dead.why": "死信原因：",
     "trouble.operator": "自 {at} 起被操作员停用：事件在排队等待。", "trouble.gone": "自 {at} 起停用，因其返回 410（已不存在）。事件会排队，直到启用或地址更改。", "trouble.backing_off": "调用失败（{why}），会间隔重试。上次成功：{ago}。", "trouble.dead": "三天内无人接收的事件：{n}。应用恢复后可重新排队。",
     "test": "测试调用", "tested": "测试调用：{result}（状态 {status}，{s}）。", "enable": "启用", "enable.title": "启用 {account} 的回调？", "enable.text": "等待的事件将立即发送：{n}。", "enabled": "{account} 的回调已启用。", "disable": "停用", "disable.title": "停用 {account} 的回调？", "disable.text": "重新启用前不再发送事件。事件会排队，最多 200,000 个，之后丢弃最早的。", "disabled": "{account} 的回调已停用。",
