@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test test-long peers run bench bench-stats docs fuzz-api lint format check wheel lock clean
+.PHONY: help demo test test-long peers run bench bench-stats bench-console docs fuzz-api lint format check wheel lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,7 +15,7 @@ help:
 	@echo "make peers   a foreign SMSC (needs npm) for those of tests/interop"
 	@echo "make run     keep the gateway up with simulated carriers, for your own curl (data under var/)"
 	@echo "make bench   the load test (ARGS=\"--help\" lists its options)      make bench-webhooks  that of webhooks"
-	@echo "make bench-stats   how long a month's report of 100 accounts takes"
+	@echo "make bench-stats   how long a month's report of 100 accounts takes   make bench-console  what open consoles cost"
 	@echo "make lint    ruff and mypy        make format  ruff format"
 	@echo "make docs    docs/http_api.md from the code      make fuzz-api  schemathesis at length (EXAMPLES=200)"
 	@echo "make wheel   the wheel in dist/   make lock    newer versions into the lock files"
@@ -79,6 +79,9 @@ bench-stats: $(VENV)/dev
 
 bench-webhooks: $(VENV)/dev
 	@$(BIN)/python loadtests/webhooks.py $(ARGS)
+
+bench-console: $(VENV)/dev
+	@$(BIN)/python loadtests/console_streams.py $(ARGS)
 
 lint: $(VENV)/dev
 	@$(BIN)/ruff check .

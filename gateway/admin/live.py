@@ -2,9 +2,9 @@
 
 Owns the rhythm. Every five seconds this machine's counters give the history a point. While somebody looks (a stream, or
 a question within the last seconds) everything is read anew: counters, channels and readiness every two seconds, queues,
-webhooks and gates every four, configuration and replies every ten, statistics every thirty; what costs much is read
-less often. Without anybody looking all of it is read twice a minute, so that a problem's beginning is known. Refuses to
-know HTTP and streams; stands beside the endpoints, in the admin worker, for as long as it lives.
+webhooks and gates every four, statistics, configuration and replies every ten; what costs much is read less often.
+Without anybody looking all of it is read twice a minute, so that a problem's beginning is known. Refuses to know HTTP
+and streams; stands beside the endpoints, in the admin worker, for as long as it lives.
 """
 
 from __future__ import annotations
@@ -39,12 +39,11 @@ log = logging.getLogger(__name__)
 LOOK_S: Final = 2.0
 SOON_S: Final = 4.0
 CALM_S: Final = 10.0
-SLOW_S: Final = 30.0
 UNWATCHED_S: Final = 30.0
 ASKED_S: Final = 10.0
 """So long after a question somebody counts as looking."""
 READ_S: Final = 3.0
-SHARE: Final = 20
+SHARE: Final = 50
 """What took t seconds to read is not read again for SHARE * t."""
 
 _SOON: Final = ("queues", "webhooks", "gates")
@@ -169,7 +168,7 @@ class Live:
                 self._tier("queues", SOON_S, self._read_queues()),
                 self._tier("webhooks", SOON_S, self._read_webhooks()),
                 self._tier("gates", SOON_S, self._read_gates()),
-                self._tier("statistics", SLOW_S, self._read_delivery()),
+                self._tier("statistics", CALM_S, self._read_delivery()),
                 self._tier("config", CALM_S, self._read_config()),
                 self._tier("inbound", CALM_S, self._read_review()),
             )

@@ -17,6 +17,16 @@ from gateway.model import CATEGORY_LABELS, Category
 from gateway.smpp.constants import STATUS_NAMES
 
 SEVERITIES: Final = ("critical", "warning", "info")
+KINDS: Final = (
+    "store_not_ready", "intake_closed", "intake_reduced", "store_memory", "disk_low", "not_read", "worker_missing",
+    "worker_restarted", "worker_late", "draining", "verification_slow", "verification_queued", "queue_old",
+    "all_channels_down", "channel_down", "channel_partial", "channel_paused", "channel_draining", "breaker_open",
+    "route_without_channel", "submits_refused", "channel_alarm", "unknown_failure_codes", "receipts_impossible",
+    "optout_flood", "failures_high", "webhook_disabled", "webhook_backing_off", "webhook_backlog",
+    "webhook_dead_letters", "gate_hold", "gate_closed", "config_refused", "config_files_differ",
+    "config_not_followed", "config_behind", "inbound_review",
+)  # fmt: skip
+"""Every kind there is: pages have words for each."""
 _WAIT_P99_S, _WAIT_N = 1.0, 20
 _OLD_S: Final = {"verification": 10.0, "notification": 600.0, "marketing": 7200.0}
 _NEAR_TTL: Final = 0.8

@@ -6,8 +6,9 @@ Owns how it is shown. Refuses to know sessions: the admin listener answers (`/ad
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +22,7 @@ Channel = Annotated[str, typer.Argument(metavar="CHANNEL", help="A channel's id.
 
 @channels_app.command("list")
 def channels_list(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Show every channel: bound or not, its breaker, and what an operator said."""
+    """Show every channel: bound or why not and since when, its breaker, and what an operator said."""
     found = ask_admin(config, "GET", "/admin/v1/channels")
     if as_json:
         say(json.dumps(found, ensure_ascii=False))
@@ -30,7 +31,19 @@ def channels_list(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -
         cause = f" ({c['cause']})" if c["cause"] else ""
         without = f", sent without {' and '.join(c['left_out'])}" if c["left_out"] else ""
         bound = "bound" if c["bound"] else "not bound"
-        say(f"{c['id']}: {bound}, breaker {c['breaker']}{cause}, {c['operator']}{without}")
+        say(f"{c['id']}: {bound}{_sessions(c)}, breaker {c['breaker']}{cause}, {c['operator']}{without}")
+
+
+def _sessions(c: dict[str, Any]) -> str:
+    """Return how many sessions there are, where some are missing, and why; '' for a gateway that does not say."""
+    from gateway.smpp.trouble import spelt  # noqa: PLC0415 - a command imports what it needs when it runs
+
+    sessions, trouble = c.get("sessions"), c.get("trouble")
+    missing = f" {sessions}/{c['binds']}" if sessions is not None and 0 < sessions < c["binds"] else ""
+    if not trouble:
+        return missing
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(trouble["since_ms"] / 1000))
+    return f"{missing} ({spelt(trouble['kind'], trouble['detail'])}, since {since})"
 
 
 def _channel_action(channel: str, action: str, config: Path, as_json: bool) -> None:

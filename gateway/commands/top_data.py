@@ -12,6 +12,7 @@ from typing import Any, Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.model import CATEGORY_LABELS
+from gateway.smpp.trouble import spelt
 
 _ACCEPTED: Final = frozenset({"queued", "scheduled", "deferred"})
 _FAILED: Final = frozenset({"undeliverable", "rejected", "expired", "failed", "unknown", "blocked", "cancelled"})
@@ -159,7 +160,7 @@ def _channel(
     return Channel(
         id=name,
         state=state,
-        cause=c["cause"],
+        cause=c["cause"] or _why(c),
         sessions=sessions,
         binds=c["binds"],
         window_used=int(now.total("channel_window_used", channel=name)),
@@ -170,6 +171,12 @@ def _channel(
         errors=wrong / submits if submits else None,
         receipt_delay_s=_quantile(now, before, "receipt_delay_seconds", 0.5, channel=name),
     )
+
+
+def _why(c: dict[str, Any]) -> str:
+    """Return in words what is wrong with sessions that should be there; '' where nothing is, or nobody says."""
+    trouble = c.get("trouble")
+    return spelt(trouble["kind"], trouble["detail"]) if trouble else ""
 
 
 def _quantile(now: Sample, before: Sample | None, name: str, share: float, **labels: str) -> float | None:
