@@ -29,7 +29,7 @@ TOUCH_PX = 32
 # configuration that the tests' own gateway has.
 SAME_IN_CHINESE = [
     "smsgw", "SMPP", "SMSC", "HTTP", "HTTPS", "API", "CSV", "TPS", "URL", "ID", "id", "IP", "TLS", "JSON", "TOML",
-    "UTC", "GMT", "SSE", "CNY", "webhook", "webhooks", "p99", "ms", "s", "min", "h", "d", "UTF", "GB", "KB", "MB",
+    "UTC", "GMT", "SSE", "CNY", "webhook", "webhooks", "p99", "p", "ms", "s", "min", "h", "d", "UTF", "GB", "KB", "MB",
     "OK", "TD", "START", "STOP", "MSISDN", "ASCII", "UCS", "GSM", "USSD", "TOTP", "QR", "SHA", "CIDR", "DNS",
     "MAP", "SGIP", "SMGP", "CMPP",
     # of the tests themselves

@@ -22,7 +22,7 @@ async def test_the_frame_is_there_in_chinese(chinese: Console) -> None:
 
 async def test_a_phone_has_a_menu(phone: Console) -> None:
     await phone.page.goto(f"{phone.origin}/console/")
-    channels = phone.page.get_by_role("link", name="Channels")
+    channels = phone.page.get_by_role("link", name="Channels", exact=True)
     await expect(channels).not_to_be_visible()
     await phone.page.get_by_role("button", name="Menu").click()
     await expect(channels).to_be_visible()

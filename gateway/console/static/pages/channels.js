@@ -70,13 +70,13 @@ function list({ main, signal }) {
   by.classList.add("only-phone");
   by.addEventListener("change", (event) => { const c = COLUMNS.find((one) => one.key === event.target.value); order = { key: c.key, down: c.kind === "number" }; sort(); }, { signal });
   fill(main, h("div", { class: "head" }, h("h1", null, t("title"))),
-    h("section", { class: "card" }, h("form", { class: "form inline filters", on: { submit: (event) => event.preventDefault() } }, text, state, by, shown),
+    h("section", { class: "card" }, h("form", { class: "form inline filters", "aria-label": t("filter"), on: { submit: (event) => event.preventDefault() } }, text, state, by, shown),
       h("div", { class: "table stack channels-table", tabindex: "0", role: "region", "aria-label": t("title") }, h("table", null, h("caption", { class: "spoken" }, t("title")), h("thead", null, h("tr", null, heads.map((head) => head.cell))), body)),
       nothing, h("p", { class: "soft small" }, t("lead"))));
 
   function rowOf(id) {
     const state = liveBadge(), why = h("p", { class: "row-why soft small" }), since = h("span", { class: "soft small row-since" });
-    const carrier = h("span", { class: "soft small" }), sessions = h("span"), used = meter(t("col.window")), now = h("span"), limit = h("p", { class: "row-why soft small" }), errors = h("span"), top = h("p", { class: "row-why soft small" }), receipts = h("span"), delivered = h("span");
+    const carrier = h("span", { class: "soft small" }), sessions = h("span"), used = meter(t("col.window")), now = h("span"), limit = h("p", { class: "row-why soft small" }), errors = h("span"), top = h("p", { class: "row-why soft small", translate: "no" }), receipts = h("span"), delivered = h("span");
     const cell = (i, ...inside) => h("td", { class: COLUMNS[i].kind ?? "", data: { title: COLUMNS[i].title() } }, h("div", null, inside));
     const node = h("tr", null, h("th", { scope: "row", data: { title: t("channel") } }, h("div", null, h("a", { href: `#/channels/${encodeURIComponent(id)}` }, id), " ", carrier)),
       cell(1, state.node, " ", since, why), cell(2, sessions), cell(3, used.node), cell(4, now, limit), cell(5, errors, top), cell(6, receipts), cell(7, delivered));
@@ -165,13 +165,13 @@ async function one({ main, signal }, id, first) {
     figures.set(c);
     const seconds = span(c.errors.seconds);
     put(errorsOf, c.errors.submits ? t(c.errors.top.length ? "errors.window" : "errors.no", { n: count(c.errors.submits), span: seconds }) : t("errors.silent", { span: seconds }));
-    errors.set(c.errors.top.map((one) => ({ id: one.status, name: one.name ? `${one.name} ${one.status}` : one.status, value: one.n, share: one.share, kind: "warn" })));
+    errors.set(c.errors.top.map((one) => ({ id: one.status, name: h("code", null, one.name ? `${one.name} ${one.status}` : one.status), value: one.n, share: one.share, kind: "warn" })));
     put(reasonsOf, c.delivery ? t("reasons.from", { from: clock(c.delivery.from_ms) }) : "");
     reasons.set((c.delivery?.reasons ?? []).map((one) => ({ id: one.reason, name: t.of("reason", one.reason), value: one.n, share: one.share, kind: "bad" })));
     refill(stateCard, JSON.stringify([c.breaker, c.cause, c.operator, c.trouble, c.left_out, c.host, c.max_tps, c.window, c.signatures_total, c.price]), () => setUp(c));
     const places = placesOf(c, near);
     refill(routeTable, JSON.stringify(places), () => table({ caption: t("h.routes"), rows: places, empty: t("ask.noroute"), columns: [
-      { key: "route", title: t("route"), cell: (p) => h("a", { href: `#/routes/${encodeURIComponent(p.route)}` }, p.route) },
+      { key: "route", title: t("route"), cell: (p) => h("span", null, h("a", { href: `#/routes/${encodeURIComponent(p.route)}` }, p.route)) },
       { key: "rank", title: t("col.rank"), cell: (p) => `${p.rank + 1} · ${p.rank ? t("rank.backup", { n: p.rank }) : t("rank.primary")}` },
       { key: "waiting", title: t("col.waiting"), kind: "number", cell: (p) => count(p.waiting) },
       { key: "others", title: t("col.others"), cell: (p) => (p.others.length ? h("ul", { class: "ranked" }, p.others.map((o) => h("li", null, h("span", { class: "rank", title: t("rank.n", { n: o.rank + 1 }) }, o.rank + 1), h("a", { href: `#/channels/${encodeURIComponent(o.id)}` }, o.id), badge(kindOf(o.state), t.of("channel", o.state))))) : t("others.none")) },
@@ -234,7 +234,7 @@ function setUp(c) {
   return facts([
     [t("f.breaker"), cause ? t("f.breaker.why", { state: t.of("breaker", c.breaker), cause }) : t.of("breaker", c.breaker)], [t("f.operator"), t.of("operator", c.operator)],
     [t("f.trouble"), c.trouble ? [causeText(t, c.trouble), " ", moment(c.trouble.at_ms)] : ""],
-    [t("carrier"), c.carrier ? carrierName(t, c.carrier) : ""], [t("f.host"), h("span", { class: "mono" }, c.host)], [t("f.bind"), c.bind], [t("f.tls"), t(c.tls ? "yes" : "no")],
+    [t("carrier"), c.carrier ? carrierName(t, c.carrier) : ""], [t("f.host"), h("span", { class: "mono" }, c.host)], [t("f.bind"), h("span", { class: "mono" }, c.bind)], [t("f.tls"), t(c.tls ? "yes" : "no")],
     [t("f.limit"), c.max_tps ? `${count(c.max_tps)}${t("per_s")}` : t("rate.free")], [t("f.window"), count(c.window)], [t("price"), money(c.price)],
     [t("f.categories"), joined((c.categories ?? []).map((one) => t.of("category", one)))],
     [t("f.signatures"), c.signatures_total > c.signatures.length ? t("f.signatures.more", { names: joined(c.signatures), n: c.signatures_total - c.signatures.length }) : joined(c.signatures)],
@@ -245,7 +245,7 @@ function setUp(c) {
 function figureTiles() {
   const tile = (label, extra = null) => {
     const value = h("p", { class: "tile-value" }), sub = h("p", { class: "tile-sub soft" });
-    const node = h("section", { class: "tile", "aria-label": label }, h("h3", null, label), value, sub, extra);
+    const node = h("section", { class: "tile", "aria-label": label }, h("h2", null, label), value, sub, extra);
     return { node, set(kind, text, under) { dress(node, `tile ${kind}`.trim()); put(value, text); put(sub, under); } };
   };
   const spark = sparkline({ label: t("t.rate"), format: rate, top: 1 }), bar = h("span", { class: "meter-bar" }), seen = [];

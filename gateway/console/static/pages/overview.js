@@ -48,9 +48,9 @@ function append(history, points) {
 }
 
 function head() {
-  const asOf = h("p", { class: "soft small" });
-  const node = h("div", { class: "head" }, h("h1", null, t("title")), asOf);
-  return { node, set: (s) => put(asOf, t("as_of", { machine: s.machine, time: clock(s.at_ms), zone: zone() })) };
+  const machine = h("code"), asOf = h("span");
+  const node = h("div", { class: "head" }, h("h1", null, t("title")), h("p", { class: "soft small" }, machine, " ", asOf));
+  return { node, set: (s) => { put(machine, s.machine); put(asOf, t("as_of", { time: clock(s.at_ms), zone: zone() })); } };
 }
 
 // --- what is wrong
@@ -111,7 +111,7 @@ function problemCard(first, machine) {
     h("div", { class: "problem-sign" }, icon(kind === "info" ? "info" : kind)),
     h("div", { class: "problem-body" },
       h("div", { class: "problem-top" }, badge(kind, t(`severity.${p.severity}`)), title, where, h("p", { class: "since soft" }, since)), why, help,
-      p.runbook ? h("p", { class: "soft small" }, t("runbook", { where: p.runbook.split("#")[0], alert: p.alert })) : null),
+      p.runbook ? h("p", { class: "soft small" }, t("runbook"), " ", h("code", null, p.runbook.split("#")[0]), " ", h("code", null, p.alert)) : null),
     buttons);
   return { node, set(next) {
     p = next;
@@ -148,8 +148,8 @@ function problemCards() {
   function set(s) {
     last = s;
     const found = s.problems, bad = found.filter((p) => p.severity !== "info");
-    put(title, bad.length ? t("problems") : "");
-    title.hidden = !bad.length;
+    put(title, t(bad.length ? "problems" : "well"));
+    dress(title, bad.length ? "" : "spoken");
     well.hidden = bad.length > 0;
     infos.hidden = !found.length;
     put(wellText, t("well.text", { time: clock(s.at_ms), up: s.channels.filter((c) => c.state === "up").length, channels: s.channels.length, workers: s.workers.reduce((n, w) => n + w.ready, 0) }));
@@ -177,7 +177,7 @@ function problemCards() {
 
 function tile(label, spark) {
   const value = h("p", { class: "tile-value" }), sub = h("p", { class: "tile-sub soft" }), mark = liveBadge();
-  const node = h("section", { class: "tile", "aria-label": label }, h("h3", null, label), h("div", { class: "tile-top" }, value, mark.node), sub, spark?.node);
+  const node = h("section", { class: "tile", "aria-label": label }, h("h2", null, label), h("div", { class: "tile-top" }, value, mark.node), sub, spark?.node);
   return { node, set(kind, text, under, limit = "") {
     dress(node, `tile ${kind ?? ""}`.trim());
     mark.node.hidden = !kind;
@@ -292,12 +292,13 @@ function channelGrid() {
 const CHANGE_KIND = { channel_down: "bad", channel_up: "ok", breaker_open: "bad", breaker_closed: "ok", worker_restarted: "warn", operator: "info" };
 const CHANGE_LINK = { channel_down: "channels", channel_up: "channels", breaker_open: "channels", breaker_closed: "channels" };
 
+/** A change as words and nodes. */
 function changeText(change) {
   const f = change.facts ?? {};
   if (change.kind === "operator") {
-    const who = change.actor === "start" ? t("who.start") : (change.actor ?? "").split("@")[0];
-    const after = f.result && f.result !== "done" ? `(${t("c.refused")})` : t.has(`after.${f.after}`) ? t(`after.${f.after}`) : f.after ?? "";
-    return t("c.operator", { who, action: t.of("audit", f.action), object: change.object, after }).trim();
+    const who = change.actor === "start" ? t("who.start") : h("span", { translate: "no" }, (change.actor ?? "").split("@")[0]);
+    const after = t.has(`after.${f.after}`) ? t(`after.${f.after}`) : f.action?.startsWith("config.") ? f.after : "";  // else it is the audit's to show
+    return [h("strong", null, who), " ", t.of("audit", f.action), " ", h("span", { translate: "no" }, change.object), ` ${after ?? ""}`, f.result && f.result !== "done" ? ` (${t("c.refused")})` : ""];
   }
   const cause = change.kind.startsWith("breaker") ? causeText(t, { kind: "breaker", detail: f.cause }) : causeText(t, { kind: f.cause, detail: f.detail });
   const lasted = Number(f.ms) ? span(Number(f.ms) / 1000) : "";

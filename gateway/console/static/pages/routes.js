@@ -107,7 +107,7 @@ function one(main, told, id) {
     able.className = n === found.length ? "usable" : n ? "usable warn" : "usable bad";
     put(able, n ? t("usable", { n, m: found.length }) : t("usable.none"));
     refill(channels, JSON.stringify(found.map((c) => [c.id, c.state])), () => table({ caption: t("col.channels"), rows: found, columns: [
-      { key: "id", title: t("channel"), cell: (c) => h("a", { href: `#/channels/${encodeURIComponent(c.id)}` }, c.id) },
+      { key: "id", title: t("channel"), cell: (c) => h("span", null, h("a", { href: `#/channels/${encodeURIComponent(c.id)}` }, c.id)) },
       { key: "rank", title: t("rank"), cell: (c) => `${c.rank + 1} · ${rankName(c.rank)}` },
       { key: "state", title: t("state"), cell: (c) => badge(kindOf(c.state), t.of("channel", c.state)) },
       { key: "takes", title: t("col.takes"), cell: (c) => t(usable(c.state) ? "takes.yes" : "takes.no") },
