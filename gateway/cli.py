@@ -28,6 +28,7 @@ from gateway.commands.channels import channels_app
 from gateway.commands.codes import app as codes_app
 from gateway.commands.common import DEFAULT_CONFIG, EXIT_CONFIG, AsJson, ConfigDir, say, stop
 from gateway.commands.config import config_app
+from gateway.commands.console import console_app
 from gateway.commands.erase import erase
 from gateway.commands.explain import explain
 from gateway.commands.gate import gate_app
@@ -205,6 +206,7 @@ app.add_typer(blacklist_app, name="blacklist")
 app.add_typer(inbound_app, name="inbound")
 app.command("audit")(audit)
 app.add_typer(webhooks_app, name="webhooks")
+app.add_typer(console_app, name="console")
 
 
 @app.command()

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from gateway import journal, logs, worker
+from gateway.console.setup_token import read_token
 from gateway.errors import ConfigError, ConfigProblem, StoreUnavailable
 from gateway.metrics import Metrics, SnapshotWriter, snapshot_dir
 from gateway.reload import begin, resume
@@ -71,7 +72,9 @@ def run(config_dir: Path, say: Callable[[str], None] = print) -> int:
         logs.protect(secrets_of(start.settings))
         for warning in (*start.settings.warnings, *start.warnings):
             say(f"warning: {warning}")
-        return asyncio.run(Supervisor(start.settings, config_dir, start.started).run())
+        # What opens the console is for the eyes of who started us, and for no log.
+        show = say if sys.stderr.isatty() else None
+        return asyncio.run(Supervisor(start.settings, config_dir, start.started, show).run())
 
 
 @dataclass(slots=True)
@@ -106,8 +109,18 @@ class _Listeners:
 class Supervisor:
     """One machine's processes. `run` is the whole life; nothing else is called from outside but `stop`."""
 
-    def __init__(self, settings: Settings, config_dir: Path, started: Path | None = None) -> None:
-        """`started` is the folder of the files at the start (`reload.begin`), for the workers."""
+    def __init__(
+        self,
+        settings: Settings,
+        config_dir: Path,
+        started: Path | None = None,
+        show: Callable[[str], None] | None = None,
+    ) -> None:
+        """`started` is the folder of the files at the start (`reload.begin`), for the workers.
+
+        `show` is given what opens the console, once, where somebody watches at a terminal.
+        """
+        self._show = show
         self._settings = settings
         self._config_dir = config_dir
         self._started = started
@@ -351,8 +364,19 @@ class Supervisor:
             slot.ready, slot.failures = True, min(slot.failures, READY_FAILURES)
             log.info("worker %s is ready", slot.name)
             self._pass_on_reload()
+            if slot.role == "admin":
+                self._show_console()
             if all(s.ready for s in self._slots):
                 log.info("ready: http://%s", worker.address_of(self._listeners.by_role["api"]))
+
+    def _show_console(self) -> None:
+        """Show where the console is, and the token that makes its first user where there is none yet."""
+        show, self._show = self._show, None
+        if show is None or not self._settings.console.enabled:
+            return
+        show(f"console: http://{worker.address_of(self._listeners.by_role['admin'])}/console/")
+        if token := read_token(Path(self._settings.store.data_dir)):
+            show(f"console: nobody can sign in yet; set-up token: {token}")
 
     def _close_link(self, slot: _Slot) -> None:
         if slot.link is not None:

@@ -25,10 +25,12 @@ _OWN_MUST_BE: Final = 8  # characters that are not the user's name
 _RUNS: Final = ("0123456789012345678901234567890", "9876543210987654321098765432109", "abcdefghijklmnopqrstuvwxyz",
                 "qwertyuiopasdfghjklzxcvbnm", "1qaz2wsx3edc4rfv5tgb6yhn7ujm", "1q2w3e4r5t6y7u8i9o0p")  # fmt: skip
 _OBVIOUS: Final = (
-    "password", "passw0rd", "p@ssword", "p@ssw0rd", "letmein", "welcome", "changeme", "iloveyou", "administrator",
-    "admin", "smsgw", "gateway", "console", "secret", "qwerty", "operator", "woaini", "mima",
+    "password", "letmein", "welcome", "changeme", "iloveyou", "administrator", "admin", "smsgw", "gateway", "console",
+    "secret", "qwerty", "operator", "woaini", "mima",
 )  # fmt: skip
-"""Words that people choose; a password that is one of them with little besides is refused."""
+"""Words that people choose; a password that is nothing but one of them, in disguise or with figures, is refused."""
+_AROUND: Final = "0123456789!?.,:;_-+*#$%&/=~^ "
+_AS_LETTERS: Final = str.maketrans("@0134$57", "aoieas" + "st")
 
 
 class Passwords:
@@ -81,7 +83,8 @@ def _is_obvious(password: str, name: str) -> bool:
         return True
     if len(name) >= 2 and len(password.replace(name, "")) < _OWN_MUST_BE and name in password:
         return True
-    bare = "".join(char for char in password if char.isalpha() or char in "@0")
+    core = password.strip(_AROUND).translate(_AS_LETTERS)
+    bare = "".join(char for char in core if char.isalpha())
     return any(bare.replace(word, "") == "" and word in bare for word in _OBVIOUS)
 
 

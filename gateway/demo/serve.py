@@ -18,6 +18,7 @@ import uvloop
 from rich.console import Console
 
 from gateway.apikey import new_key
+from gateway.console.setup_token import read_token
 from gateway.demo.world import (
     DemoFailed,
     World,
@@ -49,6 +50,8 @@ Watch it, and take what you changed in the configuration into use:
   export SMSGW_ADMIN_TOKEN={token}
   {smsgw} top -c {config}
   {smsgw} config reload -c {config}
+
+In a browser: {admin}/console/{setup}
 
 Metrics: curl -s {admin}/metrics -H 'Authorization: Bearer {token}'
 """
@@ -92,6 +95,9 @@ async def _serve(console: Console, as_json: bool) -> int:
             if as_json:
                 print(json.dumps(about), flush=True)
             else:
+                # Only where nobody can sign in yet, and in no JSON: that goes into files.
+                setup = read_token(Path(settings.store.data_dir))
+                about["setup"] = f"\nSet-up token of the console: {setup}" if setup else ""
                 console.print(_WELCOME.format(**about, smsgw=_SMSGW), highlight=False, markup=False, soft_wrap=True)
             ended = asyncio.create_task(process.wait())
             stopping = asyncio.create_task(stopped.wait())

@@ -199,6 +199,17 @@ async def test_a_proxy_that_rewrites_the_host_is_named(opened: Open) -> None:
     assert (await browser.ask("PUT", "/admin/v1/gates", HOLD, Origin=origin + ":8443"))[0] == 403
 
 
+async def test_browsers_are_told_to_come_by_tls_where_a_trusted_proxy_has_it(opened: Open, world: World) -> None:
+    behind: World = await opened(trusted_proxies=("127.0.0.1",))
+    for there, sent, told in (
+        (behind, "https", "max-age=31536000"), (behind, "http", None), (behind, "", None), (world, "https", None),
+    ):  # fmt: skip
+        browser = await there.browser()
+        for path in ("/console/", "/console/api/session", "/admin/v1/gates", "/console/static/index.html"):
+            await browser.ask("GET", path, X_Forwarded_Proto=sent)
+            assert browser.headers.get("Strict-Transport-Security") == told
+
+
 # --- tokens and cookies side by side
 
 

@@ -70,6 +70,9 @@ async def test_make_run_serves_the_curl_it_prints(tmp_path: Path) -> None:
                 assert line, printed
                 printed += line.decode()
         assert f'API key of account "shop": {key}' in printed
+        setup = (tmp_path / "var" / "console-setup-token").read_text().strip()
+        assert f"Set-up token of the console: {setup}" in printed
+        assert re.search(r"In a browser: http://127.0.0.1:\d+/console/\n", printed)
         (url,) = set(re.findall(r"(http://127.0.0.1:\d+)/v1", printed))
         headers = {"Authorization": f"Bearer {key}"}
         document = {"to": "+8613800138000", "category": "notification", "text": "【Acme】Hello from smsgw"}
