@@ -1,6 +1,6 @@
 """Passwords of the console's users: which are taken, and how they are hashed (argon2id, RFC 9106 §4, second choice).
 
-Owns the parameters, and that at most two are worked on at once: each takes 64 MiB and a tenth of a second of a core, in
+Owns the parameters, and that at most two are worked on at once: each takes 64 MiB and about 0.25 s of a core, in
 a thread. Refuses to know whose they are. A name that nobody has costs the same as one that somebody has.
 """
 
