@@ -187,7 +187,9 @@ export function lineChart({ label, series, format = short, tick = short, x = "ti
         return s("text", { x: r1(place), y: height - 5, "text-anchor": place > left + w - 24 ? "end" : place < left + 20 ? "start" : "middle" }, text);
       });
     }
-    const text = x === "time" ? data.xs.map((v) => new Intl.DateTimeFormat(locale(), { day: "numeric", month: "short" }).format(v)) : data.xs.map(String);
+    const hours = n > 1 && data.xs[1] - data.xs[0] < DAY_MS * 0.9;
+    const parts = { ...(hours ? { hour: "2-digit", minute: "2-digit", hour12: false } : {}), ...(hours && to - from < DAY_MS * 1.1 ? {} : { day: "numeric", month: "short" }) };
+    const text = x === "time" ? data.xs.map((v) => new Intl.DateTimeFormat(locale(), parts).format(v)) : data.xs.map(String);
     const longest = Math.min(16, Math.max(...text.map((one) => one.length)));
     const every = Math.max(1, Math.ceil((n * (longest * 7 + 14)) / w));
     return text.map((one, i) => (i % every ? null : s("text", { x: r1(px(i)), y: height - 5, "text-anchor": "middle" }, one.length > 16 ? `${one.slice(0, 15)}…` : one))).filter(Boolean);

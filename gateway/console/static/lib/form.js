@@ -9,8 +9,7 @@ import { failed, problemText } from "./say.js";
  * One field: {name, label, type, value, help, required, options: [[value, text]], wide, ...attributes}. Types: text,
  * password, number, select, textarea, checkbox, date, datetime-local, file, search, tel.
  */
-export function field({ name, label, type = "text", value = "", help = "", options = null, wide = false, control = null, ...more }) {
-  const id = newId(name);
+export function field({ name, label, type = "text", value = "", help = "", options = null, wide = false, control = null, id = newId(name), ...more }) {
   const helpId = help ? `${id}-help` : null;
   const common = { id, name, "aria-describedby": [helpId, `${id}-error`].filter(Boolean).join(" "), ...more };
   let input = control;

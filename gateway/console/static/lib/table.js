@@ -9,22 +9,25 @@ const t = translator();
  * A table of `rows` by `columns`: [{key, title, cell(row) → node or text, sort(row) → value, kind: "number" | "id" | ""}].
  * `caption` says what it is (spoken, not shown, unless `showCaption`). `sorted` {key, down} is kept by the caller, so that a
  * live table keeps its order: `onSort(key)` is called when a header is pressed. `empty` stands where there is
- * no row; `stack` (the default) lets a phone show each row as a card.
+ * no row; `stack` (the default) lets a phone show each row as a card; `total` is a row below all others.
  */
-export function table({ columns, rows, caption, showCaption = false, sorted = null, onSort = null, empty = t("none"), rowId = null, rowClass = null, stack = true }) {
+export function table({ columns, rows, caption, showCaption = false, sorted = null, onSort = null, empty = t("none"), rowId = null, rowClass = null, stack = true, total = null }) {
   const ordered = sorted ? order(rows, columns, sorted) : rows;
   return h("div", { class: stack ? "table stack" : "table", tabindex: "0", role: "group", "aria-label": caption },
     h("table", null,
       h("caption", { class: showCaption ? "" : "spoken" }, caption),
       h("thead", null, h("tr", null, columns.map((c) => head(c, sorted, onSort)))),
       h("tbody", null, ordered.length
-        ? ordered.map((row) => h("tr", { id: rowId?.(row), class: rowClass?.(row) }, columns.map((c, i) => {
-          const found = c.cell ? c.cell(row) : row[c.key];
-          const what = Array.isArray(found) ? h("div", { class: "cell" }, found) : found;
-          return h(i === 0 && c.kind !== "number" ? "th" : "td",
-            { scope: i === 0 && c.kind !== "number" ? "row" : null, class: c.kind ?? "", data: { title: c.title } }, what ?? "–");
-        })))
-        : h("tr", { class: "empty" }, h("td", { colspan: columns.length }, empty)))));
+        ? ordered.map((row) => h("tr", { id: rowId?.(row), class: rowClass?.(row) }, columns.map((c, i) => cellOf(c, i, row))))
+        : h("tr", { class: "empty" }, h("td", { colspan: columns.length }, empty))),
+      total ? h("tfoot", null, h("tr", null, columns.map((c, i) => cellOf(c, i, total)))) : null));
+}
+
+function cellOf(c, i, row) {
+  const found = c.cell ? c.cell(row) : row[c.key];
+  const what = Array.isArray(found) ? h("div", { class: "cell" }, found) : found;
+  return h(i === 0 && c.kind !== "number" ? "th" : "td",
+    { scope: i === 0 && c.kind !== "number" ? "row" : null, class: c.kind ?? "", data: { title: c.title } }, what ?? "–");
 }
 
 function head(c, sorted, onSort) {
