@@ -1,11 +1,12 @@
 // Asking the gateway. Owns the session as this page knows it, the CSRF token on everything that changes something, and
 // what happens when the session has ended or the password is asked for once more. Refuses to know what an answer means.
 
-/** What the gateway refused, as RFC 9457 tells it. `status` 0: it did not answer at all. */
+/** What the gateway refused, as RFC 9457 tells it; `told` is all it said. `status` 0: it did not answer at all. */
 export class Problem extends Error {
-  constructor(status, { code = "", detail = "", field = "" } = {}, retryAfter = 0) {
+  constructor(status, told = {}, retryAfter = 0) {
+    const { code = "", detail = "", field = "" } = told;
     super(detail || code || `HTTP ${status}`);
-    Object.assign(this, { status, code, detail, field, retryAfter });
+    Object.assign(this, { status, code, detail, field, retryAfter, told });
   }
 }
 

@@ -100,7 +100,7 @@ export async function show({ main, query, signal, go, t }) {
   });
 
   fill(main, h("div", { class: "head" }, h("h1", null, t("page.inbound")), h("span", { class: "grow" }), mayAct ? textButton : null),
-    mayAct ? h("section", { class: "card", "aria-label": t("find") }, finder) : null,
+    h("section", { class: "card", "aria-label": t("find") }, finder),
     h("section", { class: "card", "aria-label": t("lists") },
       h("div", { class: "head" }, tabs, h("span", { class: "grow" }),
         h("label", { class: "beside" }, h("span", { class: "small" }, t("account")), h("select", { class: "small", on: { change: (event) => go("inbound", [], { list: chosen.review ? "review" : "all", account: event.target.value }) } },
