@@ -104,7 +104,10 @@ async def _acts(gateway: GatewayProcess, sent: str, timed: str, other: str) -> N
     assert (asked[0], "there are: cn" in asked[2]) == (4, True)
 
     # A held gate, then a closed one: what was scheduled ends, and the list says so.
-    assert (await smsgw(gateway, "gate", "hold", "--tag", "t"))[:2] == (0, "tag t: hold\n")
+    assert (await smsgw(gateway, "gate", "hold", "--tag", "t"))[:2] == (
+        0,
+        "tag t: hold, 0 messages wait behind it\n",
+    )
     unasked, typo = await asyncio.gather(
         smsgw(gateway, "gate", "close", "--tag", "t"), smsgw(gateway, "queues", "--route", "nope")
     )

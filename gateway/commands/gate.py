@@ -73,7 +73,7 @@ def hold(
     config: ConfigDir = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Hold messages aside from the next claim on; `open` lets them go."""
+    """Hold messages aside from the next claim on, and say how many wait behind it; `open` lets them go."""
     _set("hold", _which(gate, tag, campaign, account, category), dry_run, quick, True, config, as_json)
 
 
@@ -129,6 +129,9 @@ def _set(state: str, which: dict[str, str], dry_run: bool, quick: bool, yes: boo
             stop("nothing was changed", code=1)
     found = ask_admin(config, "PUT", _PLACE, body={**which, "state": state})
     more = f", {found['moved']} moved" if found["moved"] else ""
+    if state == "hold":  # it holds already: counting may take a while where millions wait
+        found["waiting"] = _preview(config, which, quick=True)["waiting"]
+        more += f", {found['waiting']} messages wait behind it"
     still = f", {found['held']} still held" if found["held"] else ""
     tell(found, as_json, [f"{found['kind']} {found['name']}: {found['state']}{more}{still}"])
     if state == "closed" and not as_json:

@@ -4,7 +4,11 @@
 import { h } from "./dom.js";
 import { button } from "./form.js";
 import { ago, time } from "./format.js";
+import { words } from "./sessions.words.js";
 import { badge, table } from "./table.js";
+import { translator } from "./words.js";
+
+const t = translator(words);
 
 /** "Chrome 120, Linux"; what is not known is shown as it came. */
 export function browserName(said) {
@@ -14,9 +18,8 @@ export function browserName(said) {
   return name ? [`${name} ${browser[2]}`, system?.[1]?.replace("Mac OS X", "macOS")].filter(Boolean).join(", ") : said.slice(0, 60);
 }
 
-/** A table of sessions; `end(row)` ends one (none: no button); `words` is the page's translator. */
-export function sessionTable(rows, words, end) {
-  const t = words;
+/** A table of sessions; `end(row)` ends one (none: no button). */
+export function sessionTable(rows, end) {
   return table({
     caption: t("sessions"), rows, columns: [
       { key: "browser", title: t("browser"), cell: (row) => h("span", null, row.browser ? h("span", { title: row.browser }, browserName(row.browser)) : t("browser.none"), row.here ? [" ", badge("ok", t("here"))] : null) },

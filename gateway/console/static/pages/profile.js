@@ -92,7 +92,7 @@ export async function show({ main, signal, t }) {
 
   async function readSessions() {
     const found = (await get(`${API}/sessions`, { signal })).sessions;
-    fill(list, sessionTable(found, t, async (row) => {
+    fill(list, sessionTable(found, async (row) => {
       const { ended } = await ask("DELETE", `${API}/sessions/${row.id}`);
       done(t("ended", { n: ended }));
       await readSessions();

@@ -126,7 +126,7 @@ export async function show({ main, signal, t }) {
     const place = h("div");
     const again = async () => {
       const found = (await get(`/console/api/sessions?user=${encodeURIComponent(row.name)}`, { signal })).sessions;
-      fill(place, sessionTable(found, t, async (one) => { done(t("ended", { n: (await ask("DELETE", `/console/api/sessions/${one.id}`)).ended })); await again(); }));
+      fill(place, sessionTable(found, async (one) => { done(t("ended", { n: (await ask("DELETE", `/console/api/sessions/${one.id}`)).ended })); await again(); }));
       return found.length;
     };
     await again();
