@@ -56,6 +56,7 @@ async def test_a_report_is_figures_charts_and_a_table(console: Console, sent: No
 
     # A choice changes what is shown, keeps the focus, and stands in the address.
     split = page.get_by_label("Split by")
+    await split.focus()
     await split.select_option("channel")
     await expect(table.get_by_role("row", name="cm-a")).to_be_visible()
     await expect(split).to_be_focused()
