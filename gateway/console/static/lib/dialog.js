@@ -29,10 +29,10 @@ export function dialog({ title, body, buttons = [], wide = false, ready = null, 
 }
 
 /** Ask before something is done: true when it shall be. `danger` where it cannot be undone. */
-export async function confirm({ title, text, yes, danger = false, more = null }) {
+export async function confirm({ title, text, yes, no = t("cancel"), danger = false, more = null }) {
   const found = await dialog({
     title, body: h("div", null, h("p", null, text), more),
-    buttons: [{ text: t("cancel"), value: false }, { text: yes, value: true, kind: danger ? "danger" : "main" }],
+    buttons: [{ text: no, value: false }, { text: yes, value: true, kind: danger ? "danger" : "main" }],
   });
   return found === true;
 }

@@ -150,7 +150,7 @@ async function showMessage({ main, signal, t }, id) {
   }
 
   async function act(action) {
-    const agreed = await confirm({ title: t(`${action}.title`), text: t(`${action}.text`), yes: t(action), danger: action === "cancel",
+    const agreed = await confirm({ title: t(`${action}.title`), text: t(`${action}.text`), yes: t(action === "cancel" ? "cancel.do" : action), no: action === "cancel" ? t("cancel.not") : undefined, danger: action === "cancel",
       more: action === "resend" && now.state === "uncertain" ? h("p", { class: "notice warn" }, icon("warn"), t("resend.twice")) : null });
     if (!agreed) return;
     try {
