@@ -108,6 +108,7 @@ export function lineChart({ label, series, format = short, tick = short, x = "ti
   const paths = new Map(), legends = new Map();
 
   const value = (one, i) => { const v = data.ys[one.id]?.[i]; return missing(v) ? DASH : format(v); };
+  const known = () => now.some((one) => (data.ys[one.id] ?? []).some((v) => !missing(v)));
   const long = () => x === "time" && data.xs.length > 1 && data.xs.at(-1) - data.xs[0] > DAY_MS * 0.9;
   function name(i, whole = false) {
     if (x !== "time") return String(data.xs[i]);
@@ -131,11 +132,11 @@ export function lineChart({ label, series, format = short, tick = short, x = "ti
   }
 
   function summarise() {
-    if (!data.xs.length) return t("chart.summary.empty", { label });
+    if (!known()) return t("chart.summary.empty", { label });
     if (summary) return summary(data);
     const lines = now.map((one) => {
-      const known = (data.ys[one.id] ?? []).filter((v) => !missing(v));
-      return known.length ? t("chart.summary.line", { name: one.name, last: format(known.at(-1)), min: format(Math.min(...known)), max: format(Math.max(...known)) }) : null;
+      const ys = (data.ys[one.id] ?? []).filter((v) => !missing(v));
+      return ys.length ? t("chart.summary.line", { name: one.name, last: format(ys.at(-1)), min: format(Math.min(...ys)), max: format(Math.max(...ys)) }) : null;
     }).filter(Boolean);
     return t("chart.summary", { label, from: name(0), to: name(data.xs.length - 1), lines: lines.join(t("chart.join")) });
   }
@@ -148,8 +149,8 @@ export function lineChart({ label, series, format = short, tick = short, x = "ti
   function draw() {
     width = Math.floor(box.clientWidth);
     const n = data.xs.length;
-    nothing.hidden = n > 0;
-    read.hidden = !n;
+    nothing.hidden = known();
+    read.hidden = !known();
     if (!width) return;
     const highestY = highest() || 1, step = niceStep(highestY, height < 150 ? 3 : 4, integer), topY = Math.ceil(highestY / step - 1e-9) * step;
     const ticks = [];

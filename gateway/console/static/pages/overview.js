@@ -268,7 +268,8 @@ function channelGrid() {
       const kind = kindOf(c.state);
       dress(link, `cell ${kind}`);
       state.set(kind, t.of("channel", c.state));
-      put(figures, kind === "ok" || c.state === "partial" ? t("channel.line", { tps: rate(c.tps), limit: count(c.tps_limit), sessions: c.sessions, binds: c.binds }) : causeText(t, c.cause) || t("channel.line", { tps: rate(c.tps), limit: count(c.tps_limit), sessions: c.sessions, binds: c.binds }));
+      const line = t(c.tps_limit ? "channel.line" : "channel.line.free", { tps: rate(c.tps), limit: count(c.tps_limit), sessions: c.sessions, binds: c.binds });
+      put(figures, kind === "ok" || c.state === "partial" ? line : causeText(t, c.cause) || line);
       fullness.style.width = `${c.window ? Math.min(100, Math.round((c.window_used / c.window) * 100)) : 0}%`;
     } };
   }
