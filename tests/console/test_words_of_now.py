@@ -139,3 +139,17 @@ def test_every_rule_of_explain_has_words(language: str) -> None:
     # What the rules on texts refuse with (policy/texts.py, policy/content.py), and numbers and hours.
     codes |= {"missing_signature", "missing_optout_text", "link_not_allowed", "invalid_number", "outside_window"}
     assert {f"why.{code}" for code in codes} <= known.keys(), sorted(c for c in codes if f"why.{c}" not in known)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_the_audit_notes_has_words(language: str) -> None:
+    """Actions are spelt in many places: what is found of them in the sources is compared."""
+    known = words("pages/overview.words.js")[language]
+    root = FOLDER.parents[1]
+    sources = [*root.glob("console/*.py"), *root.glob("admin/*_v1.py"), root / "admin/server.py"]
+    areas = "console|gate|channel|blacklist|number|inbound|ported|template|account"
+    spelt = re.compile(rf'"((?:{areas})\.[a-z_]+)"')
+    actions = {found for path in sources for found in spelt.findall(path.read_text(encoding="utf-8"))}
+    assert len(actions) > 20
+    missing = {f"audit.{action}" for action in actions} - known.keys()
+    assert not missing, sorted(missing)

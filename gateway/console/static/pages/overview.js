@@ -297,7 +297,7 @@ const CHANGE_LINK = { channel_down: "channels", channel_up: "channels", breaker_
 function changeText(change) {
   const f = change.facts ?? {};
   if (change.kind === "operator") {
-    const who = change.actor === "start" ? t("who.start") : h("span", { translate: "no" }, (change.actor ?? "").split("@")[0]);
+    const who = change.actor === "start" ? t("who.start") : h("span", { translate: "no" }, (change.actor ?? "").replace(/^console:/, "").split("@")[0]);
     const after = t.has(`after.${f.after}`) ? t(`after.${f.after}`) : f.action?.startsWith("config.") ? f.after : "";  // else it is the audit's to show
     return [h("strong", null, who), " ", t.of("audit", f.action), " ", h("span", { translate: "no" }, change.object), ` ${after ?? ""}`, f.result && f.result !== "done" ? ` (${t("c.refused")})` : ""];
   }
