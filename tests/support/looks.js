@@ -155,7 +155,9 @@
     const may = new Set(allowed);
     const bad = [];
     const look = (text, el) => {
-      const words = text.match(/[A-Za-z][A-Za-z'’-]*/g) ?? [];
+      // Files, command words of protocols, hexadecimal numbers and the like are names in every language.
+      const plain = text.replace(/[\w./-]+\.(md|toml|csv|json)\b|\b0x[0-9A-Fa-f]+|\bSmsgw\w+|\b[A-Z][A-Z_]{2,}\b|\bp\d\d\b/g, " ");
+      const words = plain.match(/[A-Za-z][A-Za-z'’-]*/g) ?? [];
       const strange = words.filter((w) => !may.has(w) && !may.has(w.toLowerCase()) && !/\d/.test(w));
       if (strange.length) bad.push(`“${text.slice(0, 80)}” [${strange.slice(0, 4).join(" ")}] ${place(el)}`);
     };

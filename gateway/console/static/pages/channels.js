@@ -71,7 +71,7 @@ function list({ main, signal }) {
   by.addEventListener("change", (event) => { const c = COLUMNS.find((one) => one.key === event.target.value); order = { key: c.key, down: c.kind === "number" }; sort(); }, { signal });
   fill(main, h("div", { class: "head" }, h("h1", null, t("title"))),
     h("section", { class: "card" }, h("form", { class: "form inline filters", "aria-label": t("filter"), on: { submit: (event) => event.preventDefault() } }, text, state, by, shown),
-      h("div", { class: "table stack channels-table", tabindex: "0", role: "region", "aria-label": t("title") }, h("table", null, h("caption", { class: "spoken" }, t("title")), h("thead", null, h("tr", null, heads.map((head) => head.cell))), body)),
+      h("div", { class: "table stack channels-table", tabindex: "0", role: "group", "aria-label": t("title") }, h("table", null, h("caption", { class: "spoken" }, t("title")), h("thead", null, h("tr", null, heads.map((head) => head.cell))), body)),
       nothing, h("p", { class: "soft small" }, t("lead"))));
 
   function rowOf(id) {
