@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +104,11 @@ class ConsoleGateway(GatewayProcess):
     async def start(self, *, ready: bool = True, **env: str) -> None:
         tokens = {f"TOKEN_{role.upper()}": token for role, token in TOKENS.items()}
         secret = "whsec_" + "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
-        await super().start(ready=ready, **{**tokens, "SHOP_SECRET": secret, **env})
+        await super().start(ready=False, **{**tokens, "SHOP_SECRET": secret, **env})
+        if ready:  # beside browsers a start takes longer than alone
+            await until(self._ready_or_dead, timeout_s=60)
+            assert self.process is not None
+            assert self.process.returncode is None, self.log()
 
 
 @dataclass
@@ -169,14 +174,16 @@ class Console:
     context: BrowserContext
     origin: str
     faults: list[str] = field(default_factory=list)
+    _asking: set[Request] = field(default_factory=set)
     _excused: list[re.Pattern[str]] = field(default_factory=list)
 
     async def open(self, name: str = "overview", *params: str, **query: str) -> None:
-        """Show a page and wait until it has shown itself (its content may still be on its way)."""
+        """Show a page and wait until it has shown itself and what it asked the gateway for."""
         tail = f"?{urlencode(query)}" if query else ""
         path = "/".join(quote(p, safe="") for p in (name, *params))
         await self.page.goto(f"{self.origin}/console/#/{path}{tail}")
         await self.shown(name)
+        await self.quiet()
 
     async def shown(self, name: str) -> None:
         """Wait until a page is the one that is shown, and is not reading any more."""
@@ -185,6 +192,18 @@ class Console:
             " return m && m.querySelector('h1') && !m.querySelector('.loading'); }",
             arg=name,
         )
+
+    async def quiet(self, for_s: float = 0.05) -> None:
+        """Wait until nothing is being asked any more, for so long; the stream of events is not counted."""
+        since = time.monotonic()
+
+        def still() -> bool:
+            nonlocal since
+            if self._asking:
+                since = time.monotonic()
+            return time.monotonic() - since >= for_s
+
+        await until(still)
 
     def expected(self, pattern: str) -> None:
         """Excuse faults whose text matches."""
@@ -204,6 +223,8 @@ class Console:
         page.on("pageerror", lambda error: self.faults.append(f"exception: {error}"))
         page.on("dialog", self._dialog)
         self.context.on("request", self._asked)
+        for over in ("requestfinished", "requestfailed"):
+            self.context.on(over, self._answered)
         self.context.on("page", lambda other: self.faults.append(f"another page was opened: {other.url}"))
 
     def _said(self, message: ConsoleMessage) -> None:
@@ -215,9 +236,14 @@ class Console:
             self.faults.append(f"dialog: {dialog.message}")
         await dialog.dismiss()
 
+    def _answered(self, request: Request) -> None:
+        self._asking.discard(request)
+
     def _asked(self, request: Request) -> None:
         if not request.url.startswith((f"{self.origin}/", f"blob:{self.origin}/")):
             self.faults.append(f"request to elsewhere: {request.url}")
+        elif "/admin/v1/events" not in request.url:
+            self._asking.add(request)
 
 
 # What a policy refused is also said in the browser's console, but not for every directive.
