@@ -38,7 +38,7 @@ TEXTS = (SCRIPT, PICTURE, BREAKOUT, FRAME, LINK, ADDRESS, SCHEME, TEMPLATE, STYL
 # Elements that no page of the console ever has; pictures are inline SVG of our own making.
 STRANGE = """() => [...document.querySelectorAll(
   "img, iframe, object, embed, video, audio, base, meta[http-equiv], body style, body link, body script," +
-  "form[action], svg:not([class]), [onerror], [onload], [onclick], [onmouseover], [style*='evil']"
+  "form[action], [srcdoc], [onerror], [onload], [onclick], [onmouseover], [style*='evil']"
 )].map(e => e.outerHTML.slice(0, 120)).concat(
   [...document.querySelectorAll("a[href]")].filter(a => !a.href.startsWith(location.origin + "/"))
     .map(a => a.outerHTML))"""
