@@ -105,8 +105,12 @@ async def planted(world: World) -> Planted:
 async def look(console: Console, *place: str) -> str:
     """Open a place, check that nothing of it is strange, and return its text, hidden parts unfolded."""
     await console.open(*place)
+    return await look_again(console, "/".join(place))
+
+
+async def look_again(console: Console, name: str) -> str:
+    """The same for the page that is open."""
     await console.page.evaluate("() => document.querySelectorAll('details').forEach(d => { d.open = true; })")
-    name = "/".join(place)
     assert await console.page.evaluate("() => window.__xss") is None, f"{name} ran what it shows"
     assert await console.page.evaluate(STRANGE) == [], f"{name} made elements of what it shows"
     text = await console.text()
@@ -130,3 +134,39 @@ async def test_gates_with_hostile_names_are_shown_as_text(console: Console, plan
     text = await look(console, "queues")
     for name in (SCRIPT, PICTURE, TEMPLATE[:64], LINK):
         assert name in text
+
+
+async def test_a_message_shows_its_texts_literally(console: Console, planted: Planted) -> None:
+    for text, id_ in planted.messages.items():
+        seen = BIDI_SEEN if text == BIDI else text
+        assert seen in await look(console, "messages", id_), text  # ref, tags and campaign
+        await console.page.get_by_role("button", name="Show text and number").click()
+        await console.quiet()
+        found = await look_again(console, f"messages of {text}")
+        assert found.count(seen[:64]) >= 3, text
+        assert SHORT in found, "the carrier's id of the message"
+
+
+async def test_a_failed_message_shows_the_carriers_code_literally(console: Console, planted: Planted) -> None:
+    assert SHORT in await look(console, "messages", planted.failed)
+
+
+async def test_replies_are_shown_as_they_were_written(console: Console, planted: Planted) -> None:
+    await look(console, "inbound")
+    await console.page.get_by_text("All replies").click()
+    await console.page.locator("#texts").click()
+    await console.quiet()
+    found = await look_again(console, "inbound")
+    for text in TEXTS:
+        assert (BIDI_SEEN if text == BIDI else text) in found, text
+
+
+async def test_imports_with_hostile_names_are_shown_as_text(console: Console, planted: Planted) -> None:
+    text = await look(console, "blacklist")
+    assert SCRIPT in text
+    assert PICTURE in text
+
+
+async def test_notes_of_the_configuration_are_shown_as_text(console: Console, planted: Planted) -> None:
+    if (FOLDER / "pages/config.js").exists():
+        assert SCRIPT in await look(console, "config")
