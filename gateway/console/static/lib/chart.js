@@ -95,7 +95,7 @@ function plainTable(caption, head, rows) {
 export function lineChart({ label, series, format = short, tick = short, x = "time", kind = "line", integer = false, height = 190, top = 0, limit = null, summary = null, legend = true }) {
   let data = { xs: [], ys: {} }, width = 0, at = -1, drawn = null, now = series;
   const grid = s("g", { class: "chart-grid" }), axis = s("g", { class: "chart-axis" }), lines = s("g"), cross = s("g", { class: "chart-cross" });
-  const picture = s("svg", { role: "img", class: "chart-svg", height }, grid, lines, axis, cross);
+  const picture = s("svg", { role: "img", class: "chart-svg", height, "aria-label": label }, grid, lines, axis, cross);
   const read = h("div", { class: "chart-read", role: "slider", tabindex: "0", "aria-label": t("chart.read", { label }), "aria-valuemin": "0", "aria-valuemax": "0", "aria-valuenow": "0" });
   const tip = h("div", { class: "chart-tip", "aria-hidden": "true", hidden: true });
   const nothing = h("p", { class: "chart-nothing soft" }, t("chart.empty"));
@@ -151,6 +151,7 @@ export function lineChart({ label, series, format = short, tick = short, x = "ti
     const n = data.xs.length;
     nothing.hidden = known();
     read.hidden = !known();
+    picture.setAttribute("aria-label", summarise());
     if (!width) return;
     const highestY = highest() || 1, step = niceStep(highestY, height < 150 ? 3 : 4, integer), topY = Math.ceil(highestY / step - 1e-9) * step;
     const ticks = [];
@@ -170,7 +171,6 @@ export function lineChart({ label, series, format = short, tick = short, x = "ti
     if (n) labels.push(...xLabels(px, left, w, from, to, n));
     axis.replaceChildren(...labels);
     if (kind === "columns") drawColumns(px, py, bandWidth, n); else drawLines(px, py, n);
-    picture.setAttribute("aria-label", summarise());
     read.setAttribute("aria-valuemax", String(Math.max(0, n - 1)));
     for (const one of now) {
       const last = x === "time" && kind !== "columns" ? (data.ys[one.id] ?? []).at(-1) : undefined;
