@@ -25,7 +25,7 @@ export async function show({ main, query, signal, go, t }) {
   const chosen = { actor: query.get("actor") ?? "", action: query.get("action") ?? "", from: query.get("from") ?? "", to: query.get("to") ?? "" };
   let rows = [], older = 0;
 
-  const place = h("div");
+  const place = h("div", null, h("p", { class: "loading" }, t("loading")));
   const status = h("p", { class: "soft small", role: "status" });
   const foot = h("div", { class: "buttons gap-above" });
   const verdict = h("div", { role: "status" });

@@ -59,8 +59,8 @@ export async function show({ main, signal, t }) {
       caption: t("history"), rows: revisions, columns: [
         { key: "revision", title: t("revision"), cell: (row) => h("span", null, `${row.revision} `, row.revision === now.revision ? badge("ok", t("in_force")) : null) },
         { key: "at", title: t("time"), cell: (row) => h("time", { datetime: row.at }, time(row.at)) },
-        { key: "by", title: t("by"), cell: (row) => h("span", null, row.by, h("span", { class: "small soft block" }, row.machine)) },
-        { key: "note", title: t("note"), cell: (row) => row.note || null },
+        { key: "by", title: t("by"), cell: (row) => h("span", null, byText(row.by, t), h("span", { class: "small soft block", translate: "no" }, row.machine)) },
+        { key: "note", title: t("note"), cell: (row) => noteText(row.note, t) },
         { key: "digest", title: t("digest"), cell: (row) => h("code", null, row.digest.slice(0, 12)) },
         { key: "act", title: t("actions"), cell: (row) => h("span", { class: "buttons" },
           button(t("files"), () => showFiles(row.revision), { small: true, label: t("files.of", { n: row.revision }), id: `files-${row.revision}` }),
@@ -205,6 +205,15 @@ export async function show({ main, signal, t }) {
   setTimeout(again, EVERY_MS);
 }
 
+/** A note as somebody wrote it; those that the gateway writes itself, in the page's language. */
+function noteText(text, t) {
+  const back = /^back to revision (\d+)$/.exec(text);
+  return back ? t("note.back", { n: back[1] }) : !text ? null : t.has(`note.${text}`) ? t(`note.${text}`) : own(text);
+}
+
+const own = (text) => h("span", { translate: "no" }, text);
+const byText = (by, t) => (t.has(`by.${by}`) ? t(`by.${by}`) : own(by));
+
 /** Give a dialog's `close` to the form in it. */
 function hand(box, close) {
   box.addEventListener("done", (event) => close(event.detail));
@@ -231,15 +240,15 @@ function standing(now, t) {
   if (now.here.needs_restart.length) notices.push(h("p", { class: "notice warn" }, icon("warn"), h("span", null, t("restart", { machine: now.here.machine }), " ", h("code", null, now.here.needs_restart.join(", ")))));
   if (!notices.length && now.revision) notices.push(h("p", { class: "notice ok" }, icon("ok"), t("well", { n: now.revision, all: living.length })));
   return h("section", { class: "card", "aria-label": t("in_force") },
-    now.revision ? facts([[t("in_force.head"), h("strong", { class: "big" }, t("revision.n", { n: now.revision }))], [t("in_force.since"), h("span", { title: time(now.at) }, `${time(now.at)} (${ago(now.at)})`)], [t("by"), now.by], [t("machine"), now.machine], [t("note"), now.note], [t("digest"), h("code", null, now.digest)]]) : h("p", null, t("none.published")),
+    now.revision ? facts([[t("in_force.head"), h("strong", { class: "big" }, t("revision.n", { n: now.revision }))], [t("in_force.since"), h("span", { title: time(now.at) }, `${time(now.at)} (${ago(now.at)})`)], [t("by"), byText(now.by, t)], [t("machine"), own(now.machine)], [t("note"), noteText(now.note, t)], [t("digest"), h("code", null, now.digest)]]) : h("p", null, t("none.published")),
     h("div", { class: "notices" }, notices));
 }
 
 function workerTable(now, t) {
   return table({
     caption: t("workers"), rows: now.members, columns: [
-      { key: "machine", title: t("machine"), cell: (row) => row.machine },
-      { key: "role", title: t("worker"), cell: (row) => `${row.role} ${row.number}` },
+      { key: "machine", title: t("machine"), cell: (row) => own(row.machine) },
+      { key: "role", title: t("worker"), cell: (row) => `${t.of("worker", row.role)} ${row.number}` },
       { key: "state", title: t("state"), cell: (row) => (!row.lives ? badge("off", t("silent", { span: span(row.silent_s) })) : row.problem ? badge("bad", t("cannot")) : row.in_force ? badge("ok", t("runs")) : badge("warn", t("runs.old", { n: row.revision }))) },
       { key: "revision", title: t("revision"), kind: "number", cell: (row) => count(row.revision) },
       { key: "problem", title: t("reason"), cell: (row) => row.problem || null },

@@ -25,7 +25,7 @@ export async function show({ main, query, signal, go, t }) {
   let reviewing = 0;
 
   const list = h("ul", { class: "replies" });
-  const foot = h("div", { class: "buttons gap-above" });
+  const foot = h("div", { class: "buttons gap-above" }, h("p", { class: "loading" }, t("loading")));
   const status = h("p", { class: "soft small", role: "status" });
   const tabs = h("div", { class: "tabs", role: "group", "aria-label": t("lists") });
   const textButton = button("", async () => { await read({ full: !full }); }, { picture: icon("info"), id: "texts" });

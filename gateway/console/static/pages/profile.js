@@ -22,7 +22,7 @@ export async function show({ main, signal, t }) {
   await readSession();
   const byToken = session.ends_at === null || session.ends_at === undefined;
   const totp = h("div");
-  const list = h("div");
+  const list = h("div", null, h("p", { class: "loading" }, t("loading")));
 
   const card = (id, title, ...content) => h("section", { class: "card", "aria-labelledby": id }, h("h2", { id }, title), ...content);
 

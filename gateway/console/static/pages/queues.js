@@ -21,8 +21,8 @@ export async function show({ main, signal, t }) {
   const at = h("p", { class: "soft small" });
   const problem = h("p", { class: "notice bad", role: "alert", hidden: true });
   const totals = h("div", { class: "figures" });
-  const queues = h("div");
-  const gates = h("div");
+  const queues = h("div", null, h("p", { class: "loading" }, t("loading")));
+  const gates = h("div", null, h("p", { class: "loading" }, t("loading")));
   const mayAct = session.may("operator");
   const opened = new Set();  // queues whose accounts are shown: they stay so when the page is read again
 

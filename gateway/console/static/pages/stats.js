@@ -112,7 +112,7 @@ export async function show({ main, query, signal, t }) {
   let want = wantedOf(query);
   let known = { account: [], channel: [], route: [] };
   let asked = 0;
-  const results = h("div", { class: "results" });
+  const results = h("div", { class: "results" }, h("p", { class: "loading" }, t("loading")));
   const controls = h("section", { class: "card controls", "aria-label": t("controls") });
   const status = h("p", { class: "spoken", role: "status" });
   const wide = matchMedia("(min-width: 48rem)").matches;
@@ -150,7 +150,7 @@ export async function show({ main, query, signal, t }) {
       want.period === "custom" ? h("form", { class: "form inline", "aria-label": t("period.custom"), on: { submit: (event) => event.preventDefault() } },
         field({ name: "from", label: t("from"), type: "date", value: want.from, id: "pick-from", max: dateText(today(want.zone)), on: { change: (event) => event.target.value && change({ from: event.target.value }) } }),
         field({ name: "to", label: t("to"), type: "date", value: want.to, id: "pick-to", on: { change: (event) => event.target.value && change({ to: event.target.value }) } })) : null,
-      h("details", { class: "choices-of", open: opened, on: { toggle: (event) => { opened = event.target.open; } } }, h("summary", null, t("controls.more")),
+      h("details", { class: "choices-of", open: opened, on: { toggle: (event) => { opened = event.target.open; } } }, h("summary", { id: "controls-more" }, t("controls.more")),
         h("form", { class: "form inline", "aria-label": t("controls"), on: { submit: (event) => event.preventDefault() } },
           picked("time", t("along"), named(["hour", "day", "none"], "time"), want.time, (time) => change({ time })),
           picked("split", t("split"), [["none", t("split.none")], ...SPLITS.map((name) => [name, dimension(name)])], want.split, (split) => change({ split })),
@@ -159,7 +159,7 @@ export async function show({ main, query, signal, t }) {
           picked("zone", t("zone"), [[zoneHere, zoneHere], ...(zoneHere === "UTC" ? [] : [["UTC", "UTC"]])], want.zone, (zone) => change({ zone })),
         ),
         h("form", { class: "form inline gap-above", "aria-label": t("filters"), on: { submit: (event) => event.preventDefault() } }, FILTERS.slice(0, 3).map(filter),
-          h("details", { class: "more-filters", open: moreOpen || more.some((name) => name in want.filters), on: { toggle: (event) => { event.stopPropagation(); moreOpen = event.target.open; } } }, h("summary", null, t("filters.more")), h("div", { class: "form inline" }, more.map(filter))),
+          h("details", { class: "more-filters", open: moreOpen || more.some((name) => name in want.filters), on: { toggle: (event) => { event.stopPropagation(); moreOpen = event.target.open; } } }, h("summary", { id: "filters-more" }, t("filters.more")), h("div", { class: "form inline" }, more.map(filter))),
           Object.keys(want.filters).length ? button(t("filters.clear"), () => change({ filters: {} }), { kind: "bare", id: "filters-clear" }) : null)));
   }
 
@@ -291,7 +291,7 @@ export async function show({ main, query, signal, t }) {
     const cellOf = (name, value) => {
       if (name === "hour" || name === "day" || !value) return h("span", { class: "nowrap" }, nameOf(name, value));
       const next = { ...want, filters: { ...want.filters, [name]: value }, split: want.split === name ? (want.then && want.then !== name ? want.then : "none") : want.split, then: "" };
-      return h("a", { href: hashOf(next), class: value.length < 32 ? "nowrap" : "", title: t("narrow", { value: nameOf(name, value) }) }, nameOf(name, value));
+      return h("a", { href: hashOf(next), class: value.length < 32 ? "nowrap" : "", translate: name === "category" || name === "reason" ? null : "no", title: t("narrow", { value: nameOf(name, value) }) }, nameOf(name, value));
     };
     redraw();
     return h("section", { class: "card", "aria-labelledby": "table-title" }, h("h2", { id: "table-title" }, t("table")), place);
@@ -330,7 +330,7 @@ export async function show({ main, query, signal, t }) {
     draw();
   };
   names().catch((error) => { if (error.name !== "AbortError") failure(error); });
-  await run();
+  run();  // not waited for: the page is there, and its focus is the reader's
 }
 
 function figures(all) {

@@ -33,13 +33,13 @@ export async function show({ main, signal, t }) {
     fill(main, h("h1", null, t("page.users")), h("p", { class: "notice warn" }, icon("warn"), t("not_allowed", { role: t("role.admin") })));
     return;
   }
-  const list = h("div");
+  const list = h("div", null, h("p", { class: "loading" }, t("loading")));
 
   async function read() {
     const { users } = await get(PLACE, { signal });
     fill(list, table({
       caption: t("page.users"), rows: users, empty: t("none.users"), columns: [
-        { key: "name", title: t("name"), cell: (row) => h("span", null, row.name, row.name === session.name ? h("span", { class: "soft small" }, ` ${t("you")}`) : null) },
+        { key: "name", title: t("name"), cell: (row) => h("span", null, h("span", { translate: "no" }, row.name), row.name === session.name ? h("span", { class: "soft small" }, ` ${t("you")}`) : null) },
         { key: "role", title: t("role"), cell: (row) => t.of("role", row.role) },
         { key: "state", title: t("state"), cell: (row) => (row.enabled ? badge("ok", t("enabled")) : badge("off", t("disabled"))) },
         { key: "totp", title: t("totp"), cell: (row) => (row.totp ? badge("ok", t("yes")) : badge("off", t("no"))) },
