@@ -106,7 +106,7 @@ async def _acts(gateway: GatewayProcess, sent: str, timed: str, other: str) -> N
     # A held gate, then a closed one: what was scheduled ends, and the list says so.
     assert (await smsgw(gateway, "gate", "hold", "--tag", "t"))[:2] == (
         0,
-        "tag t: hold, 0 messages wait behind it\n",
+        "tag t: hold, 1 messages wait behind it\n",
     )
     unasked, typo = await asyncio.gather(
         smsgw(gateway, "gate", "close", "--tag", "t"), smsgw(gateway, "queues", "--route", "nope")

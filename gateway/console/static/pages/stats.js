@@ -27,7 +27,7 @@ const MEASURES = ["submitted", "accepted", "delivered", "failed", "ratio", "part
 const DERIVED = new Set(["ratio", "p95"]);
 const ROWS = 50;
 const MONTHS = 12;
-const SERIES = 7;
+const SERIES = 6;
 const DAY_MS = 86_400_000;
 const zoneHere = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
@@ -193,7 +193,7 @@ export async function show({ main, query, signal, t }) {
     return [
       h("p", { class: "soft small" }, t("range", { from: timeName(report.from, "hour", report.zone), to: timeName(report.to, "hour", report.zone), zone: report.zone }), plan.optOuts ? ` ${t("opt_outs.only")}` : ""),
       plan.optOuts ? figures([[t("measure.td"), count(total.td)], [t("measure.complaints"), count(total.complaints)]]) : figures(figuresOf(total)),
-      h("div", { class: "charts" }, chartCard(report, plan, measure), plan.optOuts ? null : failuresCard(total)),
+      h("div", { class: "stats-charts" }, chartCard(report, plan, measure), plan.optOuts ? null : failuresCard(total)),
       plan.by.length ? tableCard(report, plan, measure) : null,
     ];
   }
@@ -204,7 +204,7 @@ export async function show({ main, query, signal, t }) {
       [t("measure.accepted"), count(total.accepted)], [t("measure.submitted"), count(total.submitted), t("parts.n", { n: count(total.parts) })],
       [t("measure.delivered"), count(total.delivered), total.delivery_ratio === null ? "" : t("ratio.of", { ratio: share(total.delivery_ratio), n: count(ended) })],
       [t("measure.failed"), count(total.failed), t("and.more", { expired: count(total.expired), unknown: count(total.unknown) })],
-      [t("measure.cost"), costText(total.cost), Object.entries(total.amounts).map(([currency, amount]) => `${t("revenue")} ${money(amount, currency)}`).join(", ")],
+      [t("measure.cost"), Number(total.cost) >= 100_000 ? count(Number(total.cost)) : costText(total.cost), Object.entries(total.amounts).map(([currency, amount]) => `${t("revenue")} ${money(amount, currency)}`).join(", ")],
       [t("measure.td"), count(total.td), t("complaints.n", { n: count(total.complaints) })],
       ...(total.latency ? [[t("latency"), span(total.latency.p50_s), t("latency.more", { p95: span(total.latency.p95_s), p99: span(total.latency.p99_s) })]] : []),
     ];
