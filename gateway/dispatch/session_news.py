@@ -63,8 +63,8 @@ class SessionNews:
         news = [
             told
             for channel, told in found.items()
-            # A channel that is only starting has nothing to tell yet.
-            if (whole or self._said.get(channel) != told) and (channel in self._said or told.bound or told.kind)
+            # Of a channel that is only starting: that it is served here. Where it is not, there is nothing to tell.
+            if (whole or self._said.get(channel) != told) and (channel in self._said or told.slots or told.kind)
         ]
         if gone := [channel for channel in self._said if channel not in found]:
             await self._changes.forget(gone, list(self._living()))

@@ -8,9 +8,13 @@ import ssl
 
 import pytest
 
+from gateway.admin.channel_state import STARTING, state_of
+from gateway.model import Secret
+from gateway.settings import ChannelSettings
 from gateway.smpp import trouble
 from gateway.smpp.events import CloseReason
 from gateway.store.changes import Changes, Sessions
+from gateway.store.moves import Health
 from tests.support.gateway import free_port
 from tests.support.line import channel_to, line_settings, worker
 from tests.support.scenario import carrier
@@ -41,7 +45,7 @@ async def test_every_way_to_be_down_has_its_word(valkey: ValkeyServer) -> None:
             async def all_said() -> bool:
                 nonlocal found
                 found = await changes.sessions()
-                return all(c.id in found for c in channels)
+                return all(c.id in found and (found[c.id].trouble or found[c.id].bound) for c in channels)
 
             await until(all_said)
             said = {name: (s.trouble.kind, s.trouble.detail) for name, s in found.items() if s.trouble is not None}
@@ -58,6 +62,22 @@ async def test_every_way_to_be_down_has_its_word(valkey: ValkeyServer) -> None:
         assert await changes_after_stop(valkey) == {}
     for server in (garbage, deaf):
         server.close()
+
+
+async def test_a_channel_that_is_being_opened_is_starting(valkey: ValkeyServer) -> None:
+    """Its bind is not answered yet: workers serve it, and nothing is wrong so far."""
+    deaf = await asyncio.start_server(_says_nothing, "127.0.0.1", 0)
+    slow = ChannelSettings("a", "127.0.0.1", deaf.sockets[0].getsockname()[1], "x", Secret("y"), binds=2)
+    async with worker(line_settings([slow]), valkey, bound=False) as w:
+
+        async def served() -> bool:
+            return (await Changes(w.store).sessions()).get("a", Sessions()).slots == 2
+
+        await until(served, timeout_s=5)
+        found = (await Changes(w.store).sessions())["a"]
+        assert state_of(slow, Health(), bound=False, sessions=found).word == STARTING
+        assert await Changes(w.store).read(0) == [], "it was not lost"
+    deaf.close()
 
 
 async def test_lost_and_back_stand_in_the_changes_once(valkey: ValkeyServer) -> None:
