@@ -11,6 +11,7 @@ the application would hear it, with the field. At most `MOST_A_MINUTE` a minute.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 from collections import deque
@@ -21,7 +22,7 @@ from aiohttp import web
 
 from gateway.admin.problem import json_answer
 from gateway.admin.requests import actor_of, noted, number_of, read_object, unknown_field
-from gateway.errors import Backpressure, GatewayError, RequestError
+from gateway.errors import Backpressure, GatewayError, RequestError, StoreUnavailable
 from gateway.intake import Intake
 from gateway.metrics import Metrics
 from gateway.model import CATEGORY_LABELS, ValidMessage, iso, message_id, route_name
@@ -31,6 +32,8 @@ from gateway.settings import AccountSettings, Settings
 from gateway.store.audit import Audit
 from gateway.store.limits import AccountLimiter
 from gateway.store.store import Store
+
+log = logging.getLogger(__name__)
 
 MOST_A_MINUTE: Final = 20
 MAX_TEXT: Final = 1530
@@ -79,7 +82,11 @@ class TrialApi:
             raise taken
         noted(request)
         sid = message_id(taken.id)
-        await self.audit.note(actor_of(request), "account.test_send", account.id, message=sid)
+        try:
+            await self.audit.note(actor_of(request), "account.test_send", account.id, message=sid)
+        except StoreUnavailable:
+            # It is stored and goes: an error would have it sent once more. The log has who, then.
+            log.error("account.test_send %s by %s: message %s is not in the audit", account.id, actor_of(request), sid)
         return json_answer(
             {
                 "id": sid,

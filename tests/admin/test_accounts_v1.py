@@ -18,6 +18,7 @@ from gateway.admin.trial_v1 import TrialApi
 from gateway.admin.webhooks_v1 import WebhookRoutes
 from gateway.api.auth import KeyRing
 from gateway.apikey import key_hash, key_id, new_key
+from gateway.errors import StoreUnavailable
 from gateway.model import Secret, message_id
 from gateway.routing.loader import build_router
 from gateway.settings import (
@@ -164,6 +165,23 @@ async def test_blacklists_and_limits_hold_for_test_messages_too(store: Store, as
         status, said = await ask("POST", "accounts/shop/test-send", {**body, "category": "notification"})
     assert (status, said["code"]) == (429, "rate_limited")
     assert "test messages" in said["detail"]
+
+
+async def test_a_message_that_went_is_told_though_the_audit_is_out_of_reach(
+    store: Store, ask: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error would have the operator send it once more: to a real recipient, at its cost."""
+
+    async def no_answer(*args: Any, **more: Any) -> None:
+        raise StoreUnavailable("no answer")
+
+    monkeypatch.setattr(Audit, "note", no_answer)
+    body = {"to": NUMBER, "category": "notification", "text": TEXT}
+    status, said = await ask("POST", "accounts/shop/test-send", body)
+    assert (status, said["state"]) == (200, "queued")
+    assert said["id"] in caplog.text
+    assert TEXT not in caplog.text
+    assert NUMBER[1:] not in caplog.text
 
 
 async def test_a_refused_test_message_is_stored_nowhere(store: Store, ask: Any) -> None:
