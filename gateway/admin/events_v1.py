@@ -4,10 +4,10 @@ One sampler looks for all streams (`live`), each topic is encoded once, and the 
 named as its topic, its data is the topic's answer; of `history.points` it has the latest few, so a page asks the
 overview once and appends what is newer. What did not change is not sent, but twice a minute; `event: beat` says every
 15 s at least that the stream lives (pages hear no comments). Before it ends it says why: `event: end`, data
-{"why": "reload" | "stopping" | "not_allowed"}.
+{"why": "reload" | "stopping"}; with the session that opened it it just ends (`door.Door.watched`).
 
-Owns how many streams there are, how far one may fall behind (then it is cut: a reader that stalls holds nobody up) and
-when whoever opened it is asked for their right again. Refuses to know what is shown.
+Owns how many streams there are and how far one may fall behind (then it is cut: a reader that stalls holds nobody up).
+Refuses to know what is shown.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from aiohttp import web
 
 from gateway.admin.live import Live
 from gateway.admin.problem import SAFE_HEADERS, problem
-from gateway.admin.requests import still_allowed
 from gateway.errors import RequestError
 
 TOPICS: Final = ("overview", "channels")
 MOST: Final = 64
 HEARTBEAT_S: Final = 15.0
-ASK_S: Final = 5.0
+LOOK_S: Final = 5.0
+"""So often a stream with nothing to say looks whether its peer is there and a heartbeat due."""
 WRITE_S: Final = 10.0
 AGAIN_S: Final = 30.0
 BEHIND_MOST: Final = 8
@@ -59,6 +59,11 @@ class _Stream:
             return
         self._waiting.append(event)
         self._woken.set()
+
+    def show(self, event: bytes) -> None:
+        """Have an event sent that may be among those that wait already."""
+        if event not in self._waiting:
+            self.put(event)
 
     def end(self, why: str) -> None:
         """Have the stream end, and say why."""
@@ -159,29 +164,22 @@ class EventStreams:
     async def _begin(self, stream: _Stream) -> None:
         """Show what is known: as it is now, also where nobody has looked for a while."""
         stream.put(b"retry: %d\n\n" % RETRY_MS)
-        found = {"overview": await self._live.overview(), "channels": await self._live.channels()}
-        now = asyncio.get_running_loop().time()
+        self.publish(*await self._live.both())  # to all: to the next look it is no news any more
         for topic in TOPICS:
             if topic in stream.topics:
-                event = self._event(topic, found[topic], now) or self._last[topic]
-                stream.put(event)
+                stream.show(self._last[topic])
         self._live.look_soon()
 
     async def _serve(self, request: web.Request, stream: _Stream, answer: web.StreamResponse) -> None:
         loop = asyncio.get_running_loop()
-        asked_at = written_at = loop.time()
+        written_at = loop.time()
         while not stream.ending:
-            event = await stream.next(ASK_S)
+            event = await stream.next(LOOK_S)
             now = loop.time()
             if request.transport is None or request.transport.is_closing():
                 stream.end("cut")
                 return
-            if now - asked_at >= ASK_S:
-                asked_at = now
-                if not await still_allowed(request):
-                    stream.end("not_allowed")
-                    return
-            if not event and now - written_at >= HEARTBEAT_S - ASK_S / 2:
+            if not event and now - written_at >= HEARTBEAT_S - LOOK_S / 2:
                 event = b"event: beat\ndata: {}\n\n"
             if event:
                 written_at = now

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
@@ -106,19 +105,5 @@ def number_in_query(request: web.Request, name: str, usual: int, most: int) -> i
     return int(text)
 
 
-Allowed = Callable[[], Awaitable[bool]]
-"""Tells whether whoever opened a stream still may see it."""
-_ALLOWED = web.RequestKey("allowed", object)
 STREAMS: Final = ("/admin/v1/events",)
 """Paths whose answers go on and on: the limit of a request's time does not hold for them."""
-
-
-def allowed_while(request: web.Request, check: Allowed) -> None:
-    """Have a stream ask `check` every few seconds, and end when it says no."""
-    request[_ALLOWED] = check
-
-
-async def still_allowed(request: web.Request) -> bool:
-    """Tell whether whoever opened a stream still may see it; where nobody set a check, they do."""
-    check = request.get(_ALLOWED)
-    return check is None or await cast(Allowed, check)()

@@ -1,24 +1,19 @@
-"""Streams: everybody gets the same octets, who stalls is cut, who may not any more is told, and nobody costs twice."""
+"""Streams: everybody gets the same octets, who stalls is cut, and nobody costs twice."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import web
 
 from gateway.admin import events_v1, live
-from gateway.admin.requests import allowed_while
 from gateway.model import Secret
 from gateway.settings import AdminSettings, ChannelSettings, Settings
 from gateway.store.store import Store
-from tests.support.live import Desk, desk, reading
+from tests.support.live import desk, reading
 from tests.support.until import until
 
 ADMIN = AdminSettings(token=Secret("the-token-of-tests"))
@@ -39,7 +34,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "ASKED_S", 0.3)
     monkeypatch.setattr(live, "SOON_S", 0.1)
     monkeypatch.setattr(live, "SHARE", 0)
-    monkeypatch.setattr(events_v1, "ASK_S", 0.1)
+    monkeypatch.setattr(events_v1, "LOOK_S", 0.1)
     monkeypatch.setattr(events_v1, "HEARTBEAT_S", 0.3)
 
 
@@ -122,45 +117,6 @@ async def test_no_more_streams_than_allowed_and_wrong_topics(settings: Settings,
         assert (await d.get("/admin/v1/events?topics=overview,money"))[1]["field"] == "topics"
         async with reading(d.address, headers={"Authorization": "Bearer of-somebody-else"}) as nobody:
             assert nobody.status == 401
-
-
-async def test_a_stream_ends_when_its_reader_may_not_see_it_any_more(
-    settings: Settings, store: Store, tmp_path: Path, soon: None
-) -> None:
-    """The door sets the check; here a middleware stands for it."""
-    allowed = True
-
-    @web.middleware
-    async def door(
-        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        async def still() -> bool:
-            return allowed
-
-        allowed_while(request, still)
-        return await handler(request)
-
-    async with desk(with_channels(settings, 1), store, tmp_path) as d, _listening(d, door) as address:
-        async with reading(address) as one:
-            await until(lambda: one.last)
-            allowed = False
-            await until(lambda: one.ended)
-            assert one.seen[-1][::2] == ("end", {"why": "not_allowed"})
-
-
-@contextlib.asynccontextmanager
-async def _listening(d: Desk, door: Any) -> AsyncIterator[str]:
-    app = web.Application(middlewares=[door])
-    app.router.add_routes(d.streams.routes())
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    try:
-        yield f"{host}:{port}"
-    finally:
-        await runner.cleanup()
 
 
 async def test_nobody_looks_so_nothing_is_read_but_the_counters(
