@@ -513,7 +513,7 @@ class MetricsHub:
         self._directory = directory
         self._own = own
         self._files: dict[Path, tuple[tuple[int, int], dict[str, Any]]] = {}
-        """What was read last, by the time and size of the file: a worker that has nothing to do writes rarely."""
+        """What was read last, by the time and inode of the file: a worker that has nothing to do writes rarely."""
         directory.mkdir(parents=True, exist_ok=True)
 
     def render(self, readings: Iterable[GaugeReading] = ()) -> bytes:

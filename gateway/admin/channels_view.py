@@ -63,13 +63,13 @@ def _state(state: State, sessions: Sessions) -> dict[str, Any]:
 def _work(facts: Facts, channel: ChannelSettings, sessions: Sessions, tps: float) -> dict[str, Any]:
     errors = facts.figures.errors(channel.id)
     errors["top"] = [{**one, "name": status_word(one["status"])} for one in errors["top"]]
-    limit = facts.gauge("channel_tps_limit", channel.id)
+    limit = facts.tps_limit(channel)
     return {
         "window_used": int(facts.gauge("channel_window_used", channel.id) or 0),
         "window_total": channel.window * sessions.bound,
         "tps": tps,
-        "tps_limit": round(limit if limit is not None else float(channel.max_tps), 1),
-        "throttled": bool(channel.max_tps and limit is not None and limit < channel.max_tps * 0.99),
+        "tps_limit": limit,
+        "throttled": limit < channel.max_tps * 0.99,
         "errors": errors,
         "receipt_delay": facts.figures.receipts(channel.id),
     }

@@ -12,7 +12,7 @@ from typing import Any
 from gateway.admin.channel_state import State, state_of
 from gateway.admin.figures import Figures
 from gateway.metrics import Series
-from gateway.settings import Settings
+from gateway.settings import ChannelSettings, Settings
 from gateway.store.changes import Sessions
 from gateway.store.moves import Health
 
@@ -85,6 +85,10 @@ class Facts:
             if name in ("worker_up", "worker_ready") and labels[0] != "supervisor":
                 found.setdefault(labels[0], [0, 0])[name == "worker_ready"] += int(value > 0)
         return [{"role": role, "up": up, "ready": ready} for role, (up, ready) in sorted(found.items())]
+
+    def tps_limit(self, channel: ChannelSettings) -> float:
+        """Return the rate in force on this machine, in parts a second, 0 for none; a worker that began says 0 first."""
+        return round(self.gauge("channel_tps_limit", channel.id) or float(channel.max_tps), 1)
 
     def gauge(self, name: str, *labels: str) -> float | None:
         """Return one gauge of this machine, None where nobody set it."""

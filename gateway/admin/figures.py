@@ -8,7 +8,7 @@ quarter of an hour of 100 channels is a few megabytes. Refuses to read anything 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -163,7 +163,7 @@ class Figures:
         assert now.detail is not None
         assert before.detail is not None
         old = before.detail.statuses.get(channel, {})
-        grown = {s: n - old.get(s, 0.0) for s, n in now.detail.statuses.get(channel, {}).items()}
+        grown = {s: max(0.0, n - old.get(s, 0.0)) for s, n in now.detail.statuses.get(channel, {}).items()}
         total = sum(grown.values())
         wrong = {s: n for s, n in grown.items() if n > 0 and s != OK}
         top = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:5]
@@ -231,8 +231,3 @@ def _rate(now: float, before: float, seconds: float) -> float:
 
 def _fresh(now: list[int], before: list[int]) -> list[int]:
     return [max(0, a - b) for a, b in zip(now, before, strict=True)]
-
-
-def gauges_of(series: Series, name: str) -> Mapping[tuple[str, ...], float]:
-    """Return one gauge's values by label values."""
-    return {labels: value for (family, labels), value in series.gauges.items() if family == name}

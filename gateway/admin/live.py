@@ -82,6 +82,7 @@ class Live:
         self._wake = asyncio.Event()
         self._due: dict[str, float] = {}
         self._looked_at = self._asked_at = float("-inf")
+        self._outdated = False  # something was changed while a look was under way
         self._since: dict[str, int] = {}
         self._first = True
         self._seen: tuple[dict[str, Any], dict[str, Any]] | None = None
@@ -101,20 +102,24 @@ class Live:
 
     def look_soon(self) -> None:
         """Look at once: somebody begins to look, or changed something."""
+        self._outdated = True
+        self._look_anew()
+        self._wake.set()
+
+    def _look_anew(self) -> None:
         for name in _SOON:
             self._due.pop(name, None)
         self._looked_at = float("-inf")
-        self._wake.set()
 
     async def run(self) -> None:
         """Look and remember until cancelled."""
         while True:
             now = self._clock()
+            self._wake.clear()  # before the turn: whoever wakes us during it has us look once more
             try:
                 await self._turn(now)
             except Exception:  # the boundary of this task: without it the console would stand still
                 log.exception("the console's figures cannot be read")
-            self._wake.clear()
             pause_s = LOOK_S if self._is_watched(now) else STEP_S
             try:
                 async with asyncio.timeout(max(0.05, pause_s - (self._clock() - now))):
@@ -139,13 +144,14 @@ class Live:
 
     async def overview(self) -> dict[str, Any]:
         """Return the overview, two seconds old at most."""
-        return (await self._asked())[0]
+        return (await self.both())[0]
 
     async def channels(self) -> dict[str, Any]:
         """Return the channels, two seconds old at most."""
-        return (await self._asked())[1]
+        return (await self.both())[1]
 
-    async def _asked(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    async def both(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return overview and channels of one look, two seconds old at most."""
         now = self._clock()
         self._asked_at = now
         if self._seen is not None and now - self._looked_at < LOOK_S:
@@ -160,6 +166,7 @@ class Live:
             now = self._clock()
             if self._seen is not None and now - self._looked_at < LOOK_S / 2:
                 return self._seen  # somebody else has just looked
+            self._outdated = False
             await self._read_series()
             await asyncio.gather(
                 self._tier("waiting", 0.0, self._read_waiting()),
@@ -174,6 +181,8 @@ class Live:
             )
             self._take()
             self._looked_at = now
+            if self._outdated:
+                self._look_anew()  # what was changed meanwhile may have been read before
             self.looks += 1
             self._seen = (self._overview(), channels_view(self._facts))
             return self._seen
@@ -184,17 +193,18 @@ class Live:
         if began < self._due.get(name, 0.0):
             read.close()
             return
+        self._due[name] = began + every_s  # so soon again where it fails, however long it took: the store may be back
         try:
             async with asyncio.timeout(READ_S):
                 await read
+            if every_s:
+                self._due[name] = began + max(every_s, SHARE * (self._clock() - began))
             self._facts.stale.discard(name)
         except (StoreUnavailable, TimeoutError, RequestError):
             self._facts.stale.add(name)
         except Exception:
             self._facts.stale.add(name)
             log.exception("the console's figures: %s cannot be read", name)
-        took_s = self._clock() - began
-        self._due[name] = began + max(every_s, SHARE * took_s) if every_s else 0.0
 
     async def _read_series(self) -> None:
         self._facts.series = await asyncio.to_thread(self._hub.read, NAMES)
@@ -262,7 +272,7 @@ class Live:
         assert facts.figures.now is not None
         found = problems(facts)
         # Since when it is so, as far as this process has seen: of what was so when it began, nobody knows.
-        now_ms = facts.figures.now.at_ms
-        since = {p.id: self._since.get(p.id, 0 if self._first else now_ms) for p in found}
+        new_ms = 0 if self._first else facts.figures.now.at_ms
+        since = {p.id: p.began(self._since.get(p.id), new_ms) for p in found}
         self._since, self._first = since, False
         return overview(facts, [p.view(since[p.id] or None) for p in found], self._machine)

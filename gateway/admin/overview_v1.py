@@ -164,7 +164,6 @@ def _channels(facts: Facts) -> list[dict[str, Any]]:
     shown = []
     for channel in facts.settings.channels:
         state, sessions = states[channel.id], facts.sessions.get(channel.id, Sessions())
-        limit = facts.gauge("channel_tps_limit", channel.id)
         shown.append(
             {
                 "id": channel.id,
@@ -176,7 +175,7 @@ def _channels(facts: Facts) -> list[dict[str, Any]]:
                 "window_used": int(facts.gauge("channel_window_used", channel.id) or 0),
                 "window": channel.window * sessions.bound,
                 "tps": tps.get(channel.id, 0.0),
-                "tps_limit": round(limit if limit is not None else float(channel.max_tps), 1),
+                "tps_limit": facts.tps_limit(channel),
                 "max_tps": channel.max_tps,
             }
         )

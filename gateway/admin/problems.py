@@ -54,11 +54,22 @@ class Problem:
     action: Action | None = None
     alert: str | None = None
     here: bool = False
+    variant: str = ""
+    """What tells it from others of its kind and object."""
+    moves: bool = False
+    """Whether `since_ms` moves while the problem stays: it began then at the latest."""
 
     @property
     def id(self) -> str:
-        """What stays the same as long as it is the same problem."""
-        return f"{self.kind}:{self.object}"
+        """What stays the same as long as it is the same problem, and is no other's."""
+        variant = f":{self.variant}" if self.variant else ""
+        return f"{self.kind}:{self.object}{variant}"
+
+    def began(self, seen_ms: int | None, new_ms: int) -> int:
+        """Return since when it is so: `seen_ms` as was said last (None: it is new), `new_ms` where nobody knows."""
+        if self.since_ms is None:
+            return new_ms if seen_ms is None else seen_ms
+        return min(seen_ms, self.since_ms) if self.moves and seen_ms else self.since_ms
 
     def view(self, since_ms: int | None) -> dict[str, Any]:
         """Return it for an answer."""
@@ -67,7 +78,7 @@ class Problem:
             "severity": self.severity,
             "kind": self.kind,
             "object": {"type": self.type, "id": self.object},
-            "since_ms": self.since_ms if self.since_ms is not None else since_ms,
+            "since_ms": since_ms,
             "facts": self.facts,
             "action": self.action,
             "alert": self.alert,
@@ -205,8 +216,9 @@ def _channels(facts: Facts, states: dict[str, State]) -> Iterator[Problem]:
         elif state.word in (OPEN, HALF):
             facts_ = {"cause": cause["detail"], "state": "half" if state.word == HALF else "open"}
             yield Problem(
-                "warning", "breaker_open", "channel", channel.id, facts_, state.since_ms, alert="SmsgwBreakerOpen"
-            )
+                "warning", "breaker_open", "channel", channel.id, facts_, state.since_ms, alert="SmsgwBreakerOpen",
+                moves=True,
+            )  # fmt: skip
         elif state.word in (PAUSED, DRAINING):
             kind = "channel_paused" if state.word == PAUSED else "channel_draining"
             yield Problem("info", kind, "channel", channel.id, {}, state.since_ms, resume)
@@ -247,7 +259,7 @@ def _answers(facts: Facts) -> Iterator[Problem]:
         if name == "channel_alarms_total":
             yield Problem(
                 "warning", "channel_alarm", "channel", labels[0], {**what, "outcome": labels[1]},
-                alert="SmsgwChannelAlarm", here=True,
+                alert="SmsgwChannelAlarm", here=True, variant=labels[1],
             )  # fmt: skip
         elif name == "unknown_failure_codes_total" and n > _UNKNOWN_CODES_N:
             yield Problem(
@@ -262,7 +274,7 @@ def _answers(facts: Facts) -> Iterator[Problem]:
         elif name == "optout_alarms_total":
             yield Problem(
                 "warning", "optout_flood", "channel", labels[0], {**what, "cause": labels[1]},
-                alert="SmsgwOptOutFlood", here=True,
+                alert="SmsgwOptOutFlood", here=True, variant=labels[1],
             )  # fmt: skip
 
 
@@ -287,7 +299,9 @@ def _delivery(facts: Facts) -> Iterator[Problem]:
             if by["ended"] >= _ENDED_N and by["failed"] > _FAILED_SHARE * by["ended"]:
                 share = round(by["failed"] / by["ended"], 4)
                 what = {**by, "share": share, "from_ms": facts.delivery.from_ms}
-                yield Problem("warning", "failures_high", type_, name, what, alert="SmsgwDeliveryRatioDrop")
+                yield Problem(
+                    "warning", "failures_high", type_, name, what, alert="SmsgwDeliveryRatioDrop", variant=type_
+                )
 
 
 # --- applications, gates, configuration, people

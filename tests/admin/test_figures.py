@@ -66,6 +66,7 @@ def test_a_counter_that_falls_is_no_negative_rate() -> None:
     figures.take(Reading.of(10.0, 10_000, series(2)))
     assert min(figures.flows()[1]) == 0.0
     assert figures.wait().n == 0
+    assert figures.errors("a") == {"seconds": 10, "submits": 0, "share": None, "top": []}
 
 
 @pytest.mark.parametrize(

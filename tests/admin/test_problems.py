@@ -100,7 +100,7 @@ REFUSED = {
 }  # fmt: skip
 
 
-def ended(**changes: int) -> Callable[[Facts], None]:
+def ended(**changes: Any) -> Callable[[Facts], None]:
     row = {
         "category": "marketing",
         "channel": "a",
@@ -226,6 +226,17 @@ def test_a_down_channel_says_why_and_since_when_and_the_worst_comes_first() -> N
     (route,) = [p for p in found if p.kind == "route_without_channel"]
     assert route.action is not None
     assert route.action["body"] == {"id": "a", "action": "resume"}, "what an operator stopped is the first to try"
+
+
+def test_no_two_have_one_id() -> None:
+    """Pages keep a card by the id: of two with one id the second would never be seen."""
+    facts = calm()
+    ended(delivered=1, failed=200, channel="r")(facts)
+    grown(facts, channel_alarms_total__a__channel=1, channel_alarms_total__a__bug=2,
+          optout_alarms_total__a__block=1, optout_alarms_total__a__stop=1)  # fmt: skip
+    ids = [p.id for p in problems(facts)]
+    assert len(ids) == 6
+    assert len(set(ids)) == len(ids)
 
 
 def test_every_kind_has_its_case() -> None:
