@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _V6_NETWORK: Final = 64
@@ -85,7 +85,9 @@ def is_ours(headers: Mapping[str, str], origins: tuple[str, ...], *, must_say: b
 
 def stays_signed_in(origin: str | None) -> bool:
     """Tell whether a browser keeps a `Secure` cookie of a page of this origin: TLS, or this very machine."""
-    parts = urlsplit(origin or "")
+    parts = _split(origin or "")
+    if parts is None:
+        return False
     host = parts.hostname or ""
     found = parse(host) if host else None
     return (
@@ -97,5 +99,13 @@ def stays_signed_in(origin: str | None) -> bool:
 
 
 def _netloc(origin: str) -> str | None:
-    parts = urlsplit(origin)
-    return parts.netloc.lower() if parts.scheme in ("http", "https") and parts.netloc else None
+    parts = _split(origin)
+    return parts.netloc.lower() if parts is not None and parts.scheme in ("http", "https") and parts.netloc else None
+
+
+def _split(origin: str) -> SplitResult | None:
+    """Return the parts of an origin, None where it is none: brackets that enclose no address, and the like."""
+    try:
+        return urlsplit(origin)
+    except ValueError:
+        return None
