@@ -17,7 +17,7 @@ from gateway.console.addresses import Proxies
 from gateway.console.entrance import MARK, Entrance
 from gateway.console.parts import Parts, limits_of
 from gateway.console.session_api import BASE, SESSION_OF, SessionApi
-from gateway.console.sessions import CHECKED_S
+from gateway.console.sessions import is_checked
 from gateway.console.users_api import UsersApi
 from gateway.settings import ConsoleSettings
 
@@ -64,8 +64,7 @@ class Console:
         if session is None:
             return None
         request[SESSION_OF] = session
-        checked = session.now_ms - session.checked_ms < CHECKED_S * 1000
-        return Visitor(Operator(f"{MARK}{session.name}", session.role), session.id, checked)
+        return Visitor(Operator(f"{MARK}{session.name}", session.role), session.id, is_checked(session))
 
     def watched(self, request: web.Request, visitor: Visitor) -> AbstractContextManager[None]:
         """End the running request when its session ends."""

@@ -44,8 +44,11 @@ class Entrance:
     parts: Parts
     _noted: _Noted = field(default_factory=_Noted)
 
-    async def prove(self, name: str, password: str, otp: str | None, address: str) -> User:
+    async def prove(self, name: str, password: str, otp: str | None, address: str, *, inside: bool = False) -> User:
         """Return the user whose name and password these are, and whose code `otp` is; None: no code is asked for.
+
+        `inside`: whoever says so has a session of this user. Their tries are counted apart, so that strangers who fail
+        at the door do not keep them from what is sensitive, and a stolen session gets no more tries by it.
 
         Raises:
             RequestError: they are not, or a code is wanted (401).
@@ -53,23 +56,28 @@ class Entrance:
             StoreUnavailable: nobody can tell.
         """
         sessions, users = self.parts.sessions.kept, self.parts.users
-        by_name, by_address = f"n:{name}", f"a:{delayed_as(address)}"
-        this = await self._begin(by_name, by_address)
+        by_name, *by_address = who = tries_of(name, address, inside=inside)
+        this = await self._begin(*who)
         user = await users.get(name) if NAME.fullmatch(name) else None
         kept = user.password if user is not None and user.enabled else None
-        if not await self.parts.passwords.fits(kept, password) or user is None:
+        try:
+            fits = await self.parts.passwords.fits(kept, password)
+        except Backpressure:
+            await sessions.take_back(this, *who)  # nothing was compared
+            raise
+        if not fits or user is None:
             await self.failed("console.sign_in", user, address)
             raise RequestError("wrong_password", "the name or the password is not right", status=401)
         if user.totp and otp is not None:
             if not otp:
-                await sessions.take_back(this, by_name, by_address)
+                await sessions.take_back(this, *who)
                 raise RequestError("otp_required", "the code of your authenticator is wanted", field="otp", status=401)
             step = codes.step_of(user.totp, otp, time.time())
             if step is None or not await users.use_step(name, step):
                 await self.failed("console.code", user, address)
                 raise RequestError("wrong_code", "the code is not right, or was used", field="otp", status=401)
         await sessions.forget_tries(by_name)
-        await sessions.take_back(this, by_address)
+        await sessions.take_back(this, *by_address)
         if self.parts.passwords.is_old(user.password):
             newer = user.changed(password=await self.parts.passwords.hash(password))
             if (await users.change(newer)).word == "ok":
@@ -111,6 +119,13 @@ class Entrance:
         more: dict[str, Any] = {"also_failed": noted.left_out} if noted.left_out else {}
         noted.left_out = 0
         await self.parts.audit.note(f"nobody@{address}", action, whose, result="refused: 401", **more)
+
+
+def tries_of(name: str, address: str = "", *, inside: bool) -> tuple[str, ...]:
+    """Return under what tries are counted: at the door by name and by address, in a session by its user."""
+    if inside:
+        return (f"r:{name}",)
+    return (f"n:{name}", f"a:{delayed_as(address)}") if address else (f"n:{name}",)
 
 
 def already_set_up() -> RequestError:

@@ -7,17 +7,22 @@ a thread. Refuses to know whose they are. A name that nobody has costs the same 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import unicodedata
+from collections.abc import AsyncIterator
 from typing import Final
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from gateway.errors import RequestError
+from gateway.errors import Backpressure, RequestError
 
 SHORTEST, LONGEST = 12, 256
 AT_ONCE: Final = 2
+WAITING_MOST: Final = 16
+"""As many may wait for their turn, about two seconds on an idle machine; the others hear at once that it is busy."""
+_BUSY_S: Final = 2.0
 HASHER: Final = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)
 """One lane: a sign-in must not take all the cores from the messages."""
 _FEWEST_DIFFERENT: Final = 5
@@ -39,17 +44,36 @@ class Passwords:
     def __init__(self, hasher: PasswordHasher = HASHER) -> None:
         self._hasher = hasher
         self._room = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
         self._nobodys = ""
 
     async def hash(self, password: str) -> str:
-        """Return what is kept of a password."""
-        async with self._room:
+        """Return what is kept of a password. Raises Backpressure (503): too many wait."""
+        async with self._turn():
             return await asyncio.to_thread(self._hasher.hash, _spelt(password))
 
     async def fits(self, kept: str | None, password: str) -> bool:
-        """Tell whether a password is the one that `kept` was made of; None: of nobody, which takes as long."""
-        async with self._room:
+        """Tell whether a password is the one that `kept` was made of; None: of nobody, which takes as long.
+
+        Raises:
+            Backpressure: too many wait already (503); nothing was compared.
+        """
+        async with self._turn():
             return await asyncio.to_thread(self._fits, kept, _spelt(password))
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._waiting >= WAITING_MOST:
+            raise Backpressure("busy", "too many sign in at once; try again", retry_after_s=_BUSY_S)
+        self._waiting += 1
+        try:
+            await self._room.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._room.release()
 
     def is_old(self, kept: str) -> bool:
         """Tell whether `kept` was made with other parameters than today's."""

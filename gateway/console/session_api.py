@@ -6,7 +6,8 @@
     DELETE …/session                              → {state: signed_out}
     POST   …/setup     {token, name, password}    → as signing in
     POST   …/reauth    {password, otp?}           → the state; for five minutes what is sensitive is open
-    POST   …/password  {old, new}                 → the state; all other sessions of the user end
+    POST   …/password  {old, new}                 → the state; all other sessions of the user end. Who has an
+                                                     authenticator gives its code first (…/reauth)
     GET    …/sessions[?user=NAME or all]          → {sessions: [{id, name, role, address, browser, begun_at, seen_at,
                                                      here}]}
     DELETE …/sessions[/ID][?user=NAME]            → {ended: n}; without an ID all (of one's own but this one)
@@ -36,7 +37,7 @@ from gateway.console.addresses import is_ours, stays_signed_in
 from gateway.console.entrance import MARK, NAME, Entrance, already_set_up
 from gateway.console.parts import Parts, limits_of
 from gateway.console.passwords import check_new
-from gateway.console.sessions import CHECKED_S, csrf_of, hand_out, new_opener, opener_of, take_away
+from gateway.console.sessions import CHECKED_S, csrf_of, hand_out, is_checked, new_opener, opener_of, take_away
 from gateway.console.setup_token import digest_of
 from gateway.errors import RequestError
 from gateway.model import iso
@@ -173,7 +174,7 @@ class SessionApi:
         body = await read_object(request)
         unknown_field(body, {"password", "otp"})
         password, otp = _text(body, "password", ""), _text(body, "otp", "")
-        user = await self.entrance.prove(session.name, password, otp, address_of(request))
+        user = await self.entrance.prove(session.name, password, otp, address_of(request), inside=True)
         await self.parts.audit.note(actor_of(request), "console.reauth", session.name)
         return await self._checked(request, user)
 
@@ -185,7 +186,10 @@ class SessionApi:
         unknown_field(body, {"old", "new"})
         new = check_new(body.get("new"), session.name, "new")
         old = _text(body, "old", "")
-        user = await self.entrance.prove(session.name, old, None, address_of(request))
+        if (await self._user(session)).totp and not is_checked(session):
+            # Else the password alone would do here what it does nowhere else.
+            raise RequestError("reauth_required", "give your password and a code for this", status=403)
+        user = await self.entrance.prove(session.name, old, None, address_of(request), inside=True)
         if old == new:
             raise RequestError("weak_password", "this is the old one", field="new")
         changed = user.changed(
@@ -194,7 +198,7 @@ class SessionApi:
         kept = settled(await self.parts.users.change(changed, end=session.id))
         self.parts.sessions.forget()
         await self.parts.audit.note(actor_of(request), "console.password", session.name, sessions_ended=kept.ended)
-        return await self._checked(request, changed)
+        return await self._checked(request, changed, checked=not changed.totp)
 
     async def post_totp(self, request: web.Request) -> web.Response:
         """Make a secret for one-time codes; they are wanted once one was given (PUT)."""

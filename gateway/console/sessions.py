@@ -187,6 +187,11 @@ def hand_out(answer: web.Response, opener: str) -> None:
     answer.set_cookie(COOKIE, opener, path="/", secure=True, httponly=True, samesite="Strict")
 
 
+def is_checked(session: Session) -> bool:
+    """Tell whether a session's user gave their password, and code, lately."""
+    return session.now_ms - session.checked_ms < CHECKED_S * 1000
+
+
 def take_away(answer: web.Response) -> None:
     """Let a browser forget its session."""
     answer.del_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="Strict")

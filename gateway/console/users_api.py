@@ -21,8 +21,8 @@ from aiohttp import web
 
 from gateway.admin.problem import json_answer
 from gateway.admin.requests import actor_of, noted, read_object, unknown_field
-from gateway.console.addresses import delayed_as, parse
-from gateway.console.entrance import already_set_up
+from gateway.console.addresses import parse
+from gateway.console.entrance import already_set_up, tries_of
 from gateway.console.parts import Parts, limits_of
 from gateway.console.passwords import check_new
 from gateway.console.session_api import BASE, SESSION_OF, name_of, settled
@@ -120,12 +120,13 @@ class UsersApi:
 
     async def _unlock(self, request: web.Request, user: User, address: object) -> None:
         """Forget the tries that failed, of a name and, where it is given, from an address."""
-        who = [f"n:{user.name}"]
+        given = ""
         if address is not None:
             found = parse(address) if isinstance(address, str) else None
             if found is None:
                 raise RequestError("invalid_field", "an address is wanted", field="address")
-            who.append(f"a:{delayed_as(str(found))}")
+            given = str(found)
+        who = (*tries_of(user.name, given, inside=False), *tries_of(user.name, inside=True))
         await self.parts.sessions.kept.forget_tries(*who)
         await self.parts.audit.note(actor_of(request), "console.unlocked", user.name)
 
