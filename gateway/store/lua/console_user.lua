@@ -5,7 +5,7 @@
 --   administrate is left. Sessions end in the same step.
 -- Repeat: the same user is there (or gone) already: ok.
 -- KEYS 1 prefix of the console: `users` name → JSON with version, role, enabled; `sessions` (see console_open.lua);
---   `steps`, `last` by name
+--   `steps`, `last` by name; `setup` (see console_setup.lua)
 -- ARGV 1 name  2 version it was made from (0: a new user)  3 JSON ('': remove)  4 '' leaves sessions, 'all' ends them,
 --   else ends all but that id  5 '1': refuse to leave no administrator  6 most users
 -- Returns  ok | exists | absent | moved | last | full, and how many sessions ended
@@ -52,5 +52,6 @@ if new == '' then
   call('HDEL', P .. 'last', name)
 else
   call('HSET', users, name, new)
+  call('DEL', P .. 'setup') -- with a user there, no token counts: not later either, when there is none again
 end
 return { 'ok', end_sessions() }
