@@ -25,9 +25,10 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from gateway.admin import places
 from gateway.admin.blacklist_rows import BadRow, labels, read_row, written_row
 from gateway.admin.problem import json_answer
-from gateway.admin.requests import actor_of, noted, number_of, read_object, unknown_field
+from gateway.admin.requests import actor_of, noted, number_of, operator_of, read_object, unknown_field
 from gateway.errors import RequestError
 from gateway.listing import mask_in, reason_in
 from gateway.model import Category
@@ -131,14 +132,21 @@ class BlacklistApi:
     async def get_entries(self, request: web.Request) -> web.Response:
         """Show some entries of a scope, and where to go on; the first call of an export stands in the audit."""
         scope = self._scope(request.query.get("scope", GLOBAL))
-        cursor = request.query.get("cursor", "")
-        if cursor and not (_CURSOR.fullmatch(cursor) and int(cursor.partition(":")[0]) < self.store.shards):
-            raise RequestError("invalid_field", "what the answer before said is wanted", field="cursor")
-        if not cursor:
-            await self.lists.audit.note(actor_of(request), "blacklist.export", scope)
+        given, cursor, audit = request.query.get("cursor", ""), "", self.lists.audit
+        operator = operator_of(request)
+        belongs = ("blacklist", scope, operator.name if operator is not None else "")
+        if given:
+            # One that we gave to this operator: else an export could begin at its second page, and stand nowhere.
+            cursor = await places.take(audit, given, *belongs) or ""
+            if not (_CURSOR.fullmatch(cursor) and int(cursor.partition(":")[0]) < self.store.shards):
+                raise RequestError("invalid_field", "what the answer before said is wanted", field="cursor")
+        else:
+            await audit.note(actor_of(request), "blacklist.export", scope)
         following, found = await self.lists.page(scope, cursor)
         rows = [written_row(number, one, iso(one.since_s)) for number, one in found]
-        return json_answer({"entries": rows, "next": following or None})
+        return json_answer(
+            {"entries": rows, "next": await places.give(audit, following, *belongs) if following else None}
+        )
 
     # --- one number
 

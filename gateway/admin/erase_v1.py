@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from gateway.admin import places
 from gateway.admin.problem import json_answer, problem
 from gateway.admin.requests import actor_of, noted, number_of, read_object, unknown_field
 from gateway.errors import RequestError
@@ -60,7 +61,13 @@ async def post_erase(api: ErasureApi, request: web.Request) -> web.Response:
         if not isinstance(value, bool):
             raise RequestError("invalid_field", "true or false is wanted", field=name)
     at = body.get("next", "")
-    if not isinstance(at, str) or (at and not re.fullmatch(NEXT, at)):
+    belongs = ("erase", msisdn)
+    if at:
+        # One that we gave for this number: else an erasure could begin in the middle, and stand nowhere.
+        at = await places.take(api.audit, at, *belongs) if isinstance(at, str) else None
+        if at is None or not re.fullmatch(NEXT, at):
+            raise RequestError("invalid_field", "what the answer before said is wanted", field="next")
+    elif at != "":
         raise RequestError("invalid_field", "what the answer before said is wanted", field="next")
     inbound = api.settings.inbound
     eraser = Eraser(api.store, api.audit, keep_periods=max(inbound.keep_months, inbound.keep_optout_months) + 2)
@@ -78,7 +85,7 @@ async def post_erase(api: ErasureApi, request: web.Request) -> web.Response:
         await api.audit.note(actor, "number.erase_begun", "number", number_hash=number_hash)
     noted(request)
     if done.next:
-        answer |= {"next": done.next, "wait_s": done.wait_s}
+        answer |= {"next": await places.give(api.audit, done.next, *belongs), "wait_s": done.wait_s}
     elif done.file:
         answer["file"] = done.file
     return json_answer(answer)

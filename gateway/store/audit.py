@@ -76,9 +76,12 @@ class Audit:
 
     def named(self, msisdn: str) -> dict[str, str]:
         """Return how a number (E.164 digits) stands in an entry; `prepare` first."""
+        return {"number": mask_msisdn(msisdn), "number_hash": self.keyed(msisdn)[:32]}
+
+    def keyed(self, text: str) -> str:
+        """Return a hash (hex) that nobody without the store's key can make; `prepare` first."""
         assert self._key, "prepare() first"
-        digest = hmac.new(self._key, msisdn.encode(), hashlib.sha256).hexdigest()
-        return {"number": mask_msisdn(msisdn), "number_hash": digest[:32]}
+        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
 
     @staticmethod
     def what(actor: str, action: str, object_: str, **more: Any) -> bytes:
