@@ -75,6 +75,7 @@ by its method and name."""
 _LOOKING: Final = ("GET", "HEAD")
 _NOT_NOTED: Final = ONLY_LOOKS | {"/admin/v1/blacklist/imports/{id}/rows"}
 """POSTs that change nothing; and the pieces of an import, of which begin and end are noted."""
+_BY_PROXY: Final = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via")
 _HSTS: Final = "max-age=31536000"
 _REFUSED_FOR_CAUSE: Final = frozenset({404, 409})
 
@@ -277,7 +278,7 @@ class AdminServer:
         if request.path in _PUBLIC or (self._door is not None and self._door.is_open(request)):
             return True
         sent = request.headers.get("Authorization")
-        return sent is None and request.path == "/metrics" and self._metrics_public
+        return sent is None and request.path == "/metrics" and self._metrics_public and _is_of_this_machine(request)
 
     # --- endpoints
 
@@ -373,6 +374,14 @@ class _Connection(RequestHandler):
             self._limit.cancel()
         super().connection_lost(exc)
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; what aiohttp refused before our boundary (417) would repeat what was sent."""
+        return await super().finish_response(
+            request, _answer_to(resp) if isinstance(resp, web.HTTPException) else resp, start_time
+        )
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -420,6 +429,19 @@ def _answer_to(error: Exception) -> web.Response:
             log.error("admin request failed: %s", type(error).__name__, exc_info=error)
             answer = problem(500, "internal_error", "this is our fault; the log says more")
     return answer
+
+
+def _is_of_this_machine(request: web.Request) -> bool:
+    """Tell whether who asks a loopback listener is on this machine, as far as the request says.
+
+    A proxy beside us asks for others, and says so in one of these headers; a page of another name that was made to
+    point here (DNS rebinding) asks by that name.
+    """
+    if any(name in request.headers for name in _BY_PROXY):
+        return False
+    host = request.headers.get("Host", "").rpartition("@")[2]
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return _is_loopback(name.lower())
 
 
 def _is_loopback(host: str) -> bool:
