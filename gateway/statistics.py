@@ -555,7 +555,7 @@ def decimal_text(n: int, places: int) -> str:
 
 # --- CSV
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _MORE: Final = (
     "delivery_ratio",
     "latency_p50_s",

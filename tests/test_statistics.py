@@ -320,7 +320,7 @@ def test_opt_outs_by_signature() -> None:
     assert to_csv(answer).splitlines()[2] == "Acme,spring,2026-07-15,3,1"
 
 
-@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
 def test_a_cell_is_never_a_formula(first: str) -> None:
     made = Report(question(by="campaign"))
     table = Table()

@@ -2,7 +2,7 @@
 // guard against cells that a spreadsheet would take for a formula: they get a leading apostrophe, as the gateway's own
 // CSV has it, and imports take it off again.
 
-const FORMULA = /^[=+\-@\t\r]/;
+const FORMULA = /^[=+\-@\t\r\n＝＋－＠]/;  // in full width too: spreadsheets in Chinese and Japanese take it as well
 
 function cell(value) {
   if (value === null || value === undefined) return "";
