@@ -78,7 +78,7 @@ async def test_from_the_first_start_to_the_commands(tmp_path: Path) -> None:
         base = f"http://127.0.0.1:{gateway.admin_port}"
         assert f"console: {base}/console/" in gateway.shown
         assert (gateway.data_dir / FILE).read_text().strip() == token
-        assert str(gateway.data_dir / FILE) in gateway.log()
+        await until(lambda: str(gateway.data_dir / FILE) in gateway.log())  # the worker's own line, by another way
 
         async with Browser(base) as root, Browser(base) as li:
             secrets = [token, PASSWORD, SECOND, TYPO]
