@@ -53,19 +53,21 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def consoles(browser: Browser, world: World) -> AsyncIterator[Callable[..., Awaitable[Console]]]:
-    """A function that opens further pages, each in a context of its own; arguments as for `console_page`."""
+    """A function that opens further pages, each in a context of its own: signed in as the user of `role` (None: nobody,
+    at the door); other arguments as for `console_page`."""
     opened: list[Console] = []
     async with contextlib.AsyncExitStack() as stack:
 
-        async def make(**options: Any) -> Console:
-            one = await stack.enter_async_context(console_page(browser, world.gateway.origin, **options))
+        async def make(role: str | None = "admin", **options: Any) -> Console:
+            cookie = None if role is None else await world.session(role)
+            one = await stack.enter_async_context(console_page(browser, world.gateway.origin, cookie=cookie, **options))
             opened.append(one)
             return one
 
         yield make
-    # The pages and the events come with their own changes.
+    # The pages that are not there yet come with their own changes.
     for one in opened:
-        one.expected("404 .*(static/pages/|admin/v1/(events|overview|changes))|dynamically imported module")
+        one.expected("404 .*static/pages/|dynamically imported module")
     faults = [fault for one in opened for fault in one.unexcused()]
     assert not faults, "\n".join(faults)
 

@@ -1,7 +1,7 @@
 """The console under test: a whole gateway with three simulated carriers, and pages of it in Chromium.
 
 `ConsoleGateway` is `GatewayProcess` with the configuration that the tests of the console share: accounts `shop` (with
-a webhook) and `bank`, routes `cn` (cm-a, then cm-b) and `hk` (hk-a), and an operator of every role. `Console` is one
+a webhook) and `bank`, routes `cn` (cm-a, then cm-b) and `hk` (hk-a). `Console` is one
 page of it: it opens pages by their names and collects what no page may ever do. tests/browser/conftest.py makes
 fixtures of both.
 """
@@ -20,6 +20,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from gateway.apikey import new_key
+from gateway.console.sessions import COOKIE
 from gateway.simulator.smsc import Smsc
 from tests.support.gateway import GatewayProcess
 from tests.support.scenario import carrier
@@ -37,9 +38,9 @@ except ImportError:  # the tests are skipped then, with the reason of chromium.m
 BROWSER: Final = [pytest.mark.needs_browser, pytest.mark.asyncio(loop_scope="module")]
 """What each file of tests in a browser sets as `pytestmark`: the gateway and Chromium live for a file, on its loop."""
 
-TOKENS: Final = {"viewer": "a-token-of-the-viewer", "operator": "a-token-of-the-operator", "admin": "a-token-of-admins"}
-"""Bearer tokens of the operators vera (viewer), olga (operator) and anna (admin)."""
 NAMES: Final = {"viewer": "vera", "operator": "olga", "admin": "anna"}
+"""The console's user of each role."""
+PASSWORDS: Final = {role: f"the password of {name}" for role, name in NAMES.items()}
 
 LAPTOP: Final = (1280, 900)
 PHONE: Final = (360, 740)
@@ -82,11 +83,7 @@ class ConsoleGateway(GatewayProcess):
         super()._write_config(channels, *args)
         gateway = self.config_dir / "gateway.toml"
         text = gateway.read_text().replace("[categories.notification]\nper_number = []\n\n", "")
-        operators = "".join(
-            f'[[admin.operator]]\nname = "{NAMES[role]}"\ntoken = "${{env:TOKEN_{role.upper()}}}"\nrole = "{role}"\n'
-            for role in TOKENS
-        )
-        gateway.write_text(text + operators + self._more)
+        gateway.write_text(text + self._more)
         ranked = ", ".join(f'{{ id = "{n}", rank = {i} }}' for i, n in enumerate(c for c in channels if c != "hk-a"))
         routes = f'[[route]]\nid = "cn"\nmatch = {{ country = "CN" }}\nchannels = [{ranked}]\n'
         if "hk-a" in channels:
@@ -102,9 +99,8 @@ class ConsoleGateway(GatewayProcess):
         )
 
     async def start(self, *, ready: bool = True, **env: str) -> None:
-        tokens = {f"TOKEN_{role.upper()}": token for role, token in TOKENS.items()}
         secret = "whsec_" + "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
-        await super().start(ready=False, **{**tokens, "SHOP_SECRET": secret, **env})
+        await super().start(ready=False, **{"SHOP_SECRET": secret, **env})
         if ready:  # beside browsers a start takes longer than alone
             await until(self._ready_or_dead, timeout_s=60)
             assert self.process is not None
@@ -119,6 +115,21 @@ class World:
     gateway: ConsoleGateway
     carriers: dict[str, Smsc]
     sink: Sink
+    _sessions: dict[str, str] = field(default_factory=dict)
+
+    async def session(self, role: str) -> str:
+        """Sign the user of a role in, once, and return what their cookie holds. The first call makes the user."""
+        if role not in self._sessions:
+            who = {"name": NAMES[role], "password": PASSWORDS[role]}
+            status, said = await self.gateway.admin("POST", "/console/api/users", {**who, "role": role})
+            assert status == 201, said
+            http = self.gateway.session
+            assert http is not None
+            async with http.post(f"{self.gateway.origin}/console/api/session", json=who) as answer:
+                assert answer.status == 200, await answer.text()
+                self._sessions[role] = answer.cookies[COOKIE].value
+            http.cookie_jar.clear()
+        return self._sessions[role]
 
     async def send(self, to: str = "+8613800000001", text: str = "Your code is 4711", **more: Any) -> str:
         """Send one message of the account shop, which must be taken; returns its id."""
@@ -258,20 +269,19 @@ async def console_page(
     browser: Browser,
     origin: str,
     *,
-    role: str | None = "admin",
+    cookie: str | None = None,
     language: str = "en",
     theme: str = "light",
     size: tuple[int, int] = LAPTOP,
     **options: Any,
 ) -> AsyncIterator[Console]:
-    """Open a context with one page for a block, signed in with a role (None: at the door); nothing is shown yet.
+    """Open a context with one page for a block; nothing is shown yet.
 
+    `cookie` is what a session's cookie holds (`World.session`); without one the page stands at the door.
     `language` is "en" or "zh", `theme` "light" or "dark" as the system would ask for it; `options` are playwright's for
     a new context.
     """
     width, height = size
-    if role is not None:
-        options["extra_http_headers"] = {"Authorization": f"Bearer {TOKENS[role]}"}
     context = await browser.new_context(
         viewport={"width": width, "height": height},
         locale="zh-CN" if language == "zh" else "en-GB",
@@ -282,6 +292,15 @@ async def console_page(
     )
     try:
         context.set_default_timeout(10_000)
+        if cookie is not None:
+            kept = {
+                "name": COOKIE,
+                "value": cookie,
+                "url": origin.replace("http:", "https:") + "/",
+                "secure": True,
+                "httpOnly": True,
+            }
+            await context.add_cookies([{**kept, "sameSite": "Strict"}])  # type: ignore[typeddict-item]
         await context.add_init_script(_WATCH)
         page = await context.new_page()
         console = Console(page, context, origin)
