@@ -83,7 +83,7 @@ async def test_a_test_message_arrives_and_is_followed(world: World, console: Con
     status, audit = await world.gateway.admin("GET", "/admin/v1/audit")
     assert status == 200
     written = [e for e in audit["entries"] if e["action"] == "account.test_send"]
-    assert [(e["actor"].split("@")[0], e["object"]) for e in written] == [("anna", "shop")]
+    assert [(e["actor"].split("@")[0], e["object"]) for e in written] == [("console:anna", "shop")]
     assert "6299" not in str(written)
 
 

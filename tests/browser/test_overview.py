@@ -11,16 +11,18 @@ from typing import Any
 
 from gateway.admin.figures import COLUMNS
 from tests.support.console import BROWSER, Console, World, expect
+from tests.support.gateway import ADMIN_TOKEN
 from tests.support.until import until
 
 pytestmark = BROWSER
 
 SLOW_MS = 20_000
+BEARER = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
 
 async def put(console: Console, path: str, body: dict[str, str]) -> None:
     """Change something over the API, as somebody else would."""
-    answer = await console.page.context.request.put(f"{console.origin}{path}", data=body)
+    answer = await console.page.context.request.put(f"{console.origin}{path}", data=body, headers=BEARER)
     assert answer.ok, await answer.text()
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from tests.support.console import BROWSER, Console, World, expect
+from tests.support.gateway import ADMIN_TOKEN
 
 pytestmark = BROWSER
 
 SLOW_MS = 20_000
+BEARER = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
 
 async def test_routes_show_their_channels_as_they_are(console: Console) -> None:
@@ -17,10 +19,10 @@ async def test_routes_show_their_channels_as_they_are(console: Console) -> None:
     await expect(routes.first).to_contain_text("to China (CN)")
     await expect(routes.first.locator(".ranked li").first).to_contain_text("cm-a", timeout=SLOW_MS)
     channels = f"{console.origin}/admin/v1/channels"
-    assert (await page.context.request.put(channels, data={"id": "cm-a", "action": "pause"})).ok
+    assert (await page.context.request.put(channels, data={"id": "cm-a", "action": "pause"}, headers=BEARER)).ok
     await expect(routes.first).to_contain_text("paused", timeout=SLOW_MS)
     await expect(routes.first).to_contain_text("1 of 2 channels can submit")
-    assert (await page.context.request.put(channels, data={"id": "cm-a", "action": "resume"})).ok
+    assert (await page.context.request.put(channels, data={"id": "cm-a", "action": "resume"}, headers=BEARER)).ok
     await expect(routes.first).not_to_contain_text("paused", timeout=SLOW_MS)
     await routes.first.get_by_role("link", name="cn", exact=True).click()
     await console.shown("routes")
@@ -51,13 +53,13 @@ async def test_a_number_is_explained_step_by_step(console: Console, world: World
 
     # What refuses it is named, and the carrier's state is the live one.
     body = {"number": "+8613800000201", "scope": "shop", "categories": ["notification"], "reason": "complaint"}
-    assert (await page.context.request.put(f"{console.origin}/admin/v1/blacklist", data=body)).ok
+    assert (await page.context.request.put(f"{console.origin}/admin/v1/blacklist", data=body, headers=BEARER)).ok
     await page.get_by_role("button", name="Explain").click()
     verdict = page.locator(".verdict.bad")
     await expect(verdict).to_contain_text("It would be refused: On the list of account shop: complaint.")
     await expect(page.locator(".step.bad")).to_have_count(1)
     gone = {"number": "+8613800000201", "scope": "shop"}
-    assert (await page.context.request.delete(f"{console.origin}/admin/v1/blacklist", data=gone)).ok
+    assert (await page.context.request.delete(f"{console.origin}/admin/v1/blacklist", data=gone, headers=BEARER)).ok
 
 
 async def test_problems_stand_at_their_fields(chinese: Console) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import pyotp
 
 from tests.support.console import BROWSER, Console, World, expect
+from tests.support.gateway import ADMIN_TOKEN
+from tests.support.until import until
 
 pytestmark = BROWSER
 
@@ -27,7 +29,9 @@ async def signed_in(consoles: Any, name: str, password: str, otp: str = "") -> C
 
 async def set_up(consoles: Any, world: World) -> Console:
     """Make the first administrator; returns their page."""
-    token = (world.gateway.data_dir / "console-setup-token").read_text().strip()
+    file = world.gateway.data_dir / "console-setup-token"
+    await until(file.exists)
+    token = file.read_text().strip()
     console: Console = await consoles(role=None)
     page = console.page
     await page.goto(f"{console.origin}/console/")
@@ -111,7 +115,8 @@ async def test_who_is_no_administrator_is_told_so(consoles: Any) -> None:
     await expect(console.page.get_by_text("This is for the role admin.")).to_be_visible()
 
 
-async def test_a_token_has_a_profile_without_password(console: Console) -> None:
+async def test_a_token_has_a_profile_without_password(consoles: Any) -> None:
+    console: Console = await consoles(role=None, bearer=ADMIN_TOKEN)
     await console.open("profile")
     await expect(console.page.get_by_text("You came with a token of the configuration.")).to_be_visible()
     await console.page.locator("#profile-language").select_option("zh")

@@ -270,6 +270,7 @@ async def console_page(
     origin: str,
     *,
     cookie: str | None = None,
+    bearer: str | None = None,
     language: str = "en",
     theme: str = "light",
     size: tuple[int, int] = LAPTOP,
@@ -277,7 +278,8 @@ async def console_page(
 ) -> AsyncIterator[Console]:
     """Open a context with one page for a block; nothing is shown yet.
 
-    `cookie` is what a session's cookie holds (`World.session`); without one the page stands at the door.
+    `cookie` is what a session's cookie holds (`World.session`), `bearer` a token of the configuration; without either
+    the page stands at the door.
     `language` is "en" or "zh", `theme` "light" or "dark" as the system would ask for it; `options` are playwright's for
     a new context.
     """
@@ -292,6 +294,8 @@ async def console_page(
     )
     try:
         context.set_default_timeout(10_000)
+        if bearer is not None:
+            await context.set_extra_http_headers({"Authorization": f"Bearer {bearer}"})
         if cookie is not None:
             kept = {
                 "name": COOKIE,
