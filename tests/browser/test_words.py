@@ -90,3 +90,9 @@ async def test_a_script_asks_for_words_that_exist(name: str, words: Words) -> No
     assert asked <= set(known), f"no words for {sorted(asked - set(known))}"
     for family in set(re.findall(r"\bt\.of\(\s*\"([^\"]+)\"", text)):
         assert any(key.startswith(f"{family}.") for key in known), f"no words for values of {family}"
+
+
+async def test_the_overview_and_the_audit_have_words_for_the_same_actions(words: Words) -> None:
+    told = {key.removeprefix("audit.") for key in words["pages/overview.words.js"]["en"] if key.startswith("audit.")}
+    known = {key.removeprefix("action.") for key in words["pages/audit.words.js"]["en"] if key.startswith("action.")}
+    assert told == known

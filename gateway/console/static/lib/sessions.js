@@ -22,7 +22,7 @@ export function browserName(said) {
 export function sessionTable(rows, end) {
   return table({
     caption: t("sessions"), rows, columns: [
-      { key: "browser", title: t("browser"), cell: (row) => h("span", null, row.browser ? h("span", { title: row.browser }, browserName(row.browser)) : t("browser.none"), row.here ? [" ", badge("ok", t("here"))] : null) },
+      { key: "browser", title: t("browser"), cell: (row) => h("span", null, row.browser ? h("span", { title: row.browser, translate: "no" }, browserName(row.browser)) : t("browser.none"), row.here ? [" ", badge("ok", t("here"))] : null) },
       { key: "address", title: t("address"), cell: (row) => h("span", { class: "mono" }, row.address) },
       { key: "begun", title: t("begun"), cell: (row) => h("time", { datetime: row.begun_at }, time(row.begun_at)) },
       { key: "seen", title: t("seen"), cell: (row) => h("time", { datetime: row.seen_at, title: time(row.seen_at) }, ago(row.seen_at)) },

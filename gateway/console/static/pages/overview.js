@@ -308,7 +308,7 @@ function changeText(change) {
 }
 
 function changeList(signal) {
-  const list = h("ul", { class: "changes" }), nothing = h("p", { class: "soft", hidden: true }, t("changes.none"));
+  const list = h("ul", { class: "changes", tabindex: "0", "aria-label": t("changes") }), nothing = h("p", { class: "soft", hidden: true }, t("changes.none"));
   const node = h("section", { class: "card" }, h("div", { class: "section-head" }, h("h2", null, t("changes")), h("a", { class: "small", href: "#/audit" }, t("page.audit"))), nothing, list);
   const known = new Map();
   let read = 0, seen = "";
