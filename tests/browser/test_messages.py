@@ -8,13 +8,12 @@ import time
 import redis
 
 from gateway.store.embedded import socket_path
-from tests.support.console import BROWSER, Console, World, expect
+from tests.support.console import BROWSER, PASSWORDS, Console, World, expect
 from tests.support.until import until
 
 pytestmark = BROWSER
 
 NUMBER, TEXT = "+8613871946205", "zanzibarcanary 739164 \u202eedoc"
-PASSWORD = "a long enough password"
 FAR = "2099-01-01T09:00:00Z"
 
 
@@ -108,15 +107,9 @@ async def test_a_message_says_what_it_waits_for_and_is_cancelled(world: World, c
 async def test_the_text_wants_the_password_again(world: World, consoles: object) -> None:
     id_ = await world.send(NUMBER, TEXT)
     await world.until_state(id_, "delivered")
-    console: Console = await consoles(role=None)  # type: ignore[operator]
+    console: Console = await consoles(role="admin")  # type: ignore[operator]
     page = console.page
-    await page.goto(f"{console.origin}/console/#/messages/{id_}")
-    await page.get_by_label("Set-up token").fill((world.gateway.data_dir / "console-setup-token").read_text().strip())
-    await page.get_by_label("Name").fill("li")
-    await page.get_by_label("Password", exact=True).fill(PASSWORD)
-    await page.get_by_label("The same password again").fill(PASSWORD)
-    await page.get_by_role("button", name="Create the first administrator").click()
-    await console.shown("messages")
+    await console.open("messages", id_)
     assert "zanzibar" not in await page.content()
     _age_password_checks(world)
 
@@ -133,14 +126,14 @@ async def test_the_text_wants_the_password_again(world: World, consoles: object)
     await expect(asked).not_to_be_visible()
     assert "zanzibar" not in await page.content()
     await page.locator("#show-text").click()
-    await asked.get_by_label("Password").fill(PASSWORD)
+    await asked.get_by_label("Password").fill(PASSWORDS["admin"])
     await asked.get_by_role("button", name="Confirm").click()
     whole = page.locator(".whole")
     await expect(whole).to_contain_text(NUMBER)
     await expect(whole.locator("pre")).to_have_text("zanzibarcanary 739164 U+202Eedoc")
     status, audit = await world.gateway.admin("GET", "/admin/v1/audit")
     assert status == 200
-    looked = [(e["action"], e["object"]) for e in audit["entries"] if "li@" in e["actor"]]
+    looked = [(e["action"], e["object"]) for e in audit["entries"] if "anna@" in e["actor"]]
     assert looked[0] == ("message.read_full", id_)
     assert looked.count(looked[0]) == 1, "it was asked for twice and given once"
     await page.locator("#hide-text").click()
