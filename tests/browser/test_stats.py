@@ -81,6 +81,15 @@ async def test_a_link_leads_to_the_same_report(console: Console, consoles: Any, 
     await expect(other.page.get_by_role("table", name="明细")).to_contain_text(FORMULA)
 
 
+async def test_names_that_objects_have_of_themselves_are_names(console: Console, sent: None) -> None:
+    await console.open("stats")
+    for name in ("constructor", "__proto__", "toString"):
+        found = await console.page.evaluate(
+            "async name => (await import('/console/static/lib/chart.js')).slotOf(name, 2)", name
+        )
+        assert found == 3, name
+
+
 async def test_the_csv_is_what_is_shown_and_no_formula(console: Console, sent: None) -> None:
     page = console.page
     await console.open("stats", period="7d", time="none", split="campaign")

@@ -11,6 +11,12 @@ export class Problem extends Error {
 }
 
 const ROLES = ["viewer", "operator", "admin"];
+const HERE_MS = 30_000;
+/** When somebody last touched the page. What it asks by itself after that must keep no session alive. */
+let touched = Date.now();
+for (const what of ["pointerdown", "keydown", "click", "input", "wheel", "touchmove"]) {
+  addEventListener(what, () => { touched = Date.now(); }, { capture: true, passive: true });
+}
 let csrf = null;
 let onSignedOut = () => {};
 let onReauth = async () => false;
@@ -56,6 +62,7 @@ export async function ask(method, path, body = undefined, { signal, again = fals
   const headers = { Accept: as === "json" ? "application/json" : "*/*" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (method !== "GET" && csrf) headers["X-CSRF-Token"] = csrf;
+  if (Date.now() - touched > HERE_MS) headers["X-Background"] = "1";
   let answer;
   try {
     answer = await fetch(path, {

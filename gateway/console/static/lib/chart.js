@@ -15,13 +15,13 @@ import { locale, translator } from "./words.js";
 import { words } from "./chart.words.js";
 
 const t = translator(words);
-const CATEGORY_SLOTS = { verification: 1, notification: 2, marketing: 3 };
+const CATEGORY_SLOTS = new Map([["verification", 1], ["notification", 2], ["marketing", 3]]);  // a campaign may be named "constructor"
 const DAY_MS = 86_400_000;
 const STEPS_MS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 1_209_600, 2_592_000].map((x) => x * 1000);
 const GAP = 3.5;  // a line breaks where a time is this many usual steps away from the one before
 
 /** The slot of a category, or of the n-th of other things (carriers, reasons, campaigns). */
-export const slotOf = (name, n = 0) => CATEGORY_SLOTS[name] ?? (n % 8) + 1;
+export const slotOf = (name, n = 0) => CATEGORY_SLOTS.get(name) ?? (n % 8) + 1;
 
 const missing = (v) => v === null || v === undefined || Number.isNaN(v);
 const r1 = (x) => Math.round(x * 10) / 10;

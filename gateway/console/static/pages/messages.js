@@ -145,7 +145,7 @@ async function showMessage({ main, signal, t }, id) {
     }
     fill(whole, h("h2", null, t("whole")), h("p", { class: "mono" }, now.to),
       h("p", { class: "soft small" }, now.text_kept ? t("whole.help") : t("text.gone")),
-      session.may("operator") ? button(t("whole.show"), async () => { secret = await get(`${PLACE}/${id}?full=1`, { signal }); showSecret(); }, { id: "show-text", t })
+      session.may("operator") ? button(t("whole.show"), async () => { secret = await get(`${PLACE}/${encodeURIComponent(id)}?full=1`, { signal }); showSecret(); }, { id: "show-text", t })
         : h("p", { class: "soft small" }, t("not_allowed", { role: t.of("role", "operator") })));
   }
 
@@ -154,7 +154,7 @@ async function showMessage({ main, signal, t }, id) {
       more: action === "resend" && now.state === "uncertain" ? h("p", { class: "notice warn" }, icon("warn"), t("resend.twice")) : null });
     if (!agreed) return;
     try {
-      const told = await ask("POST", `${PLACE}/${id}`, { action }, { signal });
+      const told = await ask("POST", `${PLACE}/${encodeURIComponent(id)}`, { action }, { signal });
       done(t(`did.${told.result}`, { state: t.of("state", told.state) }));
     } catch (error) { failed(error, t); }
     await again();
