@@ -6,8 +6,8 @@ overview once and appends what is newer. What did not change is not sent, but tw
 15 s at least that the stream lives (pages hear no comments). Before it ends it says why: `event: end`, data
 {"why": "reload" | "stopping"}; with the session that opened it it just ends (`door.Door.watched`).
 
-Owns how many streams there are and how far one may fall behind (then it is cut: a reader that stalls holds nobody up).
-Refuses to know what is shown.
+Owns how many streams there are (where there are no more, whoever has the most gives one up) and how far one may fall
+behind (then it is cut: a reader that stalls holds nobody up). Refuses to know what is shown.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections import deque
+from collections import Counter, deque
 from typing import Any, Final
 
 import orjson
@@ -23,6 +23,7 @@ from aiohttp import web
 
 from gateway.admin.live import Live
 from gateway.admin.problem import SAFE_HEADERS, problem
+from gateway.admin.requests import operator_of
 from gateway.errors import RequestError
 
 TOPICS: Final = ("overview", "channels")
@@ -45,8 +46,9 @@ _CLOCKS: Final = frozenset({"at_ms", "to_ms", "seconds", "history"})
 class _Stream:
     """One reader."""
 
-    def __init__(self, topics: frozenset[str], transport: asyncio.Transport | None) -> None:
+    def __init__(self, topics: frozenset[str], transport: asyncio.Transport | None, who: str) -> None:
         self.topics = topics
+        self.who = who
         self.ending = ""
         self._transport = transport
         self._waiting: deque[bytes] = deque()
@@ -92,7 +94,7 @@ class EventStreams:
     def __init__(self, live: Live, *, most: int = MOST) -> None:
         self._live = live
         self._most = most
-        self._streams: set[_Stream] = set()
+        self._streams: dict[_Stream, None] = {}  # the oldest first
         self._boot = secrets.token_hex(4)
         self._number = 0
         self._last: dict[str, bytes] = {}  # topic → event
@@ -135,16 +137,29 @@ class EventStreams:
         self._last[topic] = event
         return event
 
+    def _make_room(self, who: str) -> bool:
+        """Cut the oldest stream of whoever has the most, where that is more than `who` will have: nobody takes all."""
+        by = Counter(stream.who for stream in self._streams)
+        most = max(by, key=by.__getitem__, default=who)
+        if by[most] <= by[who] + 1:
+            return False
+        oldest = next(stream for stream in self._streams if stream.who == most)
+        del self._streams[oldest]
+        oldest.cut()
+        return True
+
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Stream the overview and the channels as they change (Server-Sent Events)."""
         topics = _topics(request.query.get("topics", ",".join(TOPICS)))
-        if len(self._streams) >= self._most:
+        operator = operator_of(request)
+        who = operator.name if operator is not None else ""
+        if len(self._streams) >= self._most and not self._make_room(who):
             more = {"Retry-After": str(RETRY_FULL_S)}
             return problem(503, "too_many_streams", f"{self._most} streams are open already", headers=more)
-        stream = _Stream(topics, request.transport)
+        stream = _Stream(topics, request.transport, who)
         answer = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream"})
         answer.force_close()
-        self._streams.add(stream)
+        self._streams[stream] = None
         try:
             await answer.prepare(request)
             await self._begin(stream)
@@ -156,7 +171,7 @@ class EventStreams:
                         await answer.write(b'event: end\ndata: {"why":"%s"}\n\n' % stream.ending.encode())
                         await answer.write_eof()
         finally:
-            self._streams.discard(stream)
+            self._streams.pop(stream, None)
             if stream.ending in ("", "cut"):
                 stream.cut()
         return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from gateway.admin import events_v1, live
 from gateway.model import Secret
-from gateway.settings import AdminSettings, ChannelSettings, Settings
+from gateway.settings import AdminSettings, ChannelSettings, OperatorSettings, Settings
 from gateway.store.store import Store
 from tests.support.live import desk, reading
 from tests.support.until import until
@@ -117,6 +118,23 @@ async def test_no_more_streams_than_allowed_and_wrong_topics(settings: Settings,
         assert (await d.get("/admin/v1/events?topics=overview,money"))[1]["field"] == "topics"
         async with reading(d.address, headers={"Authorization": "Bearer of-somebody-else"}) as nobody:
             assert nobody.status == 401
+
+
+async def test_nobody_takes_the_streams_of_all(settings: Settings, store: Store, tmp_path: Path) -> None:
+    operators = (OperatorSettings("wu", Secret("the-token-of-wu"), "viewer"),)
+    both = replace(with_channels(settings, 1), admin=replace(ADMIN, operators=operators))
+    wu = {"Authorization": "Bearer the-token-of-wu"}
+    async with desk(both, store, tmp_path, most=4) as d, AsyncExitStack() as stack:
+        taken = [await stack.enter_async_context(reading(d.address, headers=wu)) for _ in range(4)]
+        await until(lambda: all(one.last for one in taken))
+        assert (await stack.enter_async_context(reading(d.address, headers=wu))).status == 503
+        mine = [await stack.enter_async_context(reading(d.address)) for _ in range(2)]
+        await until(lambda: all(one.last for one in mine))
+        assert [one.ended for one in taken] == [True, True, False, False], "the oldest make room"
+        # Half and half: neither takes from the other.
+        assert (await stack.enter_async_context(reading(d.address))).status == 503
+        assert (await stack.enter_async_context(reading(d.address, headers=wu))).status == 503
+        assert not any(one.ended for one in (*mine, *taken[2:]))
 
 
 async def test_nobody_looks_so_nothing_is_read_but_the_counters(
