@@ -144,6 +144,10 @@ def _check_range(query: Query) -> None:
     today = query.now_hour // 24
     if query.to_hour <= query.from_hour:
         raise wrong("to", "to must be after from")
+    latest = query.now_hour + (DAILY_DAYS + 1) * 24  # beyond the calendar's end there are no names for hours
+    for name, hour in (("from", query.from_hour), ("to", query.to_hour)):
+        if hour > latest:
+            raise wrong(name, f"at most {DAILY_DAYS} days ahead can be asked for")
     if query.from_hour // 24 < today - DAILY_DAYS:
         raise wrong("from", f"statistics are kept for {DAILY_DAYS} days")
     if query.to_hour - query.from_hour > (DAILY_DAYS + 1) * 24:

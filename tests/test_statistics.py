@@ -72,6 +72,8 @@ def test_whole_days_are_read_by_day_and_the_rest_by_hour() -> None:
 @pytest.mark.parametrize(
     ("given", "field"),
     [
+        ({"from": "9999-12-31"}, "from"),
+        ({"to": "9999-12-30"}, "to"),
         ({"form": "csv"}, None),
         ({"from": "yesterday"}, "from"),
         ({"from": "2026-07-01 10:00:00Z"}, "from"),
