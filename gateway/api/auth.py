@@ -26,13 +26,15 @@ _MAX_ADDRESSES: Final = 10_000
 class KeyRing:
     """The accounts by the hashes of their keys."""
 
-    def __init__(self, accounts: Iterable[AccountSettings]) -> None:
+    def __init__(self, accounts: Iterable[AccountSettings], before: KeyRing | None = None) -> None:
+        """`before` is the ring of an earlier configuration: which keys were used is taken over."""
         self._by_digest: dict[bytes, tuple[bytes, AccountSettings]] = {}
         for account in accounts:
             for key_hash in account.key_hashes:
                 digest = bytes.fromhex(key_hash.removeprefix(_PREFIX))
                 self._by_digest[digest] = (digest, account)
-        self._used: dict[bytes, str] = {}
+        old = before._used if before is not None else {}
+        self._used: dict[bytes, str] = {digest: name for digest, name in old.items() if digest in self._by_digest}
         self._dummy = hashlib.sha256(b"no key has this digest").digest()
 
     def account(self, authorization: str | None) -> AccountSettings | None:

@@ -125,6 +125,7 @@ class ApiServer:
         self._running = 0
         self._ended = asyncio.Event()  # set when the last request of a draining server has its answer
         self._cells: dict[tuple[str, int], Cell] = {}
+        self._keys = auth.KeyRing(())
         self._guard: GuardedServer | None = None
         self._server: asyncio.Server | None = None
         self.use(settings, intake)
@@ -132,7 +133,7 @@ class ApiServer:
     def use(self, settings: Settings, intake: Intake) -> None:
         """Answer from now on by other settings; requests that run end with those they began with."""
         self._settings = settings
-        self._keys = auth.KeyRing(settings.accounts)
+        self._keys = auth.KeyRing(settings.accounts, self._keys)
         self._context = Context(
             intake=intake,
             store=self._store,

@@ -74,14 +74,16 @@ async def run(worker: Worker) -> None:
 
 
 async def _note_uses(server: ApiServer, uses: KeyUses) -> None:
+    used: dict[str, dict[str, str]] = {}
     while True:
-        # The first ones soon: whoever tries a new key looks for it at once.
-        if used := server.take_used_keys():
-            with contextlib.suppress(StoreUnavailable):
+        for account, found in server.take_used_keys().items():
+            used.setdefault(account, {}).update(found)
+        pause_s = 1.0  # the first ones soon: whoever tries a new key looks for it at once
+        if used:
+            with contextlib.suppress(StoreUnavailable):  # else they are noted once it answers
                 await uses.note(used)
-            await asyncio.sleep(USES_EVERY_S)
-        else:
-            await asyncio.sleep(1.0)
+                used, pause_s = {}, USES_EVERY_S
+        await asyncio.sleep(pause_s)
 
 
 def _read(settings: Settings, before: Router) -> tuple[Router, Policy, OfFile]:
