@@ -23,6 +23,12 @@ PREFIX: Final = "/admin/v1/"
 Json = dict[str, Any]
 
 _TEXT: Final[Json] = {"type": "string"}
+_EVENT: Final[Json] = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {"event": _TEXT, "id": _TEXT, "data": {"type": "string", "contentMediaType": "application/json"}},
+}
+"""One event of a stream; what its data is, `events_v1` says."""
 _YES: Final[Json] = {"type": "boolean"}
 _COUNT: Final[Json] = {"type": "integer", "minimum": 0}
 _CATEGORIES: Final[Json] = {"type": "array", "minItems": 1, "items": {"type": "string", "enum": list(CATEGORY_LABELS)}}
@@ -163,7 +169,7 @@ def _operation(route: web.AbstractRoute, path: str) -> Json:
     if path == "stats":
         answer["text/csv"] = {"schema": _TEXT}
     if path == "events":
-        answer = {"text/event-stream": {"schema": _TEXT}}
+        answer = {"text/event-stream": {"schema": _EVENT}}
     operation: Json = {
         "operationId": "_".join([method.lower(), *re.findall("[a-z]+", path)]),
         "summary": (route.handler.__doc__ or path).strip().splitlines()[0].rstrip("."),

@@ -83,6 +83,8 @@ def test_every_table_is_of_routes_that_exist(spec: Any) -> None:
 def test_every_answer_is_as_described(spec: Any, url: str) -> None:
     for result in loaded(spec).get_all_operations():
         operation = result.ok()
+        if operation.path.endswith("/events"):
+            continue  # a stream that is as described does not end; tests/admin/test_events_v1.py has its content
         wrong_too = [operation.as_strategy(generation_mode=mode) for mode in GenerationMode]
 
         @examples_a_call
