@@ -9,9 +9,11 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.commands import channels
 from gateway.metrics import Metrics, SnapshotWriter
 from gateway.model import Secret
 from gateway.routing.loader import build_router
@@ -102,3 +104,15 @@ async def test_what_goes_wrong_is_said(config: Path) -> None:
     (config / "gateway.toml").write_text(listen)
     code, _, err = await smsgw(config, "channels", "list")
     assert (code, "does not answer" in err) == (4, True)
+
+
+def test_states_that_could_not_be_read_are_said_to_be_old(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: dict[str, Any] = {"channels": [], "stale": ["channels", "statistics"]}
+    monkeypatch.setattr(channels, "ask_admin", lambda *asked: shown)
+    channels.channels_list()
+    assert capsys.readouterr().out == "the store does not answer: so it was when it last did\n"
+    shown["stale"] = ["statistics"]
+    channels.channels_list()
+    assert capsys.readouterr().out == ""

@@ -21,6 +21,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from gateway.admin.problem import json_answer
+from gateway.admin.requests import number_in_query
 from gateway.errors import RequestError
 from gateway.store.audit import Audit, Entry
 from gateway.store.store import Store
@@ -28,7 +29,6 @@ from gateway.store.store import Store
 MOST: Final = 1000
 LOOKED_MOST: Final = 20_000
 """Entries that one call compares with its filter: about a fifth of a second."""
-_DIGITS: Final = 19  # int() refuses more than 4,300
 _FILTER_CHARS: Final = 128
 
 
@@ -54,8 +54,8 @@ class AuditApi:
             return json_answer(
                 {"sound": not any(chain.broken_at for chain in chains), "chains": [asdict(chain) for chain in chains]}
             )
-        limit = _number(query.get("limit", "100"), "limit", MOST)
-        before, since = (_number(query.get(name, "0"), name, 1 << 48) for name in ("before", "since"))
+        limit = number_in_query(request, "limit", 100, MOST)
+        before, since = (number_in_query(request, name, 0, 1 << 48) for name in ("before", "since"))
         actor, action = (_filter(query.get(name, ""), name) for name in ("actor", "action"))
         if not (actor or action):
             most = max(1, limit)
@@ -106,9 +106,3 @@ def _filter(text: str, name: str) -> str:
     if len(text) > _FILTER_CHARS:
         raise RequestError("invalid_field", f"at most {_FILTER_CHARS} characters are wanted", field=name)
     return text
-
-
-def _number(text: str, name: str, most: int) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS or int(text) > most:
-        raise RequestError("invalid_field", f"a number up to {most} is wanted", field=name)
-    return int(text)

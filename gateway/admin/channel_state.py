@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.settings import ChannelSettings
+from gateway.smpp.trouble import ALARM
 from gateway.store.changes import Sessions
 from gateway.store.moves import Health
 
@@ -45,7 +46,8 @@ def state_of(channel: ChannelSettings, health: Health, *, bound: bool, sessions:
     if health.state in ("open", "half"):
         word = OPEN if health.state == "open" else HALF
         return State(word, {"kind": "breaker", "detail": health.cause}, health.since_ms or None)
-    if sessions.bound < channel.binds and trouble is not None:
+    # A session that only receives may be the one that is missing. A fault of the channel is over where all are bound.
+    if trouble is not None and (sessions.bound < channel.binds or trouble.kind != ALARM):
         return State(PARTIAL, why, trouble.since_ms)
     return State(UP, None, sessions.since_ms if sessions.word == "up" else None)
 

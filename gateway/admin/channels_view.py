@@ -13,6 +13,9 @@ Pure. Owns the shape's newer fields, beside those of `channels_v1.plain_view`:
     delivery    {from_ms, delivered, failed, expired, unknown, ratio, reasons: [{reason, n, share}]}   (all machines)
     price, carrier, host, bind, tls, categories, signatures (the first five names), signatures_total,
     routes      [{route, rank, weight}]
+
+and beside the list `stale`: `channels` where states, sessions and breakers, `statistics` where delivery could not be
+read lately; what is shown is how it was.
 """
 
 from __future__ import annotations
@@ -21,12 +24,14 @@ from typing import Any, Final
 
 from gateway.admin.channel_state import State, trouble_view
 from gateway.admin.channels_v1 import plain_view
-from gateway.admin.facts import Facts
+from gateway.admin.facts import ENDS, Facts, ratio
 from gateway.admin.problems import status_word
 from gateway.settings import ChannelSettings
 from gateway.store.changes import Sessions
 from gateway.store.moves import Health
 
+_PARTS: Final = frozenset({"channels", "statistics"})
+"""What of the parts that are read apart is shown here."""
 _REASONS: Final = 5
 _SIGNATURES: Final = 5
 
@@ -47,7 +52,7 @@ def channels_view(facts: Facts) -> dict[str, Any]:
             | {"delivery": delivery.get(channel.id), "routes": routes.get(channel.id, [])}
             | _contract(channel)
         )
-    return {"channels": views}
+    return {"channels": views, "stale": sorted(facts.stale & _PARTS)}
 
 
 def _state(state: State, sessions: Sessions) -> dict[str, Any]:
@@ -104,16 +109,15 @@ def _delivery(facts: Facts) -> dict[str, dict[str, Any]]:
             continue
         sums = found.setdefault(
             row["channel"],
-            {"from_ms": facts.delivery.from_ms, **dict.fromkeys(("delivered", "failed", "expired", "unknown"), 0)},
+            {"from_ms": facts.delivery.from_ms, **dict.fromkeys(ENDS, 0)},
         )
-        for name in ("delivered", "failed", "expired", "unknown"):
+        for name in ENDS:
             sums[name] += row[name]
         by = reasons.setdefault(row["channel"], {})
         for failure in row["failures"]:
             by[failure["reason"]] = by.get(failure["reason"], 0) + failure["n"]
     for channel, sums in found.items():
-        ended = sums["delivered"] + sums["failed"] + sums["expired"] + sums["unknown"]
-        sums["ratio"] = round(sums["delivered"] / ended, 4) if ended > 0 else None
+        sums["ratio"] = ratio(sums)
         sums["reasons"] = shares(reasons[channel])[:_REASONS]
     return found
 

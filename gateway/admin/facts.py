@@ -6,15 +6,30 @@ read lately stays as it was and is named in `stale`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from gateway.admin.channel_state import State, state_of
+from gateway.admin.channel_state import STARTING, State, state_of
 from gateway.admin.figures import Figures
 from gateway.metrics import Series
 from gateway.settings import ChannelSettings, Settings
 from gateway.store.changes import Sessions
 from gateway.store.moves import Health
+
+ENDS: Final = ("delivered", "failed", "expired", "unknown")
+"""How the statistics say that a message ended."""
+
+
+def ended(row: Mapping[str, Any]) -> int:
+    """Return how many messages of a row of the statistics have ended."""
+    return sum(int(row[name]) for name in ENDS)
+
+
+def ratio(row: Mapping[str, Any]) -> float | None:
+    """Return which share of those that ended was delivered, None where none has."""
+    n = ended(row)
+    return round(row["delivered"] / n, 4) if n > 0 else None
 
 
 @dataclass(slots=True)
@@ -65,9 +80,13 @@ class Facts:
     config: dict[str, Any] = field(default_factory=dict)
     review: int = 0
     stale: set[str] = field(default_factory=set)
+    channels_known: bool = True
+    """Whether what workers say of channels was ever read: until then none is said to be down."""
 
     def states(self) -> dict[str, State]:
         """Return what each configured channel is like."""
+        if not self.channels_known:
+            return {c.id: State(STARTING, None, None) for c in self.settings.channels}
         return {
             c.id: state_of(
                 c,

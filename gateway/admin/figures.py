@@ -35,13 +35,13 @@ COLUMNS: Final = (
     "waiting",
 )
 TROUBLES: Final = (
-    "channel_alarms_total", "unknown_failure_codes_total", "worker_restarts_total", "store_errors_total",
-    "receipts_impossible_total", "optout_alarms_total", "breaker_opened_total",
+    "channel_alarms_total", "unknown_failure_codes_total", "worker_restarts_total", "receipts_impossible_total",
+    "optout_alarms_total",
 )  # fmt: skip
 """Counters of trouble whose growth within a quarter of an hour is looked at."""
 GAUGES: Final = (
     "channel_window_used", "channel_tps_limit", "channel_left_out", "worker_up", "worker_ready",
-    "store_intake", "store_memory_bytes", "disk_bytes", "event_loop_lag_seconds", "config_reload_success",
+    "store_intake", "store_memory_bytes", "disk_bytes", "event_loop_lag_seconds",
 )  # fmt: skip
 NAMES: Final = frozenset(
     {

@@ -77,7 +77,7 @@ class Live:
         self._changes = Changes(store)
         self._inbound = InboundStore(store)
         self._statistics = Statistics(store)
-        self._facts = Facts(settings)
+        self._facts = Facts(settings, channels_known=False)
         self._one_at_a_time = asyncio.Lock()
         self._wake = asyncio.Event()
         self._due: dict[str, float] = {}
@@ -222,6 +222,7 @@ class Live:
         facts.health = await self._store.health()
         facts.bound = await self._store.channels_bound()
         facts.sessions = await self._changes.sessions()
+        facts.channels_known = True
 
     async def _read_reasons(self) -> None:
         self._facts.reasons = await self._reasons()

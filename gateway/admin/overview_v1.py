@@ -29,7 +29,7 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 
 from gateway.admin.channels_view import shares
-from gateway.admin.facts import Facts
+from gateway.admin.facts import ENDS, Facts, ratio
 from gateway.admin.figures import COLUMNS, FLOWS, STEP_S, WAIT_S
 from gateway.admin.problem import json_answer
 from gateway.model import CATEGORY_LABELS, Category
@@ -40,7 +40,7 @@ _HERE: Final = (
     "store.disk_free_bytes", "store.disk_total_bytes",
 )  # fmt: skip
 _INTAKE: Final = {0: "open", 1: "verification", 2: "closed"}
-_ENDS: Final = ("accepted", "submitted", "delivered", "failed", "expired", "unknown")
+_SUMS: Final = ("accepted", "submitted", *ENDS)
 
 
 class LiveView(Protocol):
@@ -130,7 +130,7 @@ def _queues(facts: Facts) -> dict[str, Any]:
 
 
 def _delivery(facts: Facts) -> dict[str, Any]:
-    total, by = dict.fromkeys(_ENDS, 0), {label: dict.fromkeys(_ENDS, 0) for label in CATEGORY_LABELS}
+    total, by = dict.fromkeys(_SUMS, 0), {label: dict.fromkeys(_SUMS, 0) for label in CATEGORY_LABELS}
     states: dict[str, dict[str, int]] = {}
     for row in facts.delivery.rows:
         for sums in (total, by.get(row["category"], {})):
@@ -143,19 +143,14 @@ def _delivery(facts: Facts) -> dict[str, Any]:
     return {
         "from_ms": facts.delivery.from_ms,
         "to_ms": facts.delivery.to_ms,
-        "total": _with_ratio(total),
-        "categories": {label: _with_ratio(sums) for label, sums in by.items()},
+        "total": {**total, "ratio": ratio(total)},
+        "categories": {label: {**sums, "ratio": ratio(sums)} for label, sums in by.items()},
         "reasons": [{"state": _most(states[one["reason"]]), **one} for one in reasons],
     }
 
 
 def _most(by_state: dict[str, int]) -> str:
     return max(sorted(by_state), key=lambda state: by_state[state])
-
-
-def _with_ratio(sums: dict[str, int]) -> dict[str, Any]:
-    ended = sums["delivered"] + sums["failed"] + sums["expired"] + sums["unknown"]
-    return {**sums, "ratio": round(sums["delivered"] / ended, 4) if ended > 0 else None}
 
 
 def _channels(facts: Facts) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """What is wrong now, the worst first: each with its object, since when, the facts, and the one action that helps.
 
 Pure: facts in, list out. Owns the kinds (stable words, which pages translate) and when each is said. Where an alert of
-config/prometheus/rules.yml tells the same, its name and thresholds are those of the alert, and `runbook` is its section
-of docs/operations.md. An alert waits some minutes before it wakes somebody; whoever looks here sees it at once.
+config/prometheus/rules.yml is about the same, `alert` names it and `runbook` is its section of docs/operations.md. The
+limits are the alert's, over shorter times: an alert looks back up to an hour and waits some minutes before it wakes
+somebody, whoever looks here sees it at once. `failures_high` has its own: nothing here knows a carrier's past.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.admin.channel_state import DOWN, DRAINING, HALF, OPEN, PARTIAL, PAUSED, State
-from gateway.admin.facts import Facts
+from gateway.admin.facts import Facts, ended
 from gateway.model import CATEGORY_LABELS, Category
 from gateway.smpp.constants import STATUS_NAMES
 
@@ -294,7 +295,7 @@ def _delivery(facts: Facts) -> Iterator[Problem]:
                 by = sums.setdefault(row[type_], {"ended": 0, "delivered": 0, "failed": 0})
                 by["delivered"] += row["delivered"]
                 by["failed"] += row["failed"]
-                by["ended"] += row["delivered"] + row["failed"] + row["expired"] + row["unknown"]
+                by["ended"] += ended(row)
         for name, by in sums.items():
             if by["ended"] >= _ENDED_N and by["failed"] > _FAILED_SHARE * by["ended"]:
                 share = round(by["failed"] / by["ended"], 4)

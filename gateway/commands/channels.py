@@ -27,6 +27,8 @@ def channels_list(config: ConfigDir = DEFAULT_CONFIG, as_json: AsJson = False) -
     if as_json:
         say(json.dumps(found, ensure_ascii=False))
         return
+    if "channels" in found.get("stale", ()):
+        say("the store does not answer: so it was when it last did")
     for c in found["channels"]:
         cause = f" ({c['cause']})" if c["cause"] else ""
         without = f", sent without {' and '.join(c['left_out'])}" if c["left_out"] else ""

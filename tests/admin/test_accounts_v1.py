@@ -98,6 +98,10 @@ async def test_keys_are_told_apart_by_their_last_use(store: Store, ask: Any) -> 
     used = ring.take_used()
     assert used == {"shop": {HASH[7:]: key_id(KEY)}}
     assert ring.take_used() == {}
+    assert ring.account(f"Bearer {KEY}") is SHOP
+    anew = KeyRing([SHOP], ring)
+    assert anew.take_used() == used, "a reload between a use and its noting"
+    assert KeyRing([], ring).take_used() == {}, "the key is no key any more"
     await KeyUses(store).note(used, now_s=1_795_000_000)
     (shop,) = (await ask("GET", "accounts?account=shop"))[1]["accounts"]
     assert shop["key_list"][0] == {

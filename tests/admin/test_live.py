@@ -146,3 +146,25 @@ async def test_what_a_newcomer_is_shown_first_the_others_see_too(
             await until(lambda: two.named("channels"))
             assert two.named("channels")[0]["channels"][0]["state"] == "paused"
             await until(lambda: one.named("channels")[-1]["channels"][0]["state"] == "paused", timeout_s=5)
+
+
+async def test_before_anything_was_read_no_channel_is_said_to_be_down(
+    own: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store hangs when the admin worker starts: how channels are nobody knows yet."""
+    clock = Clock()
+    one = sampler(own, store, tmp_path, clock)
+
+    async def hangs() -> Any:
+        raise StoreUnavailable("no answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "health", hangs)
+        shown, channels = await one.both()
+        assert [c["state"] for c in channels["channels"]] == ["starting"]
+        assert {p["kind"] for p in shown["problems"]} == {"not_read"}
+        assert channels["stale"] == ["channels"]
+    clock.now += live.LOOK_S
+    shown, channels = await one.both()
+    assert [c["state"] for c in channels["channels"]] == ["down"], "nobody serves it"
+    assert channels["stale"] == []

@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 
-from gateway.admin.channel_state import STARTING, state_of
+from gateway.admin.channel_state import PARTIAL, STARTING, state_of
 from gateway.model import Secret
 from gateway.settings import ChannelSettings
 from gateway.smpp import trouble
@@ -78,6 +78,24 @@ async def test_a_channel_that_is_being_opened_is_starting(valkey: ValkeyServer) 
         assert state_of(slow, Health(), bound=False, sessions=found).word == STARTING
         assert await Changes(w.store).read(0) == [], "it was not lost"
     deaf.close()
+
+
+async def test_a_channel_that_gets_no_receipts_is_not_whole(valkey: ValkeyServer) -> None:
+    """All that submit are bound, and the session that receives is not: receipts stay away, and somebody must see it."""
+    async with carrier() as one:
+        listens = ("127.0.0.1", free_port())
+        channel = channel_to(one, "a", outbind_listen=listens, bind="transmitter_receiver")
+        async with worker(line_settings([channel]), valkey) as w:
+            found = Sessions()
+
+            async def half() -> bool:
+                nonlocal found
+                found = (await Changes(w.store).sessions()).get("a", Sessions())
+                return found.bound == channel.binds and found.trouble is not None
+
+            await until(half)
+            state = state_of(channel, Health(), bound=True, sessions=found)
+            assert (state.word, state.cause) == (PARTIAL, {"kind": "not_called", "detail": ""})
 
 
 async def test_lost_and_back_stand_in_the_changes_once(valkey: ValkeyServer) -> None:
