@@ -28,7 +28,8 @@ from gateway.settings import Settings
 from gateway.store.gates import UNDER_WAY, WAITING, GateSweeps, Preview
 
 KINDS: Final = ("gate", "tag", "campaign", "account", "category")
-STATES: Final = ("open", "hold", "closed")
+OPEN: Final = "open"
+STATES: Final = (OPEN, "hold", "closed")
 MAX_NAME_CHARS: Final = 64
 MAX_BODY_BYTES: Final = 4096
 SET_BUDGET_S: Final = 1.0
@@ -117,10 +118,12 @@ def _checked(body: dict[str, Any], accounts: Collection[str]) -> tuple[str, str,
     unknown_field(body, {"kind", "name", "state"})
     if body.get("state") not in STATES and body.get("kind") in KINDS:
         raise RequestError("invalid_field", f"one of {', '.join(STATES)} is wanted", field="state")
-    return *_named(body, accounts), body["state"]
+    # What was closed can be opened, also when its account has left the configuration.
+    return *_named(body, accounts if body.get("state") != OPEN else None), body["state"]
 
 
-def _named(body: dict[str, Any], accounts: Collection[str]) -> tuple[str, str]:
+def _named(body: dict[str, Any], accounts: Collection[str] | None) -> tuple[str, str]:
+    """Return kind and name of a gate; `accounts`: those that there are, None for whichever."""
     if body.get("kind") not in KINDS:
         raise RequestError("invalid_field", f"one of {', '.join(KINDS)} is wanted", field="kind")
     name = body.get("name")
@@ -129,7 +132,7 @@ def _named(body: dict[str, Any], accounts: Collection[str]) -> tuple[str, str]:
         raise RequestError("invalid_field", detail, field="name")
     if body["kind"] == "category" and name not in CATEGORY_BY_LABEL:
         raise RequestError("invalid_field", f"one of {', '.join(CATEGORY_BY_LABEL)} is wanted", field="name")
-    if body["kind"] == "account" and name not in accounts:
+    if body["kind"] == "account" and accounts is not None and name not in accounts:
         raise RequestError("invalid_field", "no such account is configured", field="name")
     return body["kind"], name
 

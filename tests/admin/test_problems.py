@@ -7,16 +7,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gateway.admin.facts import Delivery, Facts, Queue
 from gateway.admin.figures import OK, Reading
+from gateway.admin.gates_v1 import KINDS as KINDS_OF_GATES
 from gateway.admin.problems import KINDS, SEVERITIES, Problem, problems
 from gateway.metrics import LATENCY_S, Series
 from gateway.model import Secret
-from gateway.settings import ChannelSettings, RankedChannel, RouteMatch, RouteSettings, Settings
+from gateway.settings import (
+    AccountSettings,
+    AdminSettings,
+    ChannelSettings,
+    RankedChannel,
+    RouteMatch,
+    RouteSettings,
+    Settings,
+    WebhookSettings,
+)
 from gateway.store.changes import Sessions, Trouble
 from gateway.store.moves import Health
+from gateway.store.store import Store
+from tests.support.admin import admin_listener
 
 RULES = Path("config/prometheus/rules.yml").read_text(encoding="utf-8")
 PAGE = Path("docs/operations.md").read_text(encoding="utf-8")
@@ -243,3 +256,35 @@ def test_every_kind_has_its_case() -> None:
     """Pages translate the kinds: a new one must not come unseen."""
     assert {kind for _, kind, *_ in CASES} == set(KINDS)
     assert len(KINDS) == len(set(KINDS))
+
+
+async def test_every_button_does_what_it_says(settings: Settings, store: Store, tmp_path: Path) -> None:
+    """The page sends method, path and body as they stand here: nobody else looks whether an endpoint takes them."""
+    hook = WebhookSettings("https://hooks.example/in", (Secret("whsec_" + "A" * 43 + "="),))
+    facts = calm()
+    own = replace(
+        facts.settings,
+        admin=AdminSettings(token=Secret("the-token")),
+        accounts=(AccountSettings("shop", webhook=hook),),
+        store=settings.store,
+    )
+    for happens, *_ in CASES:
+        happens(facts)
+    health(operator="pause")(facts)
+    config(here={"files_differ": True})(facts)
+    for kind in KINDS_OF_GATES:
+        # The account and the campaign may be gone since it was closed.
+        facts.gates.append({"kind": kind, "name": "verification" if kind == "category" else "gone",
+                            "state": "hold", "held": 1, "closed": 0})  # fmt: skip
+    calls = {str(p.action): p.action for p in problems(facts) if p.action is not None}
+    assert {call["label"] for call in calls.values()} == {
+        "resume_channel", "enable_webhook", "retry_dead_letters", "open_gate", "reload_config"
+    }  # fmt: skip
+    headers = {"Authorization": "Bearer the-token"}
+    async with admin_listener(own, store, tmp_path) as address, aiohttp.ClientSession(headers=headers) as session:
+        for call in calls.values():
+            if call["label"] == "reload_config":
+                assert (call["method"], call["path"], call["body"]) == ("POST", "/admin/v1/config/reload", {})
+                continue  # tests/scenarios/test_console_figures.py sends it
+            async with session.request(call["method"], f"http://{address}{call['path']}", json=call["body"]) as answer:
+                assert answer.status == 200, (call, await answer.text())
