@@ -36,7 +36,7 @@ def cross_check(settings: Settings) -> tuple[list[ConfigProblem], list[ConfigPro
     warnings: list[ConfigProblem] = []
     _check_store(settings, problems, warnings)
     _check_listeners(settings, problems)
-    _check_operators(settings, problems)
+    _check_operators(settings, problems, warnings)
     _check_categories(settings, problems)
     warnings += _not_yet(settings)
     _check_channels(settings, problems, warnings)
@@ -71,11 +71,14 @@ def _check_listeners(settings: Settings, problems: list[ConfigProblem]) -> None:
         problems.append(ConfigProblem(_GATEWAY, "admin.listen", "the same address as api.listen"))
 
 
-def _check_operators(settings: Settings, problems: list[ConfigProblem]) -> None:
+def _check_operators(settings: Settings, problems: list[ConfigProblem], warnings: list[ConfigProblem]) -> None:
     """Operators are told apart by their tokens alone: each has one of its own, too long to be guessed."""
     admin = settings.admin
     problems += _duplicates(_GATEWAY, "admin.operator", (one.name for one in admin.operators))
     known = {admin.token.reveal()} if admin.token is not None else set()
+    if admin.token is not None and len(admin.token.reveal()) < _TOKEN_CHARS:
+        reason = f"shorter than {_TOKEN_CHARS} characters: it can be guessed; take what `openssl rand -hex 16` makes"
+        warnings.append(ConfigProblem(_GATEWAY, "admin.token", reason))
     for one in admin.operators:
         token, key = one.token.reveal(), f"admin.operator[{one.name}]"
         if one.name == "admin":

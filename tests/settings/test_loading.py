@@ -66,6 +66,13 @@ def said(settings: Settings) -> list[str]:
     return [str(warning) for warning in settings.warnings]
 
 
+def test_an_admin_token_that_can_be_guessed_is_said(tmp_path: Path) -> None:
+    (warning,) = read(tmp_path, {**ENV, "TOKEN": "t" * 15}).warnings
+    assert warning.key == "admin.token"
+    assert "t" * 15 not in str(warning)
+    assert read(tmp_path, {**ENV, "TOKEN": "t" * 16}).warnings == ()
+
+
 def test_what_is_not_acted_on_is_said(tmp_path: Path) -> None:
     text = GATEWAY + "[categories.notification]\nmin_share = 0.1\n"
     keys = [warning.key for warning in read(tmp_path, gateway=text).warnings]
@@ -81,7 +88,7 @@ def test_a_sound_folder_becomes_settings(tmp_path: Path) -> None:
     assert settings.routes[0].match == RouteMatch(country="CN")
     assert settings.routes[0].channels == (RankedChannel("a", 0), RankedChannel("b", 1))
     assert settings.admin.token is not None
-    assert settings.admin.token.reveal() == "a-token"
+    assert settings.admin.token.reveal() == ENV["TOKEN"]
     assert settings.categories == default_categories()
     assert said(settings) == []
 

@@ -43,7 +43,7 @@ id = "shop"
 key_hashes = ["sha256:0000000000000000000000000000000000000000000000000000000000000000"]
 """
 
-ENV = {"A_PASSWORD": "pa", "B_PASSWORD": "pb", "TOKEN": "a-token"}
+ENV = {"A_PASSWORD": "pa", "B_PASSWORD": "pb", "TOKEN": "a-token-of-the-tests"}
 
 FILES = {"gateway": GATEWAY, "channels": CHANNELS, "routes": ROUTES, "accounts": ACCOUNTS}
 

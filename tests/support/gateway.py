@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.apikey import new_key
 from tests.support.until import until
 
-ADMIN_TOKEN = "an-admin-token"
+ADMIN_TOKEN = "an-admin-token-of-tests"
 
 
 FREE_PORTS = range(10_000, 32_000)
