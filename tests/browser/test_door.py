@@ -1,4 +1,4 @@
-"""The door in a browser: what is refused is said, delays hold, a session that ended elsewhere leads back to the door."""
+"""The door in a browser: what is refused is said, delays hold, a session that ended elsewhere leads back."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_without_a_user_only_the_right_token_opens(consoles: Any, world: W
     await expect(page.get_by_text("The two passwords differ.")).to_be_visible()
     await page.get_by_label("The same password again").fill("a horse that is correct 1")
     await create.click()
-    await expect(page.get_by_text(re.compile("set-up token is not right"))).to_be_visible()
+    await expect(page.get_by_text(re.compile("set-up token is not right", re.I))).to_be_visible()
     assert await page.get_by_label("Set-up token").get_attribute("aria-invalid") == "true"
 
     # The right one makes the administrator, signs them in, and is gone.
@@ -97,7 +97,7 @@ async def test_wrong_passwords_are_refused_and_then_delayed(consoles: Any, world
         async with page.expect_response(is_try) as answer:
             await fill_in(console, NAMES["viewer"], "wrong")
         assert (await answer.value).status == 401, n
-        await expect(page.get_by_role("alert")).to_contain_text("The name or the password is not right")
+        await expect(page.get_by_role("alert")).to_contain_text(re.compile("the name or the password is not right", re.I))
     # The right one has to wait as well, and the page says how long.
     async with page.expect_response(is_try) as answer:
         await fill_in(console, NAMES["viewer"], PASSWORDS["viewer"])
