@@ -41,9 +41,9 @@ async def measure(channels: int, streams: int, seconds: float, every_s: float) -
         carriers = [await stack.enter_async_context(carrier(receipt_delay_s=0.2)) for _ in range(2)]
         ports = {f"ch-{i:03d}": carriers[i % 2].port for i in range(channels)}
         gateway = AuditedGateway(folder, ports, wait=False)
-        _share(gateway, list(ports))
+        share_channels(gateway, list(ports))
         await stack.enter_async_context(gateway)
-        await until(lambda: _is_ready(gateway), timeout_s=120, every_s=0.5)
+        await until(lambda: is_ready(gateway), timeout_s=120, every_s=0.5)
         await until(lambda: sum(c.counters.binds for c in carriers) >= channels, timeout_s=60)
         traffic = await stack.enter_async_context(gateway.traffic(clients=2, batch=10, every_s=every_s))
         (admin,) = gateway.workers("admin")
@@ -70,13 +70,13 @@ async def measure(channels: int, streams: int, seconds: float, every_s: float) -
         }
 
 
-async def _is_ready(gateway: AuditedGateway) -> bool:
+async def is_ready(gateway: AuditedGateway) -> bool:
     assert gateway.process is not None
     assert gateway.process.returncode is None, gateway.log()
     return (await gateway.readyz())[0] == 200
 
 
-def _share(gateway: AuditedGateway, channels: list[str]) -> None:
+def share_channels(gateway: AuditedGateway, channels: list[str]) -> None:
     """Let a route for each prefix of four digits take some of the channels, all of one rank: all of them are used."""
     routes = []
     for i in range(10):
