@@ -168,6 +168,8 @@ addEventListener("hashchange", () => { if (frame) showPage().then(() => { if (fr
 
 setLanguage(language());
 try {
+  // The page's module comes while the session is read; what fails here fails again, and is told, in showPage.
+  import(`./pages/${where().name}.js`).catch(() => {});
   await readSession();
   await render();
 } catch (error) {
