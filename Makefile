@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test test-long peers run bench bench-stats bench-console docs fuzz-api lint format check wheel lock clean
+.PHONY: help demo test test-long peers run bench bench-stats bench-console bench-console-render screenshots docs fuzz-api lint format check wheel lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make run     keep the gateway up with simulated carriers, for your own curl (data under var/)"
 	@echo "make bench   the load test (ARGS=\"--help\" lists its options)      make bench-webhooks  that of webhooks"
 	@echo "make bench-stats   how long a month's report of 100 accounts takes   make bench-console  what open consoles cost"
+	@echo "make bench-console-render   how soon the console shows itself     make screenshots  the pictures of it (docs/console.png)"
 	@echo "make lint    ruff and mypy        make format  ruff format"
 	@echo "make docs    docs/http_api.md from the code      make fuzz-api  schemathesis at length (EXAMPLES=200)"
 	@echo "make wheel   the wheel in dist/   make lock    newer versions into the lock files"
@@ -82,6 +83,13 @@ bench-webhooks: $(VENV)/dev
 
 bench-console: $(VENV)/dev
 	@$(BIN)/python loadtests/console_streams.py $(ARGS)
+
+bench-console-render: $(VENV)/dev   # with Chromium
+	@$(BIN)/python loadtests/console_render.py $(ARGS)
+
+# With Chromium and fonts for Chinese (Debian: fonts-noto-cjk). docs/console.png, and every page in build/screenshots.
+screenshots: $(VENV)/dev
+	@$(BIN)/python tools/screenshots.py $(ARGS)
 
 lint: $(VENV)/dev
 	@$(BIN)/ruff check .

@@ -130,7 +130,7 @@ def _told(rows: list[dict[str, float]]) -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Time from the navigation to the console's painted content.")
-    parser.add_argument("--channels", type=int, default=100)
+    parser.add_argument("--channels", type=int, default=100, help="At least 10.")
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--waterfall", action="store_true", help="Also when each file was asked for and there (ms).")
     given = parser.parse_args()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from loadtests.console_render import measure
 from tests.support.console import BROWSER, Console, expect
 
 pytestmark = BROWSER
@@ -29,3 +30,12 @@ async def test_a_phone_has_a_menu(phone: Console) -> None:
     await phone.page.keyboard.press("Escape")
     await expect(channels).not_to_be_visible()
     await expect(phone.page.get_by_role("button", name="Menu")).to_be_focused()
+
+
+async def test_how_soon_a_page_shows_itself_is_measured() -> None:
+    """The program that measures, at work; what it finds depends on the machine, and is not judged here."""
+    found = await measure(channels=10, runs=1)
+    assert set(found["milliseconds"]) == {"overview first", "overview again", "channels first", "channels again"}
+    for row in found["milliseconds"].values():
+        assert row["shown"] > row["page_read"] > 0
+        assert 20 < row["requests"] < 40
