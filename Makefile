@@ -89,7 +89,7 @@ bench-console-render: $(VENV)/dev   # with Chromium
 
 # With Chromium and fonts for Chinese (Debian: fonts-noto-cjk). docs/console.png, and every page in build/screenshots.
 screenshots: $(VENV)/dev
-	@$(BIN)/python tools/screenshots.py $(ARGS)
+	@$(BIN)/python -m tools.screenshots $(ARGS)
 
 lint: $(VENV)/dev
 	@$(BIN)/ruff check .
