@@ -2,7 +2,7 @@
 
     python -m tools.screenshots [--only overview,channels] [--seconds 75]        # or: make screenshots
 
-Runs a gateway of its own with simulated carriers and a minute of mixed traffic, in which one carrier dies, and
+Runs a gateway of its own with simulated carriers and a minute of mixed traffic, in which a carrier goes, and
 photographs the pages: laptop and phone, light and dark, English and Chinese, into build/screenshots. With `--only` no
 picture of the README is taken. Needs Chromium and, for Chinese, fonts that have it (Debian: fonts-noto-cjk).
 """
@@ -32,6 +32,9 @@ CATEGORIES: Final = ("verification", "notification", "notification", "notificati
 ENDS: Final = ("320", "321", "329", "322")
 """How some messages fail: see gateway/simulator/behaviour.py."""
 EVERY_S: Final = 0.05
+REFUSED: Final = 0x0E
+"""SMPP 3.4 §5.1.3, ESME_RINVPASWD: the carrier takes the password no more."""
+SETTLED_S: Final = 8.0
 
 
 async def traffic(world: World, over: asyncio.Event) -> None:
@@ -48,21 +51,27 @@ async def traffic(world: World, over: asyncio.Event) -> None:
 async def photograph(world: World, only: list[str], seconds: float) -> None:
     """Let the gateway live for a while, then take every picture."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    ids = await liven(world)
-    world.carriers["cm-a"].options.latency_s = 0.02
+    primary = world.carriers["cm-a"]
+    primary.options.latency_s = 0.02
     over = asyncio.Event()
     sending = asyncio.create_task(traffic(world, over))
     try:
         async with chromium() as browser:
             origin, cookie = world.gateway.origin, await world.session("admin")
-            async with console_page(browser, origin, cookie=cookie, size=(1360, 940)) as lively:
-                await lively.open("overview")  # its charts grow while it is open
-                await asyncio.sleep(seconds)
-                await world.carriers["cm-b"].stop(timeout_s=0.5)
-                await until(lambda: _bad(lively), timeout_s=30, every_s=0.2)
-                await asyncio.sleep(3)
-                if not only:
-                    await lively.page.screenshot(path=PICTURE)
+            if not only:
+                async with console_page(browser, origin, cookie=cookie, size=(1360, 1130)) as first:
+                    await first.open("overview")  # its charts grow while it is open
+                    await asyncio.sleep(seconds)
+                    primary.options.bind_status = REFUSED
+                    primary.drop_sessions()
+                    await until(lambda: _tells_of(first, "cm-a"), timeout_s=30, every_s=0.2)
+                    await asyncio.sleep(SETTLED_S)
+                    await first.page.screenshot(path=PICTURE)
+                    primary.options.bind_status = 0
+                    await until(lambda: primary.counters.sessions, timeout_s=60, every_s=0.2)
+            ids = await liven(world)
+            await world.carriers["cm-b"].stop(timeout_s=0.5)
+            await asyncio.sleep(SETTLED_S)
             for theme, language, (kind, size) in itertools.product(("light", "dark"), ("en", "zh"), SIZES.items()):
                 async with console_page(
                     browser, origin, cookie=cookie, theme=theme, language=language, size=size
@@ -85,9 +94,10 @@ async def photograph(world: World, only: list[str], seconds: float) -> None:
         await sending
 
 
-async def _bad(console: Console) -> bool:
+async def _tells_of(console: Console, channel: str) -> bool:
     """Whether the page has noticed that a carrier is gone."""
-    return await console.page.locator(".problem").count() > 0 and "cm-b" in await console.text()
+    told = console.page.locator(".problem", has_text=channel)
+    return await told.count() > 0 and "refuse" in await told.first.inner_text()
 
 
 def _places(ids: dict[str, str]) -> list[tuple[str, ...]]:

@@ -42,11 +42,11 @@ async def test_a_number_is_explained_step_by_step(console: Console, world: World
     await page.get_by_role("combobox", name="Account").select_option("shop")
     await page.get_by_role("button", name="Explain").click()
     await expect(page.locator(".verdict")).to_contain_text("It would be sent now, by cm-a")
-    steps = page.locator(".steps > li")
+    steps = page.locator(".trail > li")
     number = steps.filter(has_text="Number").first
     await expect(number).to_contain_text("+8613800000201, China (CN)")
     for text in ("On none of the lists", "cn · The first that matches", "No gate of the account", "takes it"):
-        await expect(page.locator(".steps")).to_contain_text(text)
+        await expect(page.locator(".trail")).to_contain_text(text)
     await expect(page.locator(".takers li").nth(1)).to_contain_text("in reserve: an earlier rank can submit")
     assert not [one for one in addresses if "3800000201" in one], "a number in an address"
     assert "3800000201" not in page.url

@@ -185,3 +185,17 @@ def test_the_checks_see_what_they_forbid() -> None:
     assert AFAR.search('import x from "https://cdn.example/x.js"')
     assert AFAR.search('src="//cdn.example/x.js"')
     assert not MARKUP.search("node.textContent = text")
+
+
+def test_the_sheets_of_pages_do_not_dress_each_others_classes() -> None:
+    """A class of one page's sheet is no other sheet's: all sheets are always there."""
+    owners: dict[str, set[str]] = {}
+    for sheet in SHEETS:
+        text = re.sub(r"/\*.*?\*/", "", sheet.read_text(encoding="utf-8"), flags=re.DOTALL)
+        rules = re.findall(r"(?:^|[{};])\s*([^{};@]+?)\s*\{", text)
+        for one in (one.strip() for rule in rules for one in rule.split(",")):
+            if re.fullmatch(r"\.[\w-]+", one):
+                owners.setdefault(one, set()).add(sheet.name)
+    pages = {"now.css", "traffic.css", "desk.css"}
+    shared = {one: sorted(files) for one, files in owners.items() if len(files) > 1 and files & pages}
+    assert not shared, shared

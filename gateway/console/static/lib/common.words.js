@@ -14,7 +14,7 @@ export const common = {
     "close": "Close", "cancel": "Cancel", "save": "Save", "search": "Search", "refresh": "Read again", "none": "Nothing here.", "loading": "Reading …", "copy": "Copy", "copied": "Copied.", "more": "More", "show": "Show", "hide": "Hide", "all": "all", "yes": "yes", "no": "no", "back": "Back", "download": "Download", "add": "Add", "remove": "Remove", "since": "since", "actions": "Actions", "details": "Details", "next": "Next", "earlier": "Earlier", "times": "Times are in {zone}.",
     "unit.min": "min", "unit.h": "h", "unit.d": "d", "per_s": "/s",
     "account": "Account", "category": "Category", "channel": "Channel", "route": "Route", "state": "State", "reason": "Reason", "number": "Number", "country": "Country", "time": "Time", "sender": "Sender", "text": "Text", "count": "Count", "share": "Share", "role": "Role", "name": "Name", "password": "Password", "carrier": "Carrier", "price": "Price", "cost": "Cost", "from": "From", "to": "To", "campaign": "Campaign", "parts": "Parts", "id": "Id",
-    "app.alarms": "{n} problems",
+    "app.alarms": "{n} problem{n:|s}",
     "not_allowed": "This is for the role {role}.",
     "category.verification": "verification", "category.notification": "notification", "category.marketing": "marketing",
     "role.viewer": "viewer", "role.operator": "operator", "role.admin": "admin",

@@ -26,8 +26,9 @@ export function setLanguage(to) {
   document.documentElement.lang = locale();
 }
 
+/** Fill the places of a text: {n}, and {n:one|many} by whether n is one. */
 function put(text, values) {
-  return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+  return text.replace(/\{(\w+):([^|}]*)\|([^}]*)\}/g, (_, name, one, many) => (String(values[name]) === "1" ? one : many)).replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
 }
 
 /** A translator over a page's words: t("key", {n: 3}); `t.has("key")`; an unknown key shows itself. */

@@ -26,10 +26,10 @@ const total = (a) => Object.values(a.today).reduce((sum, n) => sum + n, 0);
 /** What is used of a quota as a bar with its words; `small` leaves the sentence out. */
 function meter(a, t, small = false) {
   const used = total(a);
-  if (!a.daily_quota) return h("div", { class: "meter" }, h("p", null, t("usage.free", { n: count(used) })));
+  if (!a.daily_quota) return h("div", { class: "usage" }, h("p", null, t("usage.free", { n: count(used) })));
   const part = used / a.daily_quota, held = a.quota_reserved / a.daily_quota;
   const said = t("usage.of", { n: count(used), quota: count(a.daily_quota), share: share(part) });
-  return h("div", { class: ["meter", part >= 1 ? "full" : part >= NEAR ? "near" : ""] },
+  return h("div", { class: ["usage", part >= 1 ? "full" : part >= NEAR ? "near" : ""] },
     s("svg", { viewBox: "0 0 100 6", preserveAspectRatio: "none", role: "img", "aria-label": said },
       s("rect", { class: "used", x: 0, y: 0, height: 6, width: Math.min(100, 100 * part) }),
       s("rect", { class: "reserved", x: Math.min(100, 100 * part), y: 0, height: 6, width: Math.max(0, Math.min(100 - 100 * part, 100 * held)) })),

@@ -2,8 +2,8 @@
 export const words = {
   en: {
     "who": "Who", "what": "What", "object": "Of what", "change": "Change", "result": "Result", "object.all": "everything", "before": "before: ", "after": "after: ", "nothing": "nothing", "details.n": "entry {n}",
-    "filter": "Filter", "filter.clear": "All entries", "shown": "{n} entries shown, the newest first.", "none.here": "Nothing in the entries looked at so far.", "csv": "Save as CSV",
-    "verify": "Verify the chain", "verifying": "Following every chain …", "sound": "The audit is whole.", "broken": "The audit was changed.", "entries": "{n} entries were compared.", "chain": "Shard {shard}: {n} entries, whole. Its head:", "chain.broken": "Shard {shard}: the chain breaks at entry {at}.",
+    "filter": "Filter", "filter.clear": "All entries", "shown": "{n} entr{n:y|ies} shown, the newest first.", "none.here": "Nothing in the entries looked at so far.", "csv": "Save as CSV",
+    "verify": "Verify the chain", "verifying": "Following every chain …", "sound": "The audit is whole.", "broken": "The audit was changed.", "entries": "{n} entr{n:y was|ies were} compared.", "chain": "Shard {shard}: {n} entries, whole. Its head:", "chain.broken": "Shard {shard}: the chain breaks at entry {at}.",
     "sound.help": "Keep the heads elsewhere: a chain that was made anew as a whole shows by them only.", "broken.help": "Somebody changed, left out or put in an entry in the store. Entries before that one are to be trusted, the others are not.",
     "listed": "{reason} for {categories}, by {source}", "listed.td": "opt-out", "listed.complaint": "complaint", "listed.operator": "by an operator", "listed.invalid-number": "invalid number", "listed.do-not-disturb": "do not disturb", "source.operator": "an operator",
     "result.done": "done", "result.dry run": "dry run", "result.nothing to change": "nothing to change", "result.was there": "was there", "result.nothing there": "nothing there",

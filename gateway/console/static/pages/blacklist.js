@@ -53,7 +53,7 @@ function scopeFields({ accounts, t }) {
 const scopeOf = ({ scope, below }) => (below ? `${scope}/${below.trim()}` : scope);
 
 function categoryFields(t, chosen = ["marketing"]) {
-  return h("fieldset", { class: "choices", data: { field: "categories" } }, h("legend", null, t("categories")),
+  return h("fieldset", { class: "picks", data: { field: "categories" } }, h("legend", null, t("categories")),
     CATEGORIES.map((c) => field({ name: `category.${c}`, label: t.of("category", c), type: "checkbox", value: chosen.includes(c) })), h("p", { class: "error" }));
 }
 const categoriesOf = (values) => CATEGORIES.filter((c) => values[`category.${c}`]);

@@ -154,7 +154,7 @@ async function one({ main, signal }, id, first) {
     figures.node,
     h("section", { class: "card" }, h("h2", null, t("h.routes")), routeTable),
     h("div", { class: "cards" }, h("section", { class: "card" }, h("h2", null, t("h.errors")), errorsOf, errors.node), h("section", { class: "card" }, h("h2", null, t("h.reasons")), reasonsOf, reasons.node)),
-    h("section", { class: "card below" }, h("h2", null, t("h.contract")), stateCard));
+    h("section", { class: "card set-apart" }, h("h2", null, t("h.contract")), stateCard));
 
   function draw(c) {
     near.own = c;

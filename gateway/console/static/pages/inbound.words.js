@@ -3,7 +3,7 @@ export const words = {
   en: {
     "lists": "Lists of replies", "list.review": "To be read", "list.all": "All replies", "review.help": "The gateway was not sure about these: they may ask for no more messages. Read each, then decide.", "review.none": "Nothing waits to be read.",
     "opt.stop": "opt-out", "opt.start": "opt-in", "opt.review": "may be an opt-out", "partial": "incomplete", "chars": "Text of {n} characters, not shown.", "texts.show": "Show texts and numbers", "texts.hide": "Hide texts and numbers",
-    "shown": "{n} replies shown.", "found": "{n} replies from this number.", "found.none": "This number wrote nothing that is kept.", "reply.from": "Reply from {number}", "to.number": "to {number}", "by.channel": "by {channel}", "of.account": "account {account}", "of.nobody": "no account", "keyword": "keyword {word}", "answers": "the message it answers",
+    "shown": "{n} repl{n:y|ies} shown.", "found": "{n} repl{n:y|ies} from this number.", "found.none": "This number wrote nothing that is kept.", "reply.from": "Reply from {number}", "to.number": "to {number}", "by.channel": "by {channel}", "of.account": "account {account}", "of.nobody": "no account", "keyword": "keyword {word}", "answers": "the message it answers",
     "find": "Find replies", "find.number": "Number of the handset", "find.clear": "Back to the lists",
     "opt_out": "Opt out", "opt_out.title": "Put the number on the blacklist?", "opt_out.text": "{number} gets no more messages of the categories that an opt-out covers. What waits for it ends.", "opt_out.done": "{number} has opted out (scope {scope}).", "dismiss": "Not an opt-out", "dismiss.done": "Taken off the list; the number stays as it was.",
   },

@@ -263,10 +263,10 @@ function channelGrid() {
   const node = h("section", { class: "card" }, h("div", { class: "section-head" }, h("h2", null, t("channels")), h("a", { class: "small", href: "#/channels" }, t("channels.all"))), summary, list);
   function cellOf(id) {
     const state = liveBadge(), figures = h("span", { class: "cell-figures" }), fullness = h("span", { class: "meter-bar" });
-    const link = h("a", { class: "cell", href: `#/channels/${encodeURIComponent(id)}` }, h("span", { class: "cell-top" }, h("strong", null, id), state.node), figures, h("span", { class: "meter-box is-wide", "aria-hidden": "true" }, fullness));
+    const link = h("a", { class: "grid-cell", href: `#/channels/${encodeURIComponent(id)}` }, h("span", { class: "cell-top" }, h("strong", null, id), state.node), figures, h("span", { class: "meter-box is-wide", "aria-hidden": "true" }, fullness));
     return { node: h("li", null, link), set(c) {
       const kind = kindOf(c.state);
-      dress(link, `cell ${kind}`);
+      dress(link, `grid-cell ${kind}`);
       state.set(kind, t.of("channel", c.state));
       const line = t(c.tps_limit ? "channel.line" : "channel.line.free", { tps: rate(c.tps), limit: count(c.tps_limit), sessions: c.sessions, binds: c.binds });
       put(figures, kind === "ok" || c.state === "partial" ? line : causeText(t, c.cause) || line);

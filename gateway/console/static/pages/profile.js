@@ -59,7 +59,7 @@ export async function show({ main, signal, t }) {
   async function beginTotp() {
     const made = await ask("POST", `${API}/totp`, {}, { signal });
     const secret = made.secret.replace(/(.{4})(?=.)/g, "$1 ");
-    fill(totp, h("ol", { class: "steps" },
+    fill(totp, h("ol", { class: "to-do" },
       h("li", null, h("p", null, t("totp.step1")), h("p", { class: "secret-line" }, h("code", { class: "secret", id: "totp-secret" }, secret), button(t("copy"), () => copy(made.secret), { small: true, label: t("totp.copy.secret"), picture: icon("copy") })),
         h("details", null, h("summary", null, t("totp.uri")), h("p", { class: "secret-line" }, h("code", { class: "secret" }, made.uri), button(t("copy"), () => copy(made.uri), { small: true, label: t("totp.copy.uri"), picture: icon("copy") })))),
       h("li", null, h("p", null, t("totp.step2")), form({

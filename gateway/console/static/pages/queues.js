@@ -103,9 +103,9 @@ function accounts(row, opened, t) {
   if (!row.accounts.length) return null;
   const name = `${row.route}/${row.rank}/${row.category}`;
   const line = (one) => h("li", null, h("span", null, one.account), h("span", { class: "soft" }, `${count(one.depth)} · ${span(one.oldest_age_s)}`));
-  if (row.accounts.length === 1) return h("ul", { class: "plain-list" }, line(row.accounts[0]));
+  if (row.accounts.length === 1) return h("ul", { class: "name-list" }, line(row.accounts[0]));
   const box = h("details", { open: opened.has(name), class: "inline-details", on: { toggle: () => opened[box.open ? "add" : "delete"](name) } },
-    h("summary", null, t("accounts.n", { n: row.accounts.length })), h("ul", { class: "plain-list" }, row.accounts.map(line)));
+    h("summary", null, t("accounts.n", { n: row.accounts.length })), h("ul", { class: "name-list" }, row.accounts.map(line)));
   return box;
 }
 

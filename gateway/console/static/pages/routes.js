@@ -193,7 +193,7 @@ function explained(found, asked) {
     return { name, own, ...about(found, own, asked), kind: own.length && worst === "ok" ? "info" : worst };
   }).filter((step) => step.own.length || step.said);
   return h("div", null, verdict(found, rules), h("p", { class: "soft small" }, t("v.as_of", { time: clock(Date.now()) })),
-    h("ol", { class: "steps" }, steps.map((step) => h("li", { class: `step ${step.kind}` },
+    h("ol", { class: "trail" }, steps.map((step) => h("li", { class: `step ${step.kind}` },
       h("span", { class: "step-sign" }, icon(step.kind === "info" ? "info" : step.kind)),
       h("div", null, h("h3", null, t(`s.${step.name}`)), step.own.map((rule) => h("p", { class: `why ${EFFECTS[rule.effect] ?? "info"}` }, whyText(rule), rule.effect === "count" ? ` (${t("effect.count")})` : "")), step.said, step.more)))));
 }

@@ -101,7 +101,7 @@ export async function show({ main, params, signal, t }) {
         fields: [
           field({ name: "from", label: t("from"), type: "datetime-local", value: local(hour), step: 1, required: true, help: t("times", { zone: zone() }) }),
           field({ name: "to", label: t("to"), type: "datetime-local", step: 1, value: "", help: t("replay.to") }),
-          h("fieldset", { class: "choices", data: { field: "types" } }, h("legend", null, t("replay.types")), TYPES.map((type) => field({ name: type, label: t.of("type", type), type: "checkbox", value: false })), h("p", { class: "help" }, t("replay.types.help")), h("p", { class: "error" })),
+          h("fieldset", { class: "picks", data: { field: "types" } }, h("legend", null, t("replay.types")), TYPES.map((type) => field({ name: type, label: t.of("type", type), type: "checkbox", value: false })), h("p", { class: "help" }, t("replay.types.help")), h("p", { class: "error" })),
         ],
         send: async (values) => {
           const body = { from: new Date(values.from).toISOString() };
