@@ -12,7 +12,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 help:
 	@echo "make demo    show the gateway at work: embedded store, simulated carriers, a mixed load, a carrier killed"
 	@echo "make test    all tests          make test-long   those that it runs at a smaller size, at full size"
-	@echo "make peers   a foreign SMSC (needs npm) for those of tests/interop"
+	@echo "make peers   a foreign SMSC and axe-core (need npm) for some"
 	@echo "make run     keep the gateway up with simulated carriers, for your own curl (data under var/)"
 	@echo "make bench   the load test (ARGS=\"--help\" lists its options)      make bench-webhooks  that of webhooks"
 	@echo "make bench-stats   how long a month's report of 100 accounts takes   make bench-console  what open consoles cost"

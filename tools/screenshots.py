@@ -74,7 +74,7 @@ async def picture(browser: Browser, seconds: float) -> None:
     """Take the README's: the overview, a minute after the start and some seconds after the primary carrier went."""
     async with lively_world() as world:
         cookie, primary = await world.session("admin"), world.carriers["cm-a"]
-        async with console_page(browser, world.gateway.origin, cookie=cookie, size=(1360, 1130)) as console:
+        async with console_page(browser, world.gateway.origin, cookie=cookie, size=(1360, 1190)) as console:
             await console.open("overview")  # its charts grow while it is open
             await asyncio.sleep(seconds)
             primary.options.bind_status = REFUSED
