@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.console.files import FOLDER
 from tests.support import looks
 from tests.support.console import BROWSER, PAGES, PHONE, Console, World
 from tests.support.lively import liven
@@ -20,7 +19,6 @@ from tests.support.lively import liven
 pytestmark = BROWSER
 
 Consoles = Callable[..., Awaitable[Console]]
-HERE = [page for page in PAGES if (FOLDER / f"pages/{page}.js").exists()]
 
 CONTRAST = 4.5
 """WCAG 2.2, 1.4.3, for text of every size."""
@@ -47,13 +45,9 @@ async def lively(world: World) -> AsyncIterator[dict[str, str]]:
 @pytest.fixture
 def places(lively: dict[str, str]) -> list[tuple[str, ...]]:
     """Every page, and those that show one thing of many."""
-    found: list[tuple[str, ...]] = [(page,) for page in HERE]
-    if "messages" in HERE:
-        found += [("messages", lively["failed"]), ("messages", lively["long"])]
-    if "channels" in HERE:
-        found.append(("channels", "cm-a"))
-    if "accounts" in HERE:
-        found.append(("accounts", "shop"))
+    found: list[tuple[str, ...]] = [(page,) for page in PAGES]
+    found += [("messages", lively["failed"]), ("messages", lively["long"]), ("messages", lively["waiting"])]
+    found += [("channels", "cm-a"), ("channels", "hk-a"), ("accounts", "shop"), ("routes", "cn"), ("webhooks", "shop")]
     return found
 
 
@@ -97,8 +91,6 @@ async def test_a_phone_shows_it_all(consoles: Consoles, places: list[tuple[str, 
 
 
 async def test_chinese_pages_are_chinese(chinese: Console, places: list[tuple[str, ...]]) -> None:
-    keys = await chinese.page.context.request.get(f"{chinese.origin}/console/static/lib/common.words.js")
-    assert keys.ok
     wrong = await walk(chinese, places, ("keys", [[]]), ("unfilled", []), ("english", [SAME_IN_CHINESE]))
     assert not wrong, told(wrong)
 
