@@ -27,7 +27,7 @@ KINDS: Final = (
     "webhook_dead_letters", "gate_hold", "gate_closed", "config_refused", "config_files_differ",
     "config_not_followed", "config_behind", "inbound_review",
 )  # fmt: skip
-"""Every kind there is: pages have words for each."""
+"""Every kind there is, the graver first within a severity: pages have words for each."""
 _WAIT_P99_S, _WAIT_N = 1.0, 20
 _OLD_S: Final = {"verification": 10.0, "notification": 600.0, "marketing": 7200.0}
 _NEAR_TTL: Final = 0.8
@@ -104,7 +104,7 @@ def problems(facts: Facts) -> list[Problem]:
         *_config(facts),
         *_inbound(facts),
     ]
-    return sorted(found, key=lambda p: (SEVERITIES.index(p.severity), p.kind, p.object))
+    return sorted(found, key=lambda p: (SEVERITIES.index(p.severity), KINDS.index(p.kind), p.object))
 
 
 def action(label: str, method: str, path: str, body: Any = None) -> Action:

@@ -66,7 +66,7 @@ class Entrance:
             await sessions.take_back(this, *who)  # nothing was compared
             raise
         if not fits or user is None:
-            await self.failed("console.sign_in", user, address)
+            await self.failed("console.reauth" if inside else "console.sign_in", user, address)
             raise RequestError("wrong_password", "the name or the password is not right", status=401)
         if user.totp and otp is not None:
             if not otp:

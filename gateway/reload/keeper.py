@@ -271,6 +271,10 @@ class ConfigKeeper:
         self._revision.n = mark.number
         self._beat_now.set()
         changes = {"running": mark, "pending": False}
+        # What was seen of the files may be older than this change: a roll back soon after they were written would pass
+        # for theirs, and the next reload undo it unasked.
+        with contextlib.suppress(OSError):
+            await self.files.look()
         if self.files.digest == mark.digest:
             changes["base"] = Mark(mark.number, mark.digest)  # in the same step: a crash in between cannot part them
         try:

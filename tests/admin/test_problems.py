@@ -225,7 +225,8 @@ def test_a_down_channel_says_why_and_since_when_and_the_worst_comes_first() -> N
     down("a", "b")(facts)
     health(operator="pause")(facts)
     found = problems(facts)
-    assert [SEVERITIES.index(p.severity) for p in found] == sorted(SEVERITIES.index(p.severity) for p in found)
+    ordered = [(SEVERITIES.index(p.severity), KINDS.index(p.kind)) for p in found]
+    assert ordered == sorted(ordered)
     (one,) = [p for p in found if p.kind == "channel_down"]
     assert one == Problem(
         "warning",

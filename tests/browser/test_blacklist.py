@@ -108,3 +108,27 @@ async def test_a_viewer_looks_and_changes_nothing(world: World, consoles: object
     await expect(page.locator("#entries")).to_contain_text("On no list.")
     for name in ("Add", "Try the file", "Export"):
         await expect(page.get_by_role("button", name=name, exact=True)).to_have_count(0)
+
+
+async def test_national_numbers_of_a_file_are_read_as_those_of_accounts(console: Console, tmp_path: Path) -> None:
+    file = tmp_path / "national.csv"
+    file.write_text("13871946206\n138x\n")
+    await console.open("blacklist")
+    page, state = console.page, console.page.locator("#import-state")
+    form = page.get_by_role("form", name="Import")
+    await expect(form.get_by_label("Country")).to_have_value("CN")
+    await form.get_by_label("File").set_input_files(file)
+    await form.get_by_role("button", name="Try the file").click()
+    await expect(state.locator(".rows-bad")).to_have_text("Line 2: digits only are wanted, or '+' and digits")
+    await page.locator("#import-do").click()
+    await expect(state).to_contain_text("national.csv is imported.")
+    # The next file begins with what this one began with.
+    await expect(form.get_by_label("Reason")).to_have_value("do-not-disturb")
+    await expect(form.get_by_label("Country")).to_have_value("CN")
+    await expect(form.get_by_label("marketing")).to_be_checked()
+    await page.get_by_label("Number", exact=True).fill("+8613871946206")
+    await page.get_by_role("button", name="Look up").click()
+    await expect(page.locator("#entries")).to_contain_text("do not disturb")
+    await page.get_by_role("button", name="Take back national.csv").first.click()
+    await page.get_by_role("dialog").get_by_role("button", name="Take back").click()
+    await expect(page.locator("#say")).to_contain_text("1 removed")

@@ -88,11 +88,47 @@ async def test_from_a_bad_file_to_a_good_one_and_back(console: Console, world: W
     await expect(page.get_by_text("From revision 2 to revision 3")).to_be_visible()
 
 
+async def test_files_from_before_a_roll_back_are_taken_when_told_so_and_put_back(
+    console: Console, world: World, routes: Path
+) -> None:
+    page, sound = console.page, read(routes)
+    await console.open("config")
+    now = (await world.gateway.admin("GET", "/admin/v1/config"))[1]["revision"]
+    await expect(page.get_by_text(f"run revision {now}, and the files say the same")).to_be_visible(timeout=20_000)
+    write(routes, sound.replace('id = "hk"', 'id = "hk-3"', 1))
+    assert (await world.gateway.admin("POST", "/admin/v1/config/reload", {}))[0] == 200
+    await until(lambda: in_force(world, now + 1), timeout_s=20)
+    assert (await world.gateway.admin("POST", "/admin/v1/config/rollback", {"revision": now}))[0] == 200
+    await until(lambda: in_force(world, now + 2), timeout_s=20)
+
+    # 1. The next reload says that they are older, and takes them all the same.
+    console.expected("status of 409")
+    await page.get_by_role("button", name="Reload", exact=True).click()
+    await expect(page.locator("#outcome")).to_contain_text("They are not based on what is in force")
+    await page.get_by_role("button", name="Reload all the same").click()
+    dialog = page.get_by_role("dialog", name="Put files in force that are not based on it?")
+    await expect(dialog).to_contain_text("hk-3")
+    await dialog.get_by_role("button", name="Reload all the same").click()
+    await expect(page.get_by_text(f"run revision {now + 3}, and the files say the same")).to_be_visible(timeout=20_000)
+
+    # 2. What was said of the files goes when they are put back.
+    console.expected("status of 422")
+    good = read(routes)
+    write(routes, good.replace("rank = 0", "rnk = 0", 1))
+    await page.get_by_role("button", name="Check the files").click()
+    await expect(page.locator("#outcome")).to_contain_text("What was in force stays in force.")
+    await page.get_by_role("button", name="Restore files").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Restore").click()
+    await expect(page.locator("#say")).to_contain_text("Written: routes.toml.")
+    await expect(page.locator("#outcome")).to_be_empty()
+    assert read(routes) == good
+
+
 async def test_a_viewer_changes_nothing_and_no_secret_is_shown(consoles: Any, world: World) -> None:
     console = await consoles(role="viewer")
     await console.open("config")
     await expect(console.page.get_by_role("table", name="History")).to_be_visible()
-    for name in ("Reload", "Write files …", "Roll back …"):
+    for name in ("Reload", "Restore files …", "Roll back …"):
         await expect(console.page.get_by_role("button", name=name)).to_have_count(0)
     await console.page.get_by_role("button", name="Files of revision 1").click()
     dialog = console.page.get_by_role("dialog")

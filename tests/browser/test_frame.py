@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from loadtests.console_render import measure
 from tests.support.console import BROWSER, Console, expect
 
@@ -39,3 +41,13 @@ async def test_how_soon_a_page_shows_itself_is_measured() -> None:
     for row in found["milliseconds"].values():
         assert row["shown"] > row["page_read"] > 0
         assert 20 < row["requests"] < 40
+
+
+async def test_a_wrong_password_is_said_in_the_language_of_the_page(consoles: Any) -> None:
+    door = await consoles(role=None, language="zh")
+    door.expected("status of 401")
+    await door.page.goto(f"{door.origin}/console/")
+    await door.page.get_by_label("用户名").fill("nobody-of-this-name")
+    await door.page.get_by_label("密码").fill("wrong horse battery")
+    await door.page.get_by_role("button", name="登录").click()
+    await expect(door.page.get_by_role("alert")).to_have_text("用户名或密码不正确。")

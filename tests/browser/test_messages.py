@@ -83,6 +83,9 @@ async def test_a_message_says_what_it_waits_for_and_is_cancelled(world: World, c
     await console.open("messages", timed)
     await expect(page.locator("#waits")).to_contain_text("The time it is to be sent at. since")
     await expect(page.locator("#resend")).to_have_count(0)
+    # What is still to come stands last, and is gone once it will not come.
+    events = page.locator(".timeline .event")
+    await expect(events.last).to_contain_text("Due, as its application asked")
     await page.locator("#cancel").click()
     await page.get_by_role("dialog").get_by_role("button", name="Keep it").click()
     await expect(page.locator("#waits")).to_be_visible()
@@ -91,6 +94,8 @@ async def test_a_message_says_what_it_waits_for_and_is_cancelled(world: World, c
     await expect(page.locator("#say")).to_contain_text("Cancelled.")
     await expect(page.locator(".state-big")).to_contain_text("cancelled")
     await expect(page.locator("#cancel")).to_have_count(0)
+    await expect(events.last).to_contain_text("Final state")
+    await expect(page.locator(".timeline")).not_to_contain_text("Due, as its application asked")
     assert (await world.message(timed))["state"] == "cancelled"
     # Too late: while the page still offers it, the message leaves.
     await console.open("messages", held)

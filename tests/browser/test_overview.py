@@ -117,7 +117,7 @@ async def test_a_gate_is_opened_after_a_question(console: Console, world: World)
     await expect(card).to_contain_text("1 messages wait behind it", timeout=SLOW_MS)
     await card.get_by_role("button", name="Open the gate").click()
     question = page.get_by_role("dialog")
-    await expect(question).to_contain_text("1 message that it holds leaves at once.")
+    await expect(question).to_contain_text("1 message that it holds leaves at once")
     await page.keyboard.press("Escape")
     await expect(question).to_have_count(0)
     assert (await world.message(held))["state"] == "queued"

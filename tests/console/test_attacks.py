@@ -72,6 +72,9 @@ async def test_strangers_who_fail_do_not_keep_the_signed_in_from_their_password(
     # A session that was taken has its own five tries, and signing in elsewhere gives it no more.
     for _ in range(5):
         assert (await inside.ask("POST", "/console/api/reauth", {"password": "wrong-password-x"}))[0] == 401
+    entries = (await world.token("GET", "/admin/v1/audit?action=console&limit=20"))[1]["entries"]
+    failed = [e["action"] for e in entries if e["result"] == "refused: 401"]
+    assert failed == ["console.reauth"] * 5 + ["console.sign_in"] * 5  # the newest first
     await world.parts.sessions.kept.forget_tries("n:li", "a:127.0.0.1")
     assert (await stranger.sign_in("li"))[0] == 200
     assert (await inside.ask("POST", "/console/api/reauth", {"password": PASSWORD}))[0] == 429

@@ -19,6 +19,10 @@ export function field({ name, label, type = "text", value = "", help = "", optio
   } else if (type === "textarea") input = h("textarea", { rows: 4, ...common, value });
   else if (type === "checkbox") input = h("input", { type, ...common, checked: Boolean(value) });
   else input = h("input", { type, ...common, value: type === "file" ? undefined : value });
+  // What a reset brings back is what stood in it at first.
+  if (type === "select" && !control) for (const option of input.options) option.defaultSelected = option.value === value;
+  else if (type === "checkbox" && !control) input.defaultChecked = Boolean(value);
+  else if (!control && type !== "file") input.defaultValue = value;
   const error = h("p", { class: "error", id: `${id}-error` });
   const tag = h("label", { for: id }, label);
   return h("div", { class: ["field", type === "checkbox" && "check", wide && "wide"], data: { field: name } },

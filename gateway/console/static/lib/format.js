@@ -35,10 +35,10 @@ export function span(seconds) {
   if (nothing(seconds)) return DASH;
   const x = Math.abs(seconds);
   const n = (value, digits = 0) => intl(Intl.NumberFormat, { maximumFractionDigits: digits }).format(value);
-  if (x < 1) return `${n(x * 1000)} ms`;
-  if (x < 10) return `${n(x, 1)} s`;
-  if (x < 120) return `${n(x)} s`;
-  if (x < 7200) return `${n(x / 60)} ${t("unit.min")}`;
+  if (x < 1) return `${n(x * 1000)} ${t("unit.ms")}`;
+  if (x < 10) return `${n(x, 1)} ${t("unit.s")}`;
+  if (x < 120) return `${n(x)} ${t("unit.s")}`;
+  if (x < 7200) return `${n(x / 60, x < 600 ? 1 : 0)} ${t("unit.min")}`;
   if (x < 172800) {
     const whole = Math.floor(x / 3600), rest = Math.round((x % 3600) / 60);
     return rest ? `${whole} ${t("unit.h")} ${rest} ${t("unit.min")}` : `${whole} ${t("unit.h")}`;

@@ -5,12 +5,15 @@ import { get } from "./api.js";
 import { datum, h, icon } from "./dom.js";
 import { exact, span, time } from "./format.js";
 import { words as own } from "./message.words.js";
+import { carrierName } from "./now.js";
+import { nowWords } from "./now.words.js";
 import { reasons } from "./reasons.words.js";
 import { badge, facts } from "./table.js";
 import { translator } from "./words.js";
 
 const words = { en: { ...reasons.en, ...own.en }, zh: { ...reasons.zh, ...own.zh } };
 const t = translator(words);
+const carriers = translator(nowWords);
 const SOON_MS = 700;
 const POLL_MS = 2000;
 const SOON_TIMES = 12;
@@ -48,7 +51,7 @@ function waitLine(one) {
   return h("li", null, said, times.length ? h("span", { class: "soft" }, ` ${times.join(", ")}`) : null,
     one.why === "gate" ? [" ", h("a", { href: "#/queues" }, t("page.queues"))] : null,
     one.channels ? h("ul", null, one.channels.map((c) => h("li", null,
-      h("a", { href: `#/channels/${encodeURIComponent(c.id)}` }, c.id), ` · ${t("rank", { n: c.rank })}: ${t.of("wait.channel", c.why)}`,
+      h("a", { href: `#/channels/${encodeURIComponent(c.id)}` }, c.id), ` · ${c.rank ? t("rank.backup", { n: c.rank }) : t("rank.primary")}: ${t.of("wait.channel", c.why)}`,
       c.cause ? ` (${c.cause})` : "", c.since && c.why !== "not_bound" ? h("span", { class: "soft" }, ` ${t("wait.since", { at: time(c.since) })}`) : null))) : null);
 }
 
@@ -89,7 +92,10 @@ function detailOf(e, m) {
 /** Everything that happened to a message, with exact times and the gaps between them; gaps of a second or more stand out. */
 export function timelineOf(m) {
   let before = null;
-  return h("ol", { class: "timeline", "aria-label": t("timeline") }, m.timeline.map((e) => {
+  // What is still to come stands last; what a final message will not see any more does not stand at all.
+  const ends = m.final ? Date.parse(m.state_at) : Date.now() + 1000, ahead = (e) => e.what === "due" && Date.parse(e.at) > ends;
+  const events = [...m.timeline.filter((e) => !ahead(e)), ...(m.final ? [] : m.timeline.filter(ahead))];
+  return h("ol", { class: "timeline", "aria-label": t("timeline") }, events.map((e) => {
     const gap = before === null ? null : spanBetween(before, e.at);
     const slow = before !== null && Date.parse(e.at) - Date.parse(before) >= 1000;
     const early = Date.parse(e.at) > Date.now() + 1000;
@@ -116,7 +122,7 @@ export function factsOf(m, more = []) {
   return facts([
     [t("account"), h("a", { href: `#/accounts/${encodeURIComponent(m.account)}` }, m.account)], [t("category"), t.of("category", m.category)],
     [t("sender"), datum(m.sender)], [t("signature"), datum(m.signature)],
-    [t("route"), m.route ? h("a", { href: `#/routes/${encodeURIComponent(m.route)}` }, `${m.route} · ${t("rank", { n: m.rank })}`) : null], [t("carrier"), datum(m.carrier)],
+    [t("route"), m.route ? h("a", { href: `#/routes/${encodeURIComponent(m.route)}` }, m.rank ? `${m.route} · ${t("rank.backup", { n: m.rank })}` : m.route) : null], [t("carrier"), m.carrier ? datum(carrierName(carriers, m.carrier)) : null],
     [t("parts"), t("parts.of", { n: m.parts, accepted: m.parts_accepted, delivered: m.parts_delivered, encoding: ENCODINGS[m.encoding] ?? "–" })],
     [t("attempts"), String(m.attempt)], [t("cost"), m.cost && Number(m.cost) ? m.cost : null],
     [t("ref"), datum(m.ref)], [t("campaign"), datum([m.campaign, m.variant].filter(Boolean).join(" · "))], [t("template"), datum(m.template)],

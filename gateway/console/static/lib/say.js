@@ -7,6 +7,8 @@ import { translator } from "./words.js";
 
 const t = translator();
 const GOES_MS = 6000;
+/** Codes whose words say everything: the gateway's detail would say it again, in English. */
+const WHOLE = new Set(["no_answer", "not_confirmed", "wrong_password", "wrong_token", "wrong_code", "otp_required", "already_set_up", "too_many_tries"]);
 
 function line(kind, text) {
   const box = h("div", { class: ["say", kind] }, icon(kind === "bad" ? "bad" : "ok"), h("p", null, text),
@@ -28,9 +30,9 @@ export function done(text) {
  */
 export function problemText(error, own = t) {
   if (!(error instanceof Problem)) return t("problem.page");
-  const known = `problem.${error.code}`;
-  let text = own.has(known) ? own(known) : error.detail || t("problem.status", { status: error.status });
-  if (own.has(known) && error.detail && !["no_answer", "not_confirmed"].includes(error.code)) text += ` (${error.detail})`;
+  const known = `problem.${error.code}`, said = `detail.${error.detail}`;
+  let text = own.has(said) ? own(said) : own.has(known) ? own(known) : error.detail || t("problem.status", { status: error.status });
+  if (own.has(known) && !own.has(said) && error.detail && !WHOLE.has(error.code)) text += ` (${error.detail})`;
   if (error.retryAfter) text += ` ${t("problem.retry", { s: error.retryAfter })}`;
   return text;
 }

@@ -25,7 +25,7 @@ export function table({ columns, rows, caption, showCaption = false, sorted = nu
 
 function cellOf(c, i, row) {
   const found = c.cell ? c.cell(row) : row[c.key];
-  const what = Array.isArray(found) ? h("div", { class: "cell" }, found) : found;
+  const what = Array.isArray(found) ? h("div", { class: "lines" }, found) : found;
   return h(i === 0 && c.kind !== "number" ? "th" : "td",
     { scope: i === 0 && c.kind !== "number" ? "row" : null, class: c.kind ?? "", data: { title: c.title } }, what ?? "–");
 }

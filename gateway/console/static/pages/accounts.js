@@ -124,7 +124,7 @@ async function newKey(a, t, signal) {
     body: h("div", null, h("p", { class: "notice warn" }, icon("warn"), t("key.once")),
       h("h3", null, t("key.key")), h("div", { class: "shown-once" }, h("span", { class: "secret", id: "made-key" }, made.key), copyButton(made.key, t, t("key.copy"), { wide: true })),
       h("h3", null, coded(t("key.line"), FILE)), h("div", { class: "shown-once" }, h("span", { class: "secret", id: "made-line" }, made.line), copyButton(made.line, t, t("line.copy"), { wide: true })),
-      h("h3", null, t("key.next")), h("ol", { class: "steps" }, h("li", null, coded(t("key.step.line", { account: a.id }), FILE)), h("li", null, t("key.step.reload"), " ", h("code", null, "smsgw config reload")), h("li", null, t("key.step.give")), a.keys ? h("li", null, t("key.step.old")) : null)),
+      h("h3", null, t("key.next")), h("ol", { class: "todo" }, h("li", null, coded(t("key.step.line", { account: a.id }), FILE)), h("li", null, t("key.step.reload"), " ", h("code", null, "smsgw config reload")), h("li", null, t("key.step.give")), a.keys ? h("li", null, t("key.step.old")) : null)),
     buttons: [{ text: t("key.kept"), value: true, kind: "main" }],
   });
 }

@@ -48,7 +48,7 @@ export async function show({ main, query, signal, go, t }) {
       caption: t("page.audit"), rows, empty: older ? t("none.here") : t("none"), rowId: (row) => `entry-${row.shard}-${row.entry}`,
       columns: [
         { key: "at", title: t("time"), cell: (row) => h("time", { datetime: row.at, class: "nowrap plain" }, time(row.at)) },
-        { key: "actor", title: t("who"), cell: (row) => who(row.actor) },
+        { key: "actor", title: t("who"), cell: (row) => who(row.actor, t) },
         { key: "action", title: t("what"), cell: (row) => h("span", null, t.of("action", row.action), t.has(`action.${row.action}`) ? h("span", { class: "small soft block mono" }, row.action) : null) },
         { key: "object", title: t("object"), cell: (row) => object(row, t) },
         { key: "change", title: t("change"), cell: (row) => change(row, t) },
@@ -94,9 +94,9 @@ export async function show({ main, query, signal, go, t }) {
   await read(until);
 }
 
-function who(actor) {
+function who(actor, t) {
   const [name, address = ""] = actor.split(/@(?=[^@]*$)/);
-  return h("span", { translate: "no" }, name || "–", address ? h("span", { class: ["small soft block", address.length < 20 && "nowrap"] }, address) : null);
+  return h("span", { translate: "no" }, t.has(`who.${name}`) ? t(`who.${name}`) : name || "–", address ? h("span", { class: ["small soft block", address.length < 20 && "nowrap"] }, address) : null);
 }
 
 function object(row, t) {
@@ -125,7 +125,7 @@ function change(row, t) {
 function result(said, t) {
   if (!said) return null;
   const kind = said === "done" ? "ok" : said.startsWith("refused") ? "bad" : "off";
-  return badge(kind, t.of("result", said));
+  return badge(kind, said.startsWith("refused: ") ? t("result.refused", { why: said.slice(9) }) : t.of("result", said));
 }
 
 function details(row, t) {

@@ -27,10 +27,12 @@ const plain = (text) => (text ?? "").normalize("NFKC").replace(/[\s().-]/g, "");
 
 export async function show(view) {
   const { main, signal, t } = view;
-  const accounts = (await get("/admin/v1/accounts", { signal })).accounts.map((a) => a.id);
+  const known = (await get("/admin/v1/accounts", { signal })).accounts, accounts = known.map((a) => a.id);
+  // Whose national numbers a file has, as far as the accounts agree: without it "138…" would be read as +1 38….
+  const countries = [...new Set(known.map((a) => a.default_country).filter(Boolean))], country = countries.length === 1 ? countries[0] : "";
   const counts = h("section", { class: "card", "aria-label": t("counts") });
   const imports = h("div", { id: "imports" });
-  const own = { ...view, accounts, counts, imports, changed: () => { readCounts(own).catch((e) => failed(e, t)); } };
+  const own = { ...view, accounts, country, counts, imports, changed: () => { readCounts(own).catch((e) => failed(e, t)); } };
   const may = session.may("operator");
   fill(main, h("div", { class: "head" }, h("h1", null, t("page.blacklist")), h("p", { class: "soft" }, t("about"))),
     h("div", { class: "two even" }, numberCard(own), counts),
@@ -155,7 +157,7 @@ function importForm(own) {
     fields: [
       h("p", { class: "help wide" }, t("import.help")),
       field({ name: "file", label: t("import.file"), type: "file", accept: ".csv,.txt,text/csv,text/plain", required: true }),
-      ...scopeFields(own), reasonField(t, "do-not-disturb"), countryField(t, "", t("import.country")), categoryFields(t),
+      ...scopeFields(own), reasonField(t, "do-not-disturb"), countryField(t, own.country, t("import.country")), categoryFields(t),
     ],
     send: async (values, self) => {
       const categories = categoriesOf(values);
@@ -195,7 +197,7 @@ const outcomes = (told, t) => h("ul", { class: "outcomes" }, ["added", "changed"
 function badRows(told, t) {
   if (!told.bad_rows) return null;
   return h("details", { open: true, id: "bad-rows" }, h("summary", null, t("import.bad", { n: count(told.bad_rows) })),
-    h("ul", { class: "rows-bad", tabindex: "0" }, told.bad.map((one) => h("li", null, t("import.line", { n: count(one.line) }), ` ${one.reason}`))),
+    h("ul", { class: "rows-bad", tabindex: "0" }, told.bad.map((one) => h("li", null, t("import.line", { n: count(one.line) }), ` ${t.of("bad", one.reason)}`))),
     told.bad_rows > told.bad.length ? h("p", { class: "soft small" }, t("import.bad.more", { n: count(told.bad_rows - told.bad.length) })) : null);
 }
 

@@ -16,6 +16,8 @@ export { words };
 const PLACE = "/admin/v1/config";
 const EVERY_MS = 5000;
 const SWAP_MS = 20_000;
+/** Refusals of which the page says all there is: the table below, or the button. */
+const TOLD = new Set(["stale", "invalid_config"]);
 
 export async function show({ main, signal, t }) {
   const mayAct = session.may("admin");
@@ -97,31 +99,32 @@ export async function show({ main, signal, t }) {
 
   // --- changing
 
-  async function check() {
+  /** Have every worker look at the files; `forced`: although they are not based on what is in force. */
+  async function check(forced = false) {
     fill(outcome, h("p", { class: "soft", role: "status" }, t("checking")));
     try {
-      const found = await ask("POST", `${PLACE}/reload`, { dry_run: true }, { signal });
+      const found = await ask("POST", `${PLACE}/reload`, forced ? { dry_run: true, force: true } : { dry_run: true }, { signal });
       fill(outcome, told(found, t, false));
       outcome.focus();
       return found;
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      fill(outcome, refusal(error, t, t("check.refused")));
+      fill(outcome, refusal(error, t, t("check.refused"), error.code === "stale" ? () => reload(true) : null));
       outcome.focus();
       return null;
     }
   }
 
-  async function reload() {
-    const found = await check();
+  async function reload(forced = false) {
+    const found = await check(forced);
     if (!found || found.result === "unchanged") return;
     const note = await dialog({
-      title: t("reload.title"), wide: true,
-      body: h("div", null, h("p", null, t("reload.text")), changesOf(found, t), noteForm(t("reload.yes"), t, (close) => (values) => close(values.note ?? ""))),
+      title: t(forced ? "force.title" : "reload.title"), wide: true,
+      body: h("div", null, forced ? h("p", { class: "notice warn" }, icon("warn"), t("force.text")) : null, h("p", null, t("reload.text")), changesOf(found, t), noteForm(t(forced ? "force.yes" : "reload.yes"), t, (close) => (values) => close(values.note ?? ""))),
       ready: hand,
     });
     if (note === null) return;
-    await put("reload", { note });
+    await put("reload", forced ? { note, force: true } : { note });
   }
 
   async function put(what, body) {
@@ -129,7 +132,7 @@ export async function show({ main, signal, t }) {
     let found;
     try { found = await ask("POST", `${PLACE}/${what}`, body, { signal }); } catch (error) {
       if (error.name === "AbortError") throw error;
-      fill(outcome, error.code === "not_confirmed" ? null : refusal(error, t, t(`${what}.refused`), error.code === "stale" && what === "reload" ? () => force(body) : null));
+      fill(outcome, error.code === "not_confirmed" ? null : refusal(error, t, t(`${what}.refused`), error.code === "stale" && what === "reload" ? () => reload(true) : null));
       outcome.focus();
       known = "";
       await read();
@@ -155,10 +158,6 @@ export async function show({ main, signal, t }) {
       fill(outcome, h("p", { class: "soft", role: "status" }, h("progress", { max: living.length, value: there, "aria-label": t("swapping") }), " ", t("swapping.n", { n: there, all: living.length })));
       await new Promise((resolve) => setTimeout(resolve, 300));
     }
-  }
-
-  async function force(body) {
-    if (await confirm({ title: t("force.title"), text: t("force.text"), yes: t("force.yes"), danger: true })) await put("reload", { ...body, force: true });
   }
 
   async function rollback(row) {
@@ -188,11 +187,11 @@ export async function show({ main, signal, t }) {
   }
 
   async function askWrite() {
-    if (await confirm({ title: t("write.title", { machine: now.here.machine }), text: t("write.text", { n: now.revision }), yes: t("write.yes") })) await write();
+    if (await confirm({ title: t("write.title", { machine: now.here.machine }), text: t("write.text", { n: now.revision }), yes: t("write.yes") })) { fill(outcome); await write(); }  // what was said of the files holds no more
   }
 
   fill(main, h("div", { class: "head" }, h("h1", null, t("page.config")), h("span", { class: "grow" }),
-      mayAct ? [button(t("check"), check, { id: "check" }), button(t("write"), askWrite, { id: "write" }), button(t("reload"), reload, { kind: "main", picture: icon("refresh"), id: "reload" })] : null),
+      mayAct ? [button(t("check"), () => check(), { id: "check" }), button(t("write"), askWrite, { id: "write" }), button(t("reload"), () => reload(), { kind: "main", picture: icon("refresh"), id: "reload" })] : null),
     outcome, state, changed,
     h("section", { class: "card", "aria-labelledby": "workers-title" }, h("h2", { id: "workers-title" }, t("workers")), workers),
     h("section", { class: "card", "aria-labelledby": "history-title" }, h("h2", { id: "history-title" }, t("history")), h("p", { class: "soft small" }, t("times", { zone: zone() })), history, compared));
@@ -273,7 +272,7 @@ function told(found, t, changed) {
 
 function refusal(error, t, title, force = null) {
   const problems = error instanceof Problem ? error.told.problems ?? [] : [];
-  return h("section", { class: "card" }, h("div", { class: "notice bad", role: "alert" }, icon("bad"), h("div", null, h("p", null, h("strong", null, title)), h("p", null, t.has(`refused.${error.code}`) ? t(`refused.${error.code}`) : "", " ", h("span", { class: "small" }, problemText(error))))),
+  return h("section", { class: "card" }, h("div", { class: "notice bad", role: "alert" }, icon("bad"), h("div", null, h("p", null, h("strong", null, title)), h("p", null, t.has(`refused.${error.code}`) ? t(`refused.${error.code}`) : "", " ", TOLD.has(error.code) ? null : h("span", { class: "small" }, problemText(error))))),
     problems.length ? problemTable(problems, t) : null, force ? h("div", { class: "buttons gap-above" }, button(t("force"), force, { small: true })) : null);
 }
 

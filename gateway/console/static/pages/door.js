@@ -62,7 +62,7 @@ export function passwordForm() {
   return {
     title: t("reauth"),
     body: h("div", null, h("p", null, t("reauth.text")), form({
-      button: t("reauth.button"),
+      button: t("reauth.button"), also: h("button", { type: "button", class: "plain", on: { click: () => finish(null) } }, t("cancel")),
       fields: [
         h("input", { type: "text", autocomplete: "username", value: session.name, hidden: true, tabindex: "-1", "aria-hidden": "true" }),
         field({ name: "password", label: t("password"), type: "password", autocomplete: "current-password", required: true }),
@@ -73,7 +73,6 @@ export function passwordForm() {
         finish(true);
       },
     })),
-    buttons: [{ text: t("cancel"), value: null }],
     ready: (box, close) => { finish = close; box.querySelector("input[type=password]").focus(); },
   };
 }

@@ -96,7 +96,7 @@ function lookOf(p) {
 async function act(p, f) {
   const { action } = p, id = p.object.type === "route" ? action.body?.id ?? p.object.id : p.object.id, key = `act.${action.label}`;
   const values = { id, n: f.dead !== "–" && p.facts.dead ? f.dead : f.held };
-  const asks = t.has(`${key}.ask`) && (action.label !== "open_gate" || p.facts.held > 0);
+  const asks = t.has(`${key}.ask`);
   if (asks && !(await confirm({ title: t(key, values), text: t(`${key}.ask`, values), yes: t(key, values) }))) return;
   await ask(action.method, action.path, action.body ?? undefined);
   done(t.has(`${key}.done`) ? t(`${key}.done`, values) : t(key, values));
@@ -297,9 +297,13 @@ const CHANGE_LINK = { channel_down: "channels", channel_up: "channels", breaker_
 function changeText(change) {
   const f = change.facts ?? {};
   if (change.kind === "operator") {
-    const who = change.actor === "start" ? t("who.start") : h("span", { translate: "no" }, (change.actor ?? "").replace(/^console:/, "").split("@")[0]);
+    const name = (change.actor ?? "").replace(/^console:/, "").split("@")[0];
+    const who = t.has(`who.${name}`) && !change.actor.startsWith("console:") ? t(`who.${name}`) : h("span", { translate: "no" }, name);
+    // Nobody signs in somebody else: a name that says so twice, or that there is none, is left out.
+    const object = change.object === "*" ? t("c.all") : change.object === name || change.object === "unknown" ? "" : h("span", { translate: "no" }, change.object);
+    const result = f.result?.startsWith("refused") ? t("c.refused") : f.result === "dry run" ? t("c.dry") : "";
     const after = t.has(`after.${f.after}`) ? t(`after.${f.after}`) : f.action?.startsWith("config.") ? f.after : "";  // else it is the audit's to show
-    return [h("strong", null, who), " ", t.of("audit", f.action), " ", h("span", { translate: "no" }, change.object), ` ${after ?? ""}`, f.result && f.result !== "done" ? ` (${t("c.refused")})` : ""];
+    return [h("strong", null, who), " ", t.of("audit", f.action), " ", object, ` ${after ?? ""}`, result ? ` (${result})` : ""];
   }
   const cause = change.kind.startsWith("breaker") ? causeText(t, { kind: "breaker", detail: f.cause }) : causeText(t, { kind: f.cause, detail: f.detail });
   const lasted = Number(f.ms) ? span(Number(f.ms) / 1000) : "";
@@ -321,7 +325,7 @@ function changeList(signal) {
     for (const key of [...known.keys()]) if (!keys.includes(key)) known.delete(key);
     arrange(list, found.map((c, i) => {
       if (!known.has(keys[i])) {
-        const kind = c.kind === "operator" && c.facts?.result && c.facts.result !== "done" ? "warn" : CHANGE_KIND[c.kind] ?? "info";
+        const kind = c.kind === "operator" && c.facts?.result?.startsWith("refused") ? "warn" : CHANGE_KIND[c.kind] ?? "info";
         const text = changeText(c), to = CHANGE_LINK[c.kind];
         known.set(keys[i], h("li", { class: kind }, h("span", { class: "change-sign" }, icon(kind === "info" ? "profile" : kind)), h("span", null, to ? h("a", { href: `#/${to}/${encodeURIComponent(c.object)}` }, text) : text), moment(c.at_ms)));
       }

@@ -10,7 +10,7 @@ export const words = {
     "problem.wrong_code": "That code is not right; look at the app again.", "problem.wrong_password": "That is not the password.", "problem.weak_password": "This password is too weak.",
   },
   zh: {
-    "who": "您", "role.may": "您可以", "may.viewer": "查看除完整号码和内容以外的一切", "may.operator": "控制通道、闸门和消息，并可查看号码和内容", "may.admin": "执行所有操作，包括用户与配置", "ends": "登录有效期至", "by.token": "您使用的是配置中的令牌。密码、验证器和会话仅适用于登录的用户。",
+    "who": "您", "role.may": "您可以", "may.viewer": "查看除完整号码和内容以外的一切", "may.operator": "控制通道、闸门和短信，并可查看号码和内容", "may.admin": "执行所有操作，包括用户与配置", "ends": "登录有效期至", "by.token": "您使用的是配置中的令牌。密码、验证器和会话仅适用于登录的用户。",
     "preferences": "语言与颜色", "preferences.help": "保存在此浏览器中。",
     "password.change": "修改密码", "password.old": "当前密码", "password.changed": "密码已修改，您的其他会话均已结束。", "password.ends": "您的其他会话将随之结束。",
     "sessions.end.others": "结束其他会话",

@@ -175,7 +175,7 @@ function counted(found, t) {
 
 /** Ask, with what it concerns, then set a gate. Returns whether it was set. */
 async function change(gate, state, t, signal, read) {
-  const named = `${t(`kind.${gate.kind}`)} “${gate.name}”`;
+  const named = t("named", { kind: t(`kind.${gate.kind}`), name: gate.name });
   if (state === "open") {
     const yes = await confirm({ title: t("open.title", { gate: named }), text: gate.state === "closed" ? t("open.closed") : t("open.text", { n: count(gate.held) }), yes: t("act.open") });
     if (!yes) return false;

@@ -16,7 +16,7 @@ export const words = {
     "trouble.operator": "自 {at} 起被操作员停用：事件在排队等待。", "trouble.gone": "自 {at} 起停用，因其返回 410（已不存在）。事件会排队，直到启用或地址更改。", "trouble.backing_off": "调用失败（{why}），会间隔重试。上次成功：{ago}。", "trouble.dead": "三天内无人接收的事件：{n}。应用恢复后可重新排队。",
     "test": "测试调用", "tested": "测试调用：{result}（状态 {status}，{s}）。", "enable": "启用", "enable.title": "启用 {account} 的回调？", "enable.text": "等待的事件将立即发送：{n}。", "enabled": "{account} 的回调已启用。", "disable": "停用", "disable.title": "停用 {account} 的回调？", "disable.text": "重新启用前不再发送事件。事件会排队，最多 200,000 个，之后丢弃最早的。", "disabled": "{account} 的回调已停用。",
     "retry": "重试 {n} 个死信", "retry.title": "将 {n} 个死信重新排队？", "retry.text": "它们将以原编号再次发送给 {account}：按编号处理的应用只会接收一次。", "retry.yes": "重新排队", "retried": "已重新排队：{n}。",
-    "replay": "重放", "replay.title": "重放 {account} 的事件", "replay.text": "在此时间内取得状态的消息，其事件将以原编号再次发送。", "replay.begin": "开始重放", "replay.to": "留空表示到现在。", "replay.types": "事件类型", "replay.types.help": "不选则为该账户接收的全部类型。", "replay.begun": "{account} 的重放已开始。", "replay.running": "重放中", "replay.done": "重放完成", "replay.says": "{n} 个事件，从 {from} 到 {to}", "replay.start": "最早",
+    "replay": "重放", "replay.title": "重放 {account} 的事件", "replay.text": "在此时间内取得状态的短信，其事件将以原编号再次发送。", "replay.begin": "开始重放", "replay.to": "留空表示到现在。", "replay.types": "事件类型", "replay.types.help": "不选则为该账户接收的全部类型。", "replay.begun": "{account} 的重放已开始。", "replay.running": "重放中", "replay.done": "重放完成", "replay.says": "{n} 个事件，从 {from} 到 {to}", "replay.start": "最早",
     "type.message.delivered": "已送达", "type.message.failed": "失败", "type.message.corrected": "更正", "type.message.submitted": "已提交",
     "problem.replay_running": "该账户的重放尚未完成。", "problem.invalid_field": "此处内容不符合要求。",
   },
