@@ -54,6 +54,13 @@ async function problemOf(answer) {
   return new Problem(answer.status, told, Number(answer.headers.get("Retry-After")) || 0);
 }
 
+/** The answer to what lib/early.js asked for before this module was there; null where it did not, or failed. */
+function early(path) {
+  const answer = window.smsgwEarly?.[path];
+  if (answer) delete window.smsgwEarly[path];
+  return answer ?? null;
+}
+
 /**
  * Ask for JSON: `ask("PUT", "/admin/v1/channels", {id, action})`. Options: `signal` ends it, `again` is set on the second
  * try, `as` "json" | "blob" | "text". Throws Problem; an AbortError when the page was left.
@@ -65,10 +72,11 @@ export async function ask(method, path, body = undefined, { signal, again = fals
   if (Date.now() - touched > HERE_MS) headers["X-Background"] = "1";
   let answer;
   try {
-    answer = await fetch(path, {
+    answer = (method === "GET" && await early(path)) || await fetch(path, {
       method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body),
       credentials: "same-origin", cache: "no-store", redirect: "error",
     });
+    signal?.throwIfAborted();
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem(0, { code: "no_answer" });

@@ -147,7 +147,6 @@ export function lineChart({ label, series, format = short, tick = short, x = "ti
   }
 
   function draw() {
-    width = Math.floor(box.clientWidth);
     const n = data.xs.length;
     nothing.hidden = known();
     read.hidden = !known();
@@ -268,7 +267,11 @@ export function lineChart({ label, series, format = short, tick = short, x = "ti
     at = Math.max(0, Math.min(n - 1, to));
     point();
   });
-  new ResizeObserver(() => { if (Math.floor(box.clientWidth) !== width) draw(); }).observe(box);
+  // The width is read here only, where the page has just been laid out: reading it in `draw` would lay it out once a chart.
+  new ResizeObserver(() => {
+    const wide = Math.floor(box.clientWidth);
+    if (wide !== width) { width = wide; draw(); }
+  }).observe(box);
   build();
   return {
     node,

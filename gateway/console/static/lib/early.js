@@ -1,5 +1,6 @@
-// Runs before the first paint. A classic script: modules come too late. Nobody who chose dark sees a white flash, and the
-// modules of the page that the address names are asked for together with those of index.html, not one after the other.
+// Runs before the first paint. A classic script: modules come too late. Nobody who chose dark sees a white flash; the
+// modules of the page that the address names are asked for together with those of index.html, not one after the other; and
+// while they come, who is signed in and what the page will show first (lib/api.js takes each answer once).
 (function () {
   var chosen = null;
   try { chosen = localStorage.getItem("smsgw.theme"); } catch { /* storage may be switched off: the system decides */ }
@@ -30,4 +31,17 @@
     link.href = "static/" + name + ".js";
     document.head.append(link);
   });
+
+  function ask(path) {
+    return fetch(path, { headers: { Accept: "application/json" }, credentials: "same-origin", cache: "no-store", redirect: "error" });
+  }
+  var first = { overview: "/admin/v1/overview", channels: "/admin/v1/channels" }[page];
+  var session = ask("/console/api/session");
+  var early = { "/console/api/session": session };
+  if (first) {
+    early[first] = session.then(function (answer) { return answer.clone().json(); })
+      .then(function (told) { return told.state === "signed_in" ? ask(first) : null; });
+  }
+  for (var path in early) early[path] = early[path].catch(function () { return null; });  // asked for again, and told there
+  window.smsgwEarly = early;
 })();
