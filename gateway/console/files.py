@@ -1,7 +1,9 @@
 """The console's page and its files, as the package brings them: read once at the start, answered from memory.
 
-Owns names, content types and validators of files. A request names a key of a table and never a path, so nothing
-outside `static/` can be asked for. Refuses to know who asks: the page and its files are the same for everybody.
+Owns names, content types, validators and the version of files: the page names them as `static/VERSION/…`, which
+browsers keep for good, so that a second visit asks for the page alone; after an upgrade it names others. A request
+names a key of a table and never a path, so nothing outside `static/` can be asked for. Refuses to know who asks: the
+page and its files are the same for everybody.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from gateway.errors import RequestError
 
 FOLDER: Final = Path(__file__).parent / "static"
 PAGE: Final = "index.html"
+_FOR_GOOD: Final = "public, max-age=31536000, immutable"
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -45,6 +48,11 @@ class Files:
     def __init__(self, folder: Path = FOLDER) -> None:
         found = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix in _TYPES)
         self._files = {path.relative_to(folder).as_posix(): _read(path) for path in found}
+        every = hashlib.sha256("".join(name + file.etag for name, file in self._files.items()).encode())
+        self.version = every.hexdigest()[:16]
+        """Names this set of files: another as soon as one of them is."""
+        page = self._files.get(PAGE)
+        self._page = page.body.replace(b'="static/', f'="static/{self.version}/'.encode()) if page is not None else b""
 
     def names(self) -> list[str]:
         """Return what there is."""
@@ -65,24 +73,21 @@ class Files:
 
     async def get_page(self, request: web.Request) -> web.Response:
         """Answer the page."""
-        return self._answer(request, PAGE, kept=False)
+        del request
+        return web.Response(body=self._page, headers={"Content-Type": _TYPES[".html"]})
 
     async def get_file(self, request: web.Request) -> web.Response:
-        """Answer one file of the page."""
-        return self._answer(request, request.match_info["path"], kept=True)
-
-    def _answer(self, request: web.Request, name: str, *, kept: bool) -> web.Response:
-        file = self._files.get(name)
+        """Answer one file of the page. Of another version there is none: no page runs with files of two."""
+        version, slash, name = request.match_info["path"].partition("/")
+        versioned = bool(slash) and version == self.version
+        file = self._files.get(name if versioned else request.match_info["path"])
         if file is None:
             raise RequestError("not_found", "there is no such thing here", status=404)
-        headers = {"Content-Type": file.content_type}
-        if kept:
-            # Kept, and asked about each time: after an upgrade no page runs with files of two versions.
-            headers |= {"Cache-Control": "no-cache", "ETag": file.etag}
-            if file.etag in {
-                tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")
-            }:
-                return web.Response(status=304, headers=headers)
+        kept = _FOR_GOOD if versioned else "no-cache"
+        headers = {"Content-Type": file.content_type, "Cache-Control": kept, "ETag": file.etag}
+        tags = request.headers.get("If-None-Match", "").split(",")
+        if file.etag in {tag.strip().removeprefix("W/") for tag in tags}:
+            return web.Response(status=304, headers=headers)
         return web.Response(body=file.body, headers=headers)
 
 

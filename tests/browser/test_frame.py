@@ -51,3 +51,15 @@ async def test_a_wrong_password_is_said_in_the_language_of_the_page(consoles: An
     await door.page.get_by_label("密码").fill("wrong horse battery")
     await door.page.get_by_role("button", name="登录").click()
     await expect(door.page.get_by_role("alert")).to_have_text("用户名或密码不正确。")
+
+
+async def test_a_second_visit_asks_for_no_file_again(console: Console) -> None:
+    await console.open("channels")
+    await console.page.goto("about:blank")
+    await console.open("channels")
+    sizes = await console.page.evaluate(
+        "() => performance.getEntriesByType('resource').filter(e => e.name.includes('/static/'))"
+        ".map(e => e.transferSize)"
+    )
+    assert len(sizes) > 20
+    assert set(sizes) == {0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -52,9 +53,33 @@ async def test_the_page_is_served_and_led_to(base: str) -> None:
     status, _, headers = await get(base, "/console")
     assert (status, headers["Location"]) == (308, "/console/")
     status, body, headers = await get(base, "/console/")
-    assert (status, body) == (200, (FOLDER / "index.html").read_bytes())
+    version = Files().version.encode()
+    assert (status, body.replace(b"/" + version, b"")) == (200, (FOLDER / "index.html").read_bytes())
     assert headers["Content-Type"] == "text/html; charset=utf-8"
     assert headers["Cache-Control"] == "no-store"
+
+
+async def test_what_the_page_names_is_kept_for_good_and_of_one_version(base: str) -> None:
+    _, body, _ = await get(base, "/console/")
+    version = Files().version
+    named = re.findall(r'(?:src|href)="(static/[^"]+)"', body.decode())
+    assert len(named) > 20
+    for path in named:
+        status, _, headers = await get(base, f"/console/{path}")
+        assert path.startswith(f"static/{version}/")
+        assert (status, headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable"), path
+        assert headers["Content-Security-Policy"] == CSP
+        status, _, headers = await get(base, f"/console/{path.replace(version, '0123456789abcdef')}")
+        assert (status, headers["Cache-Control"]) == (404, "no-store")
+
+
+async def test_another_file_is_another_version(tmp_path: Path) -> None:
+    (tmp_path / "a.js").write_text("1")
+    before = Files(tmp_path).version
+    (tmp_path / "a.js").write_text("2")
+    after = Files(tmp_path).version
+    (tmp_path / "a.js").rename(tmp_path / "b.js")
+    assert len({before, after, Files(tmp_path).version}) == 3
 
 
 async def test_every_file_of_the_package_has_its_type_and_validator(base: str) -> None:

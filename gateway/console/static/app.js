@@ -119,15 +119,18 @@ async function showPage() {
   const main = h("main", { id: "main", tabindex: "-1", class: `page-${at.name}` }, h("p", { class: "loading" }, t("loading")));
   frame.main.replaceWith(main);
   frame.main = main;
+  let page = null;
   try {
-    const page = await import(`./pages/${at.name}.js`);
+    page = await import(`./pages/${at.name}.js`);
     if (signal.aborted) return;
     await page.show({ main, params: at.params, query: at.query, signal, go, t: translator(page.words) });
   } catch (error) {
     if (signal.aborted || error.name === "AbortError") return;
     if (!error.code) console.error(error);
+    // After an upgrade there are no files of the version before: the page itself has to be read again.
+    const again = page ? showPage : () => location.reload();
     fill(main, h("h1", null, t(`page.${at.name}`)), h("p", { class: "notice bad", role: "alert" }, icon("bad"), problemText(error)),
-      h("button", { type: "button", class: "plain", on: { click: showPage } }, t("refresh")));
+      h("button", { type: "button", class: "plain", on: { click: again } }, t("refresh")));
   }
 }
 

@@ -2,6 +2,7 @@
 // modules of the page that the address names are asked for together with those of index.html, not one after the other; and
 // while they come, who is signed in and what the page will show first (lib/api.js takes each answer once).
 (function () {
+  var files = document.currentScript.src.replace(/lib\/early\.js$/, "");  // static/VERSION/
   var chosen = null;
   try { chosen = localStorage.getItem("smsgw.theme"); } catch { /* storage may be switched off: the system decides */ }
   if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
@@ -28,7 +29,7 @@
   ["pages/" + page, "pages/" + page + ".words"].concat(more[page].map(function (name) { return "lib/" + name; })).forEach(function (name) {
     var link = document.createElement("link");
     link.rel = "modulepreload";
-    link.href = "static/" + name + ".js";
+    link.href = files + name + ".js";
     document.head.append(link);
   });
 
