@@ -52,7 +52,11 @@ def _message() -> dict[str, Any]:
     return {
         "id": "x", "state": "failed", "final": True, "reason": {"code": HOSTILE}, "category": "marketing",
         "account": "shop", "to": "+86", "route": "r", "rank": 0, "parts": 1, "parts_accepted": 0, "parts_delivered": 0,
-        "tags": [HOSTILE], "text": HOSTILE, "timeline": [{"at": "now", "what": "receipt", "carrier_code": HOSTILE}],
+        "tags": [HOSTILE], "text": HOSTILE, "text_kept": True,
+        "waiting": {"why": "gate", "what": HOSTILE, "state": "hold", "since": "now", "until": None, "also": [
+            {"why": "channels", "what": "r", "since": None, "until": None, "channels": [
+                {"id": HOSTILE, "rank": 0, "why": HOSTILE, "cause": HOSTILE}]}]},
+        "timeline": [{"at": "now", "what": "receipt", "carrier_code": HOSTILE}],
         **dict.fromkeys(("sender", "ref", "campaign", "variant", "template", "gate", "signature"), HOSTILE),
     }  # fmt: skip
 

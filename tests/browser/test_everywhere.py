@@ -31,6 +31,8 @@ SAME_IN_CHINESE = [
     "UTC", "GMT", "SSE", "CNY", "webhook", "webhooks", "p99", "p", "ms", "s", "min", "h", "d", "UTF", "GB", "KB", "MB",
     "OK", "TD", "START", "STOP", "MSISDN", "ASCII", "UCS", "GSM", "USSD", "TOTP", "QR", "SHA", "CIDR", "DNS",
     "MAP", "SGIP", "SMGP", "CMPP",
+    # processes, as the command line and the logs name them
+    "supervisor", "dispatch", "events", "api",
     # of the tests themselves
     "csv", socket.gethostname(), "transceiver", "transmitter", "receiver",
     "shop", "bank", "cm-a", "cm-b", "hk-a", "cn", "hk", "mo", "admin", "anna", "vera", "olga", "Asia", "Shanghai",
