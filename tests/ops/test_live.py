@@ -212,7 +212,7 @@ async def any_day(line: Line) -> None:
         await until(lambda n=sent: line.carriers["cx-a"].smsc.counters.receipts_acked >= n, timeout_s=15)
         for begun in ("smsgw_failovers_total", "smsgw_possible_duplicates_total"):
             # What a counter begins with is no rate: the next turn is seen above it.
-            await until(lambda name=begun: line.prometheus.query(f"sum({name}) > 0"), timeout_s=15, every_s=0.1)
+            await until(lambda name=begun: line.prometheus.query(f"sum({name}) > 0"), timeout_s=45, every_s=0.1)
     handset = line.carriers["cm-a"].smsc
     handset.send_mo("8613899990001", "1069", "请不要再发了".encode("utf-16-be"), data_coding=8)
     handset.send_mo("8613899990002", "1069", b"thank you")
