@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections import Counter, deque
+from collections import Counter
 from typing import Any, Final
 
 import orjson
@@ -33,8 +33,6 @@ LOOK_S: Final = 5.0
 """So often a stream with nothing to say looks whether its peer is there and a heartbeat due."""
 WRITE_S: Final = 10.0
 AGAIN_S: Final = 30.0
-BEHIND_MOST: Final = 8
-"""Events that may wait for a stream whose peer does not read."""
 POINTS: Final = 12
 RETRY_MS: Final = 3000
 RETRY_FULL_S: Final = 15
@@ -51,21 +49,14 @@ class _Stream:
         self.who = who
         self.ending = ""
         self._transport = transport
-        self._waiting: deque[bytes] = deque()
+        self._waiting: dict[str, bytes] = {}  # by topic: of each the newest alone, so nobody is ever far behind
         self._woken = asyncio.Event()
 
-    def put(self, event: bytes) -> None:
-        """Have an event sent; a reader that is too far behind is cut."""
-        if len(self._waiting) >= BEHIND_MOST:
-            self.cut()
-            return
-        self._waiting.append(event)
+    def put(self, topic: str, event: bytes) -> None:
+        """Have an event sent, in place of one of its topic that waits yet: many that connect at once cut nobody."""
+        self._waiting.pop(topic, None)
+        self._waiting[topic] = event
         self._woken.set()
-
-    def show(self, event: bytes) -> None:
-        """Have an event sent that may be among those that wait already."""
-        if event not in self._waiting:
-            self.put(event)
 
     def end(self, why: str) -> None:
         """Have the stream end, and say why."""
@@ -85,7 +76,9 @@ class _Stream:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._woken.wait()
-        return self._waiting.popleft() if self._waiting and not self.ending else b""
+        if not self._waiting or self.ending:
+            return b""
+        return self._waiting.pop(next(iter(self._waiting)))
 
 
 class EventStreams:
@@ -122,7 +115,7 @@ class EventStreams:
             if topic in wanted and (event := self._event(topic, body, now)):
                 for stream in self._streams:
                     if topic in stream.topics:
-                        stream.put(event)
+                        stream.put(topic, event)
 
     def _event(self, topic: str, body: dict[str, Any], now: float) -> bytes:
         """Encode a topic; b"" where it says what it said last, a short while ago."""
@@ -178,11 +171,11 @@ class EventStreams:
 
     async def _begin(self, stream: _Stream) -> None:
         """Show what is known: as it is now, also where nobody has looked for a while."""
-        stream.put(b"retry: %d\n\n" % RETRY_MS)
+        stream.put("", b"retry: %d\n\n" % RETRY_MS)
         self.publish(*await self._live.both())  # to all: to the next look it is no news any more
         for topic in TOPICS:
             if topic in stream.topics:
-                stream.show(self._last[topic])
+                stream.put(topic, self._last[topic])
         self._live.look_soon()
 
     async def _serve(self, request: web.Request, stream: _Stream, answer: web.StreamResponse) -> None:
