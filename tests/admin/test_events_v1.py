@@ -151,3 +151,14 @@ async def test_nobody_looks_so_nothing_is_read_but_the_counters(
         assert d.live.looks == looks
         assert (await d.get("/admin/v1/overview"))[1]["machine"] == "test"
         assert d.live.looks == looks + 1
+
+
+async def test_many_that_connect_at_once_cut_nobody() -> None:
+    # Each that begins has what it is shown first sent to all: of what waits, the newest of each topic counts.
+    stream = events_v1._Stream(frozenset(events_v1.TOPICS), None, "li")
+    stream.put("", b"retry")
+    for n in range(50):
+        for topic in events_v1.TOPICS:
+            stream.put(topic, f"{topic} {n}".encode())
+    assert not stream.ending
+    assert [await stream.next(0.01) for _ in range(4)] == [b"retry", b"overview 49", b"channels 49", b""]
