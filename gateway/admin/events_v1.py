@@ -6,7 +6,7 @@ overview once and appends what is newer. What did not change is not sent, but tw
 15 s at least that the stream lives (pages hear no comments). Before it ends it says why: `event: end`, data
 {"why": "reload" | "stopping"}; with the session that opened it it just ends (`door.Door.watched`).
 
-Owns how many streams there are (where there are no more, whoever has the most gives one up) and what waits for a reader:
+Owns how many streams there are (where there are no more, whoever has the most gives one up) and what waits for one:
 of each topic the newest alone; one that takes nothing for WRITE_S is cut. Refuses to know what is shown.
 """
 
