@@ -27,7 +27,6 @@ from gateway.apikey import key_id, new_key
 from gateway.errors import RequestError
 from gateway.model import CATEGORY_LABELS, iso
 from gateway.settings import AccountSettings, Settings
-from gateway.store import keys
 from gateway.store.audit import Audit
 from gateway.store.key_uses import KeyUses
 from gateway.store.statistics import Statistics
@@ -102,7 +101,7 @@ class AccountsApi:
         accepted = {c.label: today.get(a.id, {}).get(c.label, 0) for c in sorted(a.categories)}
         accepted |= today.get(a.id, {})  # also of a category that it may no longer send
         used = sum(accepted.values())
-        drawn = await self._drawn(a, day) if a.daily_quota else 0
+        drawn = await self.store.quota_drawn(a.id, day) if a.daily_quota else 0
         return {
             "id": a.id,
             "keys": len(a.key_hashes),
@@ -137,11 +136,6 @@ class AccountsApi:
                 {"hash": digest[:_HASH_SHOWN], "id": (use.key_id or None) if use else None, "last_used_at": at}
             )
         return found
-
-    async def _drawn(self, account: AccountSettings, today: int) -> int:
-        """Return what workers drew of the account's quota today: spent, or still in their hands."""
-        day, used = await self.store.client.execute("HMGET", keys.account_key(account.id, "limit"), "day", "used")
-        return int(used) if day is not None and int(day) == today else 0
 
 
 async def accepted_on(statistics: Statistics, day: int, accounts: list[str] | None) -> dict[str, dict[str, int]]:

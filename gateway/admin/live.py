@@ -235,10 +235,7 @@ class Live:
             found[place] = (others + depth, max(oldest_s, age_s))
         rows = [Queue(*place, *value) for place, value in found.items() if value[0]]
         rows.sort(key=lambda q: (q.category, -q.oldest_s, q.route, q.rank))
-        timed = 0
-        for p in self._store.prefixes:
-            timed += await self._store.client.execute("ZCARD", f"{p}due")
-        self._facts.queues.rows, self._facts.queues.timed = rows, timed
+        self._facts.queues.rows, self._facts.queues.timed = rows, await self._store.timed()
 
     async def _read_webhooks(self) -> None:
         self._facts.webhooks = await self._webhooks.entries(self._with_webhook) if self._with_webhook else []

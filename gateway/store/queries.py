@@ -134,6 +134,15 @@ class Queries(StoreBase):
                 found[route, int(rank), int(category)] = (depth, max(0.0, age))
         return [(*name, *value) for name, value in found.items()]
 
+    async def timed(self) -> int:
+        """Return the number of entries that wait for their time: scheduled, deferred, to be tried again, uncertain."""
+        return sum([int(await self.client.execute("ZCARD", f"{p}due")) for p in self.prefixes])
+
+    async def quota_drawn(self, account: str, day: int) -> int:
+        """Return what all workers drew of an account's quota on a day (epoch days): spent, or still in their hands."""
+        at, used = await self.client.execute("HMGET", keys.account_key(account, "limit"), "day", "used")
+        return int(used) if at is not None and int(at) == day else 0
+
     async def waiting(self) -> int:
         """Return the number of stored messages that wait to be sent."""
         total = 0
